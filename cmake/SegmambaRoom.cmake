@@ -1,0 +1,49 @@
+# segmamba_add_room(NAME SOURCES a.cpp ... USES room ... LINKS private-lib ...)
+#   A library segmamba_NAME with the alias segmamba::NAME. USES names the rooms it builds on, which
+#   is the picture in docs/architecture.md; LINKS are third-party libraries hidden inside it.
+function(segmamba_add_room name)
+  cmake_parse_arguments(room "SHARED" "" "SOURCES;USES;LINKS;PUBLIC_LINKS" ${ARGN})
+  set(kind STATIC)
+  if(room_SHARED)
+    set(kind SHARED)
+  endif()
+  add_library(segmamba_${name} ${kind} ${room_SOURCES})
+  add_library(segmamba::${name} ALIAS segmamba_${name})
+  set_target_properties(segmamba_${name} PROPERTIES EXPORT_NAME ${name})
+  target_include_directories(segmamba_${name} PUBLIC
+    "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
+    "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
+  target_compile_features(segmamba_${name} PUBLIC cxx_std_20)
+  foreach(used IN LISTS room_USES)
+    target_link_libraries(segmamba_${name} PUBLIC segmamba::${used})
+  endforeach()
+  target_link_libraries(segmamba_${name} PUBLIC ${room_PUBLIC_LINKS}
+                        PRIVATE $<BUILD_INTERFACE:segmamba_flags> ${room_LINKS})
+  set_property(GLOBAL APPEND PROPERTY SEGMAMBA_ROOMS segmamba_${name})
+endfunction()
+
+# segmamba_add_test(NAME SOURCES a_test.cpp ... USES room ... [LABEL fast|slow])
+#   One GoogleTest program a room; ctest runs it as one test.
+function(segmamba_add_test name)
+  cmake_parse_arguments(test "" "LABEL;TIMEOUT" "SOURCES;USES;LINKS" ${ARGN})
+  if(NOT test_LABEL)
+    set(test_LABEL fast)
+  endif()
+  if(NOT test_TIMEOUT)
+    set(test_TIMEOUT 900)
+  endif()
+  add_executable(${name} ${test_SOURCES})
+  foreach(used IN LISTS test_USES)
+    target_link_libraries(${name} PRIVATE segmamba::${used})
+  endforeach()
+  target_link_libraries(${name} PRIVATE segmamba_flags GTest::gmock GTest::gtest_main ${test_LINKS})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests"
+                             "${PROJECT_SOURCE_DIR}/kernels")
+  target_compile_definitions(${name} PRIVATE
+    SEGMAMBA_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
+    SEGMAMBA_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+    SEGMAMBA_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS ${test_LABEL} TIMEOUT ${test_TIMEOUT})
+endfunction()

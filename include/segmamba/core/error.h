@@ -1,0 +1,22 @@
+#pragma once
+// Errors for people: what was wrong, where (file, line, case), what to do.
+
+#include <stdexcept>
+#include <string>
+
+namespace segmamba {
+
+// Anything a user can mend: a bad file, a bad value, a full disk. Programs print what() as one line
+// and exit with 1.
+class Error : public std::runtime_error {
+ public:
+  explicit Error(const std::string& message) : std::runtime_error(message) {}
+};
+
+// A command line that asks for something that does not exist. Programs exit with 2.
+class UsageError : public Error {
+ public:
+  explicit UsageError(const std::string& message) : Error(message) {}
+};
+
+}  // namespace segmamba

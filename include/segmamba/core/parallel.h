@@ -1,0 +1,19 @@
+#pragma once
+// Threads for the rooms that do without LibTorch.
+
+#include <cstdint>
+#include <functional>
+
+namespace segmamba {
+
+// The threads that parallel_for uses at most; default the number of processors this process may
+// run on (its affinity mask, so container limits count).
+int thread_count();
+void set_thread_count(int count);
+
+// Calls body(i) for i in [0, count) from up to `threads` threads (0: thread_count()). Items are
+// handed out in order, one at a time. The first exception stops the hand-out and is rethrown.
+void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& body,
+                  int threads = 0);
+
+}  // namespace segmamba

@@ -1,0 +1,51 @@
+#pragma once
+// Small helpers on strings.
+
+#include <cstdint>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace segmamba {
+
+// concat("size ", 3, " of ", path): what operator<< prints for each argument, joined.
+template <class... Args>
+std::string concat(const Args&... args) {
+  std::ostringstream stream;
+  (stream << ... << args);
+  return stream.str();
+}
+
+// join({1, 2, 3}, "x") is "1x2x3".
+template <class Range>
+std::string join(const Range& range, std::string_view separator) {
+  std::ostringstream stream;
+  bool first = true;
+  for (const auto& item : range) {
+    if (!first) stream << separator;
+    stream << item;
+    first = false;
+  }
+  return stream.str();
+}
+
+std::vector<std::string> split(std::string_view text, char separator);
+std::string trim(std::string_view text);
+std::string to_lower(std::string_view text);
+bool starts_with(std::string_view text, std::string_view prefix);
+bool ends_with(std::string_view text, std::string_view suffix);
+
+// The shortest decimal text that reads back as the same double; "nan", "inf", "-inf".
+std::string format_double(double value);
+// `digits` digits after the point: format_fixed(0.5, 3) is "0.500"; "nan", "inf" as above.
+std::string format_fixed(double value, int digits);
+// 1536 is "1.5 KB" (powers of 1024).
+std::string format_bytes(std::uint64_t bytes);
+// 95 is "1:35", 3700 is "1:01:40".
+std::string format_duration(double seconds);
+
+// The candidate nearest to `word` by edit distance, or "" where none is near enough to be meant.
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
+
+}  // namespace segmamba

@@ -1,0 +1,25 @@
+#pragma once
+// Which cases train, validate and test: decided once, by patient, and written to a file.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "segmamba/data/cases.h"
+
+namespace segmamba::data {
+
+struct Split {
+  std::vector<std::string> train, validation, test;  // case names, sorted
+};
+
+// 70/10/20 by patient: the same cases and seed give the same split on every machine, whatever the
+// order of the folder. With few patients every part that must not be empty (train, then
+// validation, then test) gets at least one.
+Split make_split(const std::vector<Case>& cases, std::uint64_t seed);
+// A readable YAML file. read_split throws Error where it is malformed or a case stands twice.
+void write_split(const std::filesystem::path& path, const Split& split, std::uint64_t seed);
+Split read_split(const std::filesystem::path& path);
+
+}  // namespace segmamba::data

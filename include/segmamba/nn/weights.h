@@ -1,0 +1,29 @@
+#pragma once
+// Weight files: safetensors in and out, and loading by name.
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+namespace segmamba::nn {
+
+struct TensorFile {
+  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+// Throws Error on anything that is not a well-formed safetensors file (header over 100 MB,
+// overlapping or out-of-range data, unknown types), naming the file and the tensor.
+TensorFile read_safetensors(const std::filesystem::path& path);
+// Atomic.
+void write_safetensors(const std::filesystem::path& path, const TensorFile& file);
+
+// Names as in Python's state_dict(): parameters and buffers, depth first.
+std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module);
+// Copies `tensors` into the module. Throws Error listing missing and unexpected names and
+// mismatched shapes (the first few, and how many).
+void load_state_dict(torch::nn::Module& module, const std::map<std::string, torch::Tensor>& tensors);
+
+}  // namespace segmamba::nn
