@@ -1,0 +1,139 @@
+#include "app_main.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <utility>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/log.h"
+#include "segmamba/core/text.h"
+#include "segmamba/core/version.h"
+
+namespace segmamba::apps {
+namespace {
+
+constexpr int kFailure = 1, kUsage = 2;
+int exit_code = 0;
+
+// One line, whatever the exception carries: LibTorch appends a C++ stack to its messages.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+struct CommandLine::Impl {
+  std::unique_ptr<CLI::App> owned;
+  CLI::App* app = nullptr;
+  std::string name;
+  bool verbose = false, quiet = false;
+  std::vector<std::unique_ptr<CommandLine>> commands;
+  std::function<void()> body;
+};
+
+CommandLine::CommandLine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+CommandLine::CommandLine(const std::string& name, const std::string& description,
+                         const std::string& examples)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->owned = std::make_unique<CLI::App>(description, name);
+  impl_->app = impl_->owned.get();
+  impl_->name = name;
+  auto& app = *impl_->app;
+  app.set_version_flag("--version", name + " " + version());
+  app.get_formatter()->column_width(34);
+  if (!examples.empty()) app.footer(examples);
+  app.add_flag("--verbose,-v", impl_->verbose, "Print more");
+  app.add_flag("--quiet,-q", impl_->quiet, "Print warnings and errors only");
+  app.fallthrough();
+}
+
+CommandLine::~CommandLine() = default;
+
+namespace {
+
+template <class Target>
+void add_option(CLI::App& app, const std::string& names, Target& target, const std::string& help,
+                Need need) {
+  auto* option = app.add_option(names, target, help);
+  if (need == Need::kRequired) {
+    option->required();
+  } else {
+    option->capture_default_str();
+  }
+}
+
+}  // namespace
+
+void CommandLine::option(const std::string& names, std::string& target, const std::string& help,
+                         Need need) {
+  add_option(*impl_->app, names, target, help, need);
+}
+void CommandLine::option(const std::string& names, std::filesystem::path& target,
+                         const std::string& help, Need need) {
+  add_option(*impl_->app, names, target, help, need);
+}
+void CommandLine::option(const std::string& names, std::int64_t& target, const std::string& help,
+                         Need need) {
+  add_option(*impl_->app, names, target, help, need);
+}
+void CommandLine::option(const std::string& names, std::uint64_t& target, const std::string& help,
+                         Need need) {
+  add_option(*impl_->app, names, target, help, need);
+}
+void CommandLine::option(const std::string& names, double& target, const std::string& help,
+                         Need need) {
+  add_option(*impl_->app, names, target, help, need);
+}
+void CommandLine::option(const std::string& names, std::vector<std::string>& target,
+                         const std::string& help, Need need) {
+  add_option(*impl_->app, names, target, help, need);
+}
+void CommandLine::flag(const std::string& names, bool& target, const std::string& help) {
+  impl_->app->add_flag(names, target, help);
+}
+
+CommandLine& CommandLine::command(const std::string& name, const std::string& help,
+                                  std::function<void()> body) {
+  auto impl = std::make_unique<Impl>();
+  impl->app = impl_->app->add_subcommand(name, help);
+  impl->name = name;
+  impl->body = std::move(body);
+  impl_->commands.push_back(std::unique_ptr<CommandLine>(new CommandLine(std::move(impl))));
+  impl_->app->require_subcommand(1);
+  return *impl_->commands.back();
+}
+
+int CommandLine::run(int argc, char** argv, std::function<void()> body) {
+  const auto complain = [&](const std::string& message) {
+    std::fprintf(stderr, "%s: %s\n", impl_->name.c_str(), message.c_str());
+  };
+  try {
+    impl_->app->parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return impl_->app->exit(error);  // --help, --version
+    complain(first_line(error.what()) + "; see --help");
+    return kUsage;
+  }
+  if (impl_->quiet) set_log_level(LogLevel::kWarning);
+  if (impl_->verbose) set_log_level(LogLevel::kDebug);
+  try {
+    for (const auto& command : impl_->commands) {
+      if (command->impl_->app->parsed()) command->impl_->body();
+    }
+    if (body) body();
+    return exit_code;
+  } catch (const UsageError& error) {
+    complain(error.what());
+    return kUsage;
+  } catch (const std::bad_alloc&) {
+    complain("out of memory");
+    return kFailure;
+  } catch (const std::exception& error) {
+    complain(log_level() == LogLevel::kDebug ? error.what() : first_line(error.what()));
+    return kFailure;
+  }
+}
+
+void CommandLine::set_exit_code(int code) { exit_code = code; }
+
+}  // namespace segmamba::apps

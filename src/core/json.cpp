@@ -1,0 +1,36 @@
+#include "segmamba/core/json.h"
+
+#include <cmath>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba {
+
+Json parse_json(const std::string& text, const std::string& origin) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    // "[json.exception.parse_error.101] parse error at line 1, column 5: ..." without its tag.
+    const std::string what = error.what();
+    const auto tag_end = what.find("] ");
+    throw Error(concat(origin, ": not valid JSON: ",
+                       tag_end == std::string::npos ? what : what.substr(tag_end + 2)));
+  }
+}
+
+Json read_json(const std::filesystem::path& path) {
+  return parse_json(read_file(path), path.string());
+}
+
+void write_json(const std::filesystem::path& path, const Json& value) {
+  write_file_atomically(path, value.dump(2) + "\n");
+}
+
+Json json_number(double value) {
+  if (std::isfinite(value)) return value;
+  return format_double(value);
+}
+
+}  // namespace segmamba

@@ -1,0 +1,90 @@
+// The only file that sees spdlog: LibTorch's headers bring another version of fmt (see
+// docs/architecture.md), so no file may include both.
+#include "segmamba/core/log.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/progress.h"
+
+namespace segmamba {
+namespace {
+
+spdlog::level::level_enum to_spdlog(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    default:
+      return spdlog::level::err;
+  }
+}
+
+spdlog::logger terminal_logger(const char* pattern) {
+  const auto colors =
+      terminal_is_interactive() ? spdlog::color_mode::automatic : spdlog::color_mode::never;
+  spdlog::logger logger("terminal", std::make_shared<spdlog::sinks::stderr_color_sink_mt>(colors));
+  logger.set_pattern(pattern);
+  logger.set_level(spdlog::level::debug);
+  logger.flush_on(spdlog::level::debug);
+  return logger;
+}
+
+// Information stands plain; only what needs attention names its level.
+struct Loggers {
+  spdlog::logger plain = terminal_logger("%v");
+  spdlog::logger labelled = terminal_logger("%^%l:%$ %v");
+  std::shared_ptr<spdlog::logger> file;
+  LogLevel level = LogLevel::kInfo;
+
+  void write(LogLevel message_level, const std::string& message) {
+    if (message_level >= level) {
+      // Clears what a progress bar may have left on the line.
+      if (terminal_is_interactive()) std::fputs("\r\033[K", stderr);
+      auto& logger = message_level == LogLevel::kInfo ? plain : labelled;
+      logger.log(to_spdlog(message_level), message);
+    }
+    if (file) file->log(to_spdlog(message_level), message);
+  }
+};
+
+Loggers& loggers() {
+  static Loggers instance;
+  return instance;
+}
+
+}  // namespace
+
+void set_log_level(LogLevel level) { loggers().level = level; }
+
+LogLevel log_level() { return loggers().level; }
+
+void open_log_file(const std::filesystem::path& path) {
+  try {
+    auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string());
+    auto logger = std::make_shared<spdlog::logger>("file", sink);
+    logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
+    logger->set_level(spdlog::level::debug);
+    logger->flush_on(spdlog::level::debug);
+    loggers().file = logger;
+  } catch (const spdlog::spdlog_ex& error) {
+    throw Error("cannot open the log file " + path.string() + ": " + error.what());
+  }
+}
+
+void close_log_file() { loggers().file.reset(); }
+
+void log_debug(const std::string& message) { loggers().write(LogLevel::kDebug, message); }
+void log_info(const std::string& message) { loggers().write(LogLevel::kInfo, message); }
+void log_warning(const std::string& message) { loggers().write(LogLevel::kWarning, message); }
+void log_error(const std::string& message) { loggers().write(LogLevel::kError, message); }
+
+}  // namespace segmamba

@@ -70,6 +70,11 @@ class ConfigDocument {
   // `origin` stands in messages where a file name would.
   static ConfigDocument from_text(const std::string& text, const std::string& origin);
 
+  // The mapping under a top-level key, for programs that need one part of a larger config. Throws
+  // Error where it is absent.
+  ConfigDocument section(const std::string& name) const;
+  bool has(const std::string& name) const;
+
   // "a.b=c", as after --set: sets key b of section a to the YAML value c. Throws UsageError.
   void override_value(const std::string& assignment);
 

@@ -20,8 +20,9 @@ void write_file_atomically(const std::filesystem::path& path, const std::string&
 
 // The same for writers that take a path (ITK, LibTorch). The temporary name keeps the suffix of
 // `path` (".nii.gz"), because such writers choose the format by it.
-void write_file_atomically(const std::filesystem::path& path,
-                           const std::function<void(const std::filesystem::path& temporary)>& write);
+void write_file_atomically(
+    const std::filesystem::path& path,
+    const std::function<void(const std::filesystem::path& temporary)>& write);
 
 // Removes what a killed process left of write_file_atomically in `folder` (not recursive).
 void remove_stale_temporaries(const std::filesystem::path& folder);

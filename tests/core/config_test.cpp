@@ -1,0 +1,157 @@
+#include "segmamba/core/config.h"
+
+#include <gmock/gmock.h>
+
+#include "segmamba/core/error.h"
+
+namespace segmamba {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Optimizer {
+  std::string name = "sgd";
+  double learning_rate = 0.01;
+  bool nesterov = true;
+  bool operator==(const Optimizer&) const = default;
+  void visit(ConfigVisitor& v) {
+    v.value({.name = "name", .help = "Which one", .choices = {"sgd", "adamw"}}, name);
+    v.value({.name = "learning_rate", .help = "Initial", .min = 0, .max = 10}, learning_rate);
+    v.value({.name = "nesterov", .help = "Look ahead"}, nesterov);
+  }
+};
+
+struct Config {
+  std::int64_t epochs = 10;
+  std::string title = "a run";
+  std::vector<std::int64_t> patch = {64, 64, 64};
+  std::vector<double> weights = {0.1, 1};
+  std::vector<std::string> channels = {"t1n", "no", "1.5"};
+  Optimizer optimizer;
+  bool operator==(const Config&) const = default;
+  void visit(ConfigVisitor& v) {
+    v.value({.name = "epochs", .help = "How many", .min = 1}, epochs);
+    v.value({.name = "title", .help = "For people"}, title);
+    v.value({.name = "patch", .help = "Size", .min = 1, .min_items = 3, .max_items = 3}, patch);
+    v.value({.name = "weights", .help = "Of classes"}, weights);
+    v.value({.name = "channels", .help = "Order"}, channels);
+    v.section("optimizer", "The optimizer", optimizer);
+  }
+};
+
+Config read(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  auto document = ConfigDocument::from_text(text, "run.yaml");
+  for (const auto& assignment : overrides) document.override_value(assignment);
+  Config config;
+  document.read(config);
+  return config;
+}
+
+std::string message(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  try {
+    read(text, overrides);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Config, ReadsEveryTypeAndKeepsDefaults) {
+  const Config config = read(
+      "epochs: 3\npatch: [1, 2, 3]\nweights: [1e-3, 2]\nchannels: [a, 'b c']\n"
+      "optimizer:\n  name: adamw\n  nesterov: false\n");
+  EXPECT_EQ(config.epochs, 3);
+  EXPECT_EQ(config.title, "a run");
+  EXPECT_EQ(config.patch, (std::vector<std::int64_t>{1, 2, 3}));
+  EXPECT_EQ(config.weights, (std::vector<double>{1e-3, 2}));
+  EXPECT_EQ(config.channels, (std::vector<std::string>{"a", "b c"}));
+  EXPECT_EQ(config.optimizer, (Optimizer{"adamw", 0.01, false}));
+}
+
+TEST(Config, EmptyTextAndEmptySectionKeepDefaults) {
+  EXPECT_EQ(read(""), Config{});
+  EXPECT_EQ(read("# only a comment\noptimizer:\n"), Config{});
+}
+
+TEST(Config, WrittenConfigReadsBackIdentically) {
+  Config config;
+  config.title = "quotes \" and: colons # and\nlines";
+  config.weights = {0.1, 1e-300, -3, 1.0 / 3};
+  config.channels = {"true", "", "0x1", "~", "- a", "yes", "null"};
+  config.optimizer.learning_rate = 0.1 + 0.2;
+  for (const bool with_help : {false, true}) {
+    EXPECT_EQ(read(config_to_yaml(config, with_help)), config);
+  }
+}
+
+TEST(Config, HelpNamesChoicesAndRanges) {
+  const std::string text = config_to_yaml(Config{}, true);
+  EXPECT_THAT(text, HasSubstr("  # Which one (one of sgd, adamw)\n  name: sgd\n"));
+  EXPECT_THAT(text, HasSubstr("# How many (at least 1)\nepochs: 10\n"));
+}
+
+TEST(Config, UnknownKeyNamesPlaceAndNearest) {
+  EXPECT_EQ(message("epochs: 3\noptimizer:\n  learning_rat: 1\n"),
+            "run.yaml:3: unknown key optimizer.learning_rat; did you mean learning_rate?");
+  EXPECT_EQ(message("epoch: 3\n"), "run.yaml:1: unknown key epoch; did you mean epochs?");
+  EXPECT_THAT(message("zzz: 3\n"), HasSubstr("unknown key zzz; known here: epochs, title, patch"));
+}
+
+TEST(Config, WrongTypeRangeChoiceAndCount) {
+  EXPECT_EQ(message("epochs: many\n"),
+            "run.yaml:1: epochs must be an integer at least 1, got 'many'");
+  EXPECT_EQ(message("epochs: 0\n"), "run.yaml:1: epochs must be an integer at least 1, got '0'");
+  EXPECT_EQ(message("epochs: 2.5\n"),
+            "run.yaml:1: epochs must be an integer at least 1, got '2.5'");
+  EXPECT_EQ(message("epochs: '3'\n"), "run.yaml:1: epochs must be an integer at least 1, got '3'");
+  EXPECT_EQ(message("optimizer: {name: adam}\n"),
+            "run.yaml:1: optimizer.name must be one of sgd, adamw, got 'adam'");
+  EXPECT_EQ(message("\noptimizer:\n  learning_rate: 11\n"),
+            "run.yaml:3: optimizer.learning_rate must be a number from 0 to 10, got '11'");
+  EXPECT_THAT(message("optimizer: {learning_rate: .nan}\n"), HasSubstr("must be a number"));
+  EXPECT_EQ(message("patch: [1, 2]\n"), "run.yaml:1: patch must have 3 items, got 2");
+  EXPECT_EQ(message("patch: 64\n"), "run.yaml:1: patch must be a list, as in [a, b], got '64'");
+  EXPECT_EQ(message("patch:\n  - 1\n  - 0\n  - 1\n"),
+            "run.yaml:3: patch must be an integer at least 1, got '0'");
+  EXPECT_EQ(message("optimizer: sgd\n"),
+            "run.yaml:1: optimizer must be a section with keys of its own, got 'sgd'");
+  EXPECT_EQ(message("optimizer: {nesterov: 1}\n"),
+            "run.yaml:1: optimizer.nesterov must be true or false, got '1'");
+}
+
+TEST(Config, TextThatIsNoConfig) {
+  EXPECT_THAT(message("a: [1\n"), HasSubstr("not valid YAML"));
+  EXPECT_THAT(message("- 1\n"), HasSubstr("must be a mapping"));
+  EXPECT_EQ(message("epochs: 1\nepochs: 2\n"), "run.yaml:2: key 'epochs' stands twice");
+  EXPECT_THAT(message("a: &x [*x]\n"), HasSubstr("nested more than"));
+}
+
+TEST(Config, OverridesWinAndAreNamedInErrors) {
+  const Config config =
+      read("epochs: 3\n", {"epochs=5", "optimizer.name=adamw", "patch=[8, 8, 8]"});
+  EXPECT_EQ(config.epochs, 5);
+  EXPECT_EQ(config.optimizer.name, "adamw");
+  EXPECT_EQ(config.patch, (std::vector<std::int64_t>{8, 8, 8}));
+  EXPECT_EQ(message("", {"optimizer.nam=x"}),
+            "--set optimizer.nam=x: unknown key optimizer.nam; did you mean name?");
+  EXPECT_EQ(message("", {"epochs=-1"}),
+            "--set epochs=-1: epochs must be an integer at least 1, got '-1'");
+  EXPECT_THROW(read("", {"epochs"}), UsageError);
+  EXPECT_THROW(read("epochs: 1\n", {"epochs.a=1"}), UsageError);
+}
+
+TEST(Config, SectionOfALargerDocument) {
+  const auto document = ConfigDocument::from_text("x: 1\noptimizer:\n  nam: adamw\n", "run.yaml");
+  EXPECT_TRUE(document.has("optimizer"));
+  EXPECT_FALSE(document.has("model"));
+  Optimizer optimizer;
+  try {
+    document.section("optimizer").read(optimizer);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "run.yaml:3: unknown key optimizer.nam; did you mean name?");
+  }
+}
+
+}  // namespace
+}  // namespace segmamba

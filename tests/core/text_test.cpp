@@ -1,0 +1,41 @@
+#include "segmamba/core/text.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace segmamba {
+namespace {
+
+TEST(Text, SplitJoinTrim) {
+  EXPECT_EQ(split("a,,b", ','), (std::vector<std::string>{"a", "", "b"}));
+  EXPECT_EQ(split("", ','), (std::vector<std::string>{""}));
+  EXPECT_EQ(join(std::vector<int>{1, 2, 3}, "x"), "1x2x3");
+  EXPECT_EQ(trim(" \t a b\n"), "a b");
+  EXPECT_EQ(trim("  "), "");
+}
+
+TEST(Text, NumbersForPeopleAndMachines) {
+  const double inf = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(format_double(0.1), "0.1");
+  EXPECT_EQ(std::stod(format_double(1.0 / 3)), 1.0 / 3);
+  EXPECT_EQ(format_double(std::nan("")), "nan");
+  EXPECT_EQ(format_double(-inf), "-inf");
+  EXPECT_EQ(format_fixed(0.12345, 3), "0.123");
+  EXPECT_EQ(format_fixed(inf, 3), "inf");
+  EXPECT_EQ(format_bytes(1536), "1.5 KB");
+  EXPECT_EQ(format_bytes(17), "17 B");
+  EXPECT_EQ(format_duration(95), "1:35");
+  EXPECT_EQ(format_duration(3700), "1:01:40");
+}
+
+TEST(Text, NearestFindsTyposOnly) {
+  const std::vector<std::string> keys = {"learning_rate", "momentum", "nesterov"};
+  EXPECT_EQ(nearest("learnig_rate", keys), "learning_rate");
+  EXPECT_EQ(nearest("momentun", keys), "momentum");
+  EXPECT_EQ(nearest("batch", keys), "");
+}
+
+}  // namespace
+}  // namespace segmamba
