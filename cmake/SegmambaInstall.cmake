@@ -1,1 +1,34 @@
+# Install, uninstall, and the package that find_package(segmamba) loads.
+include(CMakePackageConfigHelpers)
 
+get_property(rooms GLOBAL PROPERTY SEGMAMBA_ROOMS)
+# The kernels are inside libsegmamba_ops.so; nobody links them on their own.
+list(REMOVE_ITEM rooms segmamba_kernels)
+
+add_library(segmamba_umbrella INTERFACE)
+add_library(segmamba::segmamba ALIAS segmamba_umbrella)
+set_target_properties(segmamba_umbrella PROPERTIES EXPORT_NAME segmamba)
+target_link_libraries(segmamba_umbrella INTERFACE ${rooms})
+
+set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/segmamba")
+install(TARGETS ${rooms} segmamba_umbrella EXPORT segmambaTargets
+        LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+        ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+        RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+install(DIRECTORY include/segmamba DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(DIRECTORY configs/ DESTINATION "${CMAKE_INSTALL_DATADIR}/segmamba/configs")
+install(EXPORT segmambaTargets NAMESPACE segmamba:: DESTINATION "${package_dir}")
+
+configure_package_config_file(cmake/segmambaConfig.cmake.in
+  "${CMAKE_BINARY_DIR}/segmambaConfig.cmake" INSTALL_DESTINATION "${package_dir}")
+write_basic_package_version_file("${CMAKE_BINARY_DIR}/segmambaConfigVersion.cmake"
+  COMPATIBILITY SameMinorVersion)
+install(FILES "${CMAKE_BINARY_DIR}/segmambaConfig.cmake"
+              "${CMAKE_BINARY_DIR}/segmambaConfigVersion.cmake"
+              cmake/SegmambaTorch.cmake
+        DESTINATION "${package_dir}")
+
+add_custom_target(uninstall
+  COMMAND "${CMAKE_COMMAND}" -DMANIFEST=${CMAKE_BINARY_DIR}/install_manifest.txt
+          -P "${PROJECT_SOURCE_DIR}/cmake/Uninstall.cmake"
+  COMMENT "Removing what the last install wrote" VERBATIM)
