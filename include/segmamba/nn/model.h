@@ -4,8 +4,6 @@
 #include <torch/torch.h>
 
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "segmamba/nn/model_config.h"
 
@@ -23,7 +21,5 @@ class SegmentationModel : public torch::nn::Module {
 // Throws Error where the config asks for something the model cannot be (naming the key). Parameters
 // get the initial values of the original, drawn from torch's default generator.
 std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config);
-// The names that make_model takes, sorted.
-std::vector<std::string> model_names();
 
 }  // namespace segmamba::nn

@@ -16,14 +16,16 @@ struct TensorFile {
 
 // Throws Error on anything that is not a well-formed safetensors file (header over 100 MB,
 // overlapping or out-of-range data, unknown types), naming the file and the tensor.
+// Format: https://github.com/huggingface/safetensors#format
 TensorFile read_safetensors(const std::filesystem::path& path);
 // Atomic.
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file);
 
-// Names as in Python's state_dict(): parameters and buffers, depth first.
+// Names as in Python's state_dict(): parameters and buffers. The tensors share the module's memory.
 std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module);
 // Copies `tensors` into the module. Throws Error listing missing and unexpected names and
-// mismatched shapes (the first few, and how many).
-void load_state_dict(torch::nn::Module& module, const std::map<std::string, torch::Tensor>& tensors);
+// mismatched shapes (the first few, and how many); the module is then unchanged.
+void load_state_dict(torch::nn::Module& module,
+                     const std::map<std::string, torch::Tensor>& tensors);
 
 }  // namespace segmamba::nn

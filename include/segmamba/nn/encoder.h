@@ -1,0 +1,43 @@
+#pragma once
+// The encoders of SegMamba: a stem and stages of Mamba layers, each at half the resolution of the
+// one before.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "segmamba/nn/model_config.h"
+
+namespace segmamba::nn {
+
+class Encoder : public torch::nn::Module {
+ public:
+  explicit Encoder(std::int64_t stage_count) : stage_count_(stage_count) {}
+
+  // [B, C, D, H, W] -> for each stage i, dims[i] channels at 1 / 2^(i+1) of the resolution.
+  std::vector<torch::Tensor> forward(const torch::Tensor& input);
+
+  // What stage i makes of stage i-1's result (of the input for i = 0).
+  virtual torch::Tensor stage(std::int64_t i, const torch::Tensor& input) = 0;
+  // What the decoder gets of stage i's result.
+  virtual torch::Tensor output(std::int64_t i, const torch::Tensor& feature) = 0;
+
+  std::int64_t stage_count() const { return stage_count_; }
+
+ private:
+  std::int64_t stage_count_;
+};
+
+// The encoder that config.encoder names. Throws Error naming the key that does not fit.
+std::shared_ptr<Encoder> make_encoder(const ModelConfig& config);
+
+// Strided convolutions, dense: the stem (7^3 taps, padding 3) and the down-sampling before the
+// other stages (2^3 taps), both of stride 2. `groups` other than 1 makes it depth-wise.
+torch::nn::Conv3d stem_convolution(std::int64_t in_channels, std::int64_t out_channels,
+                                   std::int64_t groups = 1);
+torch::nn::Conv3d downsample_convolution(std::int64_t in_channels, std::int64_t out_channels);
+
+}  // namespace segmamba::nn

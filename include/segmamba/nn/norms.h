@@ -1,0 +1,28 @@
+#pragma once
+// The norms of SegMamba over volumes [B, C, D, H, W].
+
+#include <torch/torch.h>
+
+#include <cstdint>
+
+namespace segmamba::nn {
+
+// (x - mean) / sqrt(var + 1e-5), mean and biased variance over each channel of each item; no
+// parameters, and always of the instance itself. [B, C, D, H, W] -> the same.
+torch::Tensor instance_norm(const torch::Tensor& input);
+
+// LayerNorm over the channels of every voxel (ConvNeXt's channels-first LayerNorm, eps 1e-6):
+// weight_c (x_c - mean) / sqrt(var + eps) + bias_c. [B, C, D, H, W] -> the same.
+class ChannelLayerNormImpl : public torch::nn::Module {
+ public:
+  explicit ChannelLayerNormImpl(std::int64_t channels);
+  torch::Tensor forward(const torch::Tensor& input);
+  void reset_parameters();
+  void pretty_print(std::ostream& stream) const override;
+
+  torch::Tensor weight;  // [C]
+  torch::Tensor bias;    // [C]
+};
+TORCH_MODULE(ChannelLayerNorm);
+
+}  // namespace segmamba::nn

@@ -1,0 +1,56 @@
+#pragma once
+// The convolution blocks of the UNETR decoder (MONAI 1.5.1, networks/blocks/unetr_block.py and
+// dynunet_block.py). IN is instance_norm(); no convolution but the last has a bias.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+
+namespace segmamba::nn {
+
+// out = lrelu(IN(conv2 lrelu(IN(conv1 x))) + shortcut(x)), lrelu of slope 0.01; the shortcut is x
+// where the channels agree and IN(conv3 x) where not. conv1, conv2: 3^3; conv3: 1^3.
+// [B, in, D, H, W] -> [B, out, D, H, W].
+class ResidualBlockImpl : public torch::nn::Module {
+ public:
+  ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
+  // By value: a caller that moves its last reference in lets the block free the input early.
+  torch::Tensor forward(torch::Tensor input);
+
+  torch::nn::Sequential conv1{nullptr}, conv2{nullptr}, conv3{nullptr};
+};
+TORCH_MODULE(ResidualBlock);
+
+// A ResidualBlock under the name `layer`.
+class UnetrBasicBlockImpl : public torch::nn::Module {
+ public:
+  UnetrBasicBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
+  torch::Tensor forward(torch::Tensor input);
+
+  ResidualBlock layer{nullptr};
+};
+TORCH_MODULE(UnetrBasicBlock);
+
+// out = conv_block([up x, skip]): `up` is a transposed convolution, 2^3 taps, stride 2.
+// x [B, in, D, H, W], skip [B, out, 2D, 2H, 2W] -> [B, out, 2D, 2H, 2W].
+class UnetrUpBlockImpl : public torch::nn::Module {
+ public:
+  UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
+  torch::Tensor forward(torch::Tensor input, torch::Tensor skip);
+
+  torch::nn::Sequential transp_conv{nullptr};
+  ResidualBlock conv_block{nullptr};
+};
+TORCH_MODULE(UnetrUpBlock);
+
+// The head: a 1^3 convolution with bias. [B, in, D, H, W] -> [B, out, D, H, W].
+class UnetrOutBlockImpl : public torch::nn::Module {
+ public:
+  UnetrOutBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
+  torch::Tensor forward(const torch::Tensor& input);
+
+  torch::nn::Sequential conv{nullptr};
+};
+TORCH_MODULE(UnetrOutBlock);
+
+}  // namespace segmamba::nn

@@ -1,0 +1,37 @@
+#include "segmamba/nn/encoder.h"
+
+#include "segmamba/core/error.h"
+#include "segmamba/nn/bidirectional_encoder.h"
+#include "segmamba/nn/paper_encoder.h"
+#include "segmamba/nn/tom_encoder.h"
+
+namespace segmamba::nn {
+
+std::vector<torch::Tensor> Encoder::forward(const torch::Tensor& input) {
+  std::vector<torch::Tensor> outputs;
+  auto feature = input;
+  for (std::int64_t i = 0; i < stage_count_; ++i) {
+    feature = stage(i, feature);
+    outputs.push_back(output(i, feature));
+  }
+  return outputs;
+}
+
+std::shared_ptr<Encoder> make_encoder(const ModelConfig& config) {
+  if (config.encoder == "tom") return std::make_shared<TomEncoderImpl>(config);
+  if (config.encoder == "bidirectional") return std::make_shared<BidirectionalEncoderImpl>(config);
+  if (config.encoder == "paper") return std::make_shared<PaperEncoderImpl>(config);
+  throw Error("model.encoder: \"" + config.encoder + "\" is none of tom, bidirectional, paper");
+}
+
+torch::nn::Conv3d stem_convolution(std::int64_t in_channels, std::int64_t out_channels,
+                                   std::int64_t groups) {
+  return torch::nn::Conv3d(
+      torch::nn::Conv3dOptions(in_channels, out_channels, 7).stride(2).padding(3).groups(groups));
+}
+
+torch::nn::Conv3d downsample_convolution(std::int64_t in_channels, std::int64_t out_channels) {
+  return torch::nn::Conv3d(torch::nn::Conv3dOptions(in_channels, out_channels, 2).stride(2));
+}
+
+}  // namespace segmamba::nn

@@ -1,0 +1,27 @@
+#include "segmamba/nn/gsc.h"
+
+#include "segmamba/nn/norms.h"
+
+namespace segmamba::nn {
+
+GscImpl::GscImpl(std::int64_t channels) {
+  const auto convolution = [channels](std::int64_t kernel) {
+    return torch::nn::Conv3d(
+        torch::nn::Conv3dOptions(channels, channels, kernel).padding(kernel / 2));
+  };
+  proj = register_module("proj", convolution(3));
+  proj2 = register_module("proj2", convolution(3));
+  proj3 = register_module("proj3", convolution(1));
+  proj4 = register_module("proj4", convolution(1));
+}
+
+torch::Tensor GscImpl::forward(const torch::Tensor& input) {
+  const auto block = [](torch::nn::Conv3d& convolution, const torch::Tensor& x) {
+    return instance_norm(convolution(x)).relu_();
+  };
+  auto sum = block(proj2, block(proj, input));
+  sum = sum + block(proj3, input);
+  return block(proj4, sum) + input;
+}
+
+}  // namespace segmamba::nn

@@ -1,0 +1,136 @@
+#include "segmamba/nn/mamba.h"
+
+#include <cmath>
+#include <functional>
+#include <set>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+#include "segmamba/ops/causal_conv1d.h"
+#include "segmamba/ops/selective_scan.h"
+
+namespace segmamba::nn {
+namespace {
+
+// What the published code appends to the names of a direction's parameters.
+std::string suffix(Direction direction) {
+  switch (direction) {
+    case Direction::kReverse:
+      return "_b";
+    case Direction::kInterSlice:
+      return "_s";
+    default:
+      return "";
+  }
+}
+
+ops::ScanOrder scan_order(Direction direction, std::int64_t length, std::int64_t slices) {
+  switch (direction) {
+    case Direction::kReverse:
+      return ops::ScanOrder::reverse(length);
+    case Direction::kInterSlice:
+      return ops::ScanOrder::interslice(length, slices);
+    default:
+      return ops::ScanOrder::forward(length);
+  }
+}
+
+}  // namespace
+
+Direction parse_direction(const std::string& name) {
+  if (name == "forward") return Direction::kForward;
+  if (name == "reverse") return Direction::kReverse;
+  if (name == "inter-slice") return Direction::kInterSlice;
+  throw Error("model.directions: \"" + name + "\" is none of forward, reverse, inter-slice");
+}
+
+MambaImpl::MambaImpl(MambaOptions options_) : options(std::move(options_)) {
+  const std::set<Direction> distinct(options.directions.begin(), options.directions.end());
+  if (distinct.empty() || distinct.size() != options.directions.size()) {
+    throw Error("model.directions must name at least one direction, and each only once");
+  }
+  const auto inner = inner_size();
+  const auto projected = dt_rank() + 2 * options.state_size;
+  in_proj = register_module(
+      "in_proj", torch::nn::Linear(torch::nn::LinearOptions(options.dim, 2 * inner).bias(false)));
+  for (const auto direction : options.directions) {
+    const auto end = suffix(direction);
+    Branch branch;
+    branch.conv1d = register_module(
+        "conv1d" + end,
+        torch::nn::Conv1d(
+            torch::nn::Conv1dOptions(inner, inner, options.kernel_size).groups(inner)));
+    branch.x_proj = register_module(
+        "x_proj" + end, torch::nn::Linear(torch::nn::LinearOptions(inner, projected).bias(false)));
+    branch.dt_proj = register_module("dt_proj" + end, torch::nn::Linear(dt_rank(), inner));
+    branch.A_log =
+        register_parameter("A" + end + "_log", torch::empty({inner, options.state_size}));
+    branch.D = register_parameter("D" + end, torch::empty({inner}));
+    branches.push_back(branch);
+  }
+  out_proj = register_module(
+      "out_proj", torch::nn::Linear(torch::nn::LinearOptions(inner, options.dim).bias(false)));
+  reset_parameters();
+}
+
+void MambaImpl::reset_parameters() {
+  const torch::NoGradGuard no_grad;
+  in_proj->reset_parameters();
+  out_proj->reset_parameters();
+  const double low = std::log(0.001), high = std::log(0.1);
+  const double bound = 1 / std::sqrt(static_cast<double>(dt_rank()));
+  for (auto& branch : branches) {
+    branch.conv1d->reset_parameters();
+    branch.x_proj->reset_parameters();
+    branch.dt_proj->weight.uniform_(-bound, bound);
+    // softplus(dt + log(1 - exp(-dt))) = dt.
+    const auto dt =
+        torch::empty_like(branch.dt_proj->bias).uniform_(low, high).exp().clamp_min(1e-4);
+    branch.dt_proj->bias.copy_(dt + torch::log(-torch::expm1(-dt)));
+    branch.A_log.copy_(torch::arange(1, options.state_size + 1, branch.A_log.options()).log());
+    branch.D.fill_(1);
+  }
+}
+
+torch::Tensor MambaImpl::forward(const torch::Tensor& tokens, std::int64_t slices) {
+  const auto batch = tokens.size(0), length = tokens.size(1), inner = inner_size();
+  const auto directions = static_cast<std::int64_t>(branches.size());
+  const auto rank = dt_rank(), states = options.state_size;
+  std::vector<ops::ScanOrder> orders;
+  for (const auto direction : options.directions) {
+    orders.push_back(scan_order(direction, length, slices));
+  }
+  // One tensor of the directions' parameters: [K, ...].
+  const auto stack = [this](const std::function<torch::Tensor(const Branch&)>& parameter) {
+    std::vector<torch::Tensor> parameters;
+    for (const auto& branch : branches) parameters.push_back(parameter(branch));
+    return torch::stack(parameters);
+  };
+
+  const auto xz = in_proj(tokens);  // [B, L, 2E]
+  const auto x = ops::causal_conv1d_silu(
+      xz.narrow(-1, 0, inner), stack([](auto& branch) { return branch.conv1d->weight.squeeze(1); }),
+      stack([](auto& branch) { return branch.conv1d->bias; }), orders);  // [K, B, L, E]
+  const auto projected =
+      torch::bmm(x.reshape({directions, batch * length, inner}),
+                 stack([](auto& branch) { return branch.x_proj->weight.t(); }));  // [K, BL, R + 2N]
+  const auto delta = torch::bmm(projected.narrow(-1, 0, rank),
+                                stack([](auto& branch) { return branch.dt_proj->weight.t(); }))
+                         .view({directions, batch, length, inner});
+  const auto states_of = [&](std::int64_t start) {
+    return projected.narrow(-1, start, states).view({directions, batch, length, states});
+  };
+  const auto gated = ops::selective_scan_directions(
+      x, delta, -stack([](auto& branch) { return branch.A_log; }).exp(), states_of(rank),
+      states_of(rank + states), stack([](auto& branch) { return branch.D; }),
+      xz.narrow(-1, inner, inner), stack([](auto& branch) { return branch.dt_proj->bias; }),
+      /*delta_softplus=*/true, orders);
+  return out_proj(gated);
+}
+
+void MambaImpl::pretty_print(std::ostream& stream) const {
+  stream << "Mamba(" << options.dim << ", directions=" << branches.size()
+         << ", state_size=" << options.state_size << ")";
+}
+
+}  // namespace segmamba::nn

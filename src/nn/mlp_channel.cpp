@@ -1,0 +1,14 @@
+#include "segmamba/nn/mlp_channel.h"
+
+namespace segmamba::nn {
+
+MlpChannelImpl::MlpChannelImpl(std::int64_t channels, std::int64_t hidden) {
+  fc1 = register_module("fc1", torch::nn::Conv3d(torch::nn::Conv3dOptions(channels, hidden, 1)));
+  fc2 = register_module("fc2", torch::nn::Conv3d(torch::nn::Conv3dOptions(hidden, channels, 1)));
+}
+
+torch::Tensor MlpChannelImpl::forward(const torch::Tensor& input) {
+  return fc2(torch::gelu(fc1(input)));
+}
+
+}  // namespace segmamba::nn

@@ -1,0 +1,224 @@
+#include "segmamba/nn/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "segmamba/core/json.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::nn {
+namespace {
+
+constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
+
+const std::vector<std::pair<std::string, torch::ScalarType>>& type_names() {
+  static const std::vector<std::pair<std::string, torch::ScalarType>> names = {
+      {"F64", torch::kFloat64},   {"F32", torch::kFloat32}, {"F16", torch::kFloat16},
+      {"BF16", torch::kBFloat16}, {"I64", torch::kInt64},   {"I32", torch::kInt32},
+      {"I16", torch::kInt16},     {"I8", torch::kInt8},     {"U8", torch::kUInt8},
+      {"BOOL", torch::kBool}};
+  return names;
+}
+
+std::optional<torch::ScalarType> scalar_type(const std::string& name) {
+  for (const auto& [type_name, type] : type_names()) {
+    if (type_name == name) return type;
+  }
+  return std::nullopt;
+}
+
+std::string type_name(torch::ScalarType type, const std::string& tensor) {
+  for (const auto& [name, candidate] : type_names()) {
+    if (candidate == type) return name;
+  }
+  throw Error(concat("tensor ", tensor, ": safetensors has no type ", torch::toString(type)));
+}
+
+// One entry of the header, checked against the data section's length.
+struct Entry {
+  std::string name;
+  torch::ScalarType type = torch::kFloat32;
+  std::vector<std::int64_t> shape;
+  std::uint64_t begin = 0, end = 0;
+};
+
+Entry parse_entry(const std::string& name, const Json& json, std::uint64_t data_bytes,
+                  const std::string& where) {
+  const auto fail = [&](const std::string& what) {
+    throw Error(concat(where, ": tensor ", name, ": ", what));
+  };
+  Entry entry;
+  entry.name = name;
+  const auto is_unsigned = [](const Json& item) { return item.is_number_unsigned(); };
+  if (!json.is_object() || !json.contains("dtype") || !json["dtype"].is_string() ||
+      !json.contains("shape") || !json["shape"].is_array() || !json.contains("data_offsets") ||
+      !json["data_offsets"].is_array() || json["data_offsets"].size() != 2 ||
+      !std::all_of(json["shape"].begin(), json["shape"].end(), is_unsigned) ||
+      !std::all_of(json["data_offsets"].begin(), json["data_offsets"].end(), is_unsigned)) {
+    fail("the header needs dtype, shape and data_offsets");
+  }
+  const auto dtype = json["dtype"].get<std::string>();
+  const auto type = scalar_type(dtype);
+  if (!type) fail("type " + dtype + " is not supported");
+  entry.type = *type;
+  std::uint64_t bytes = torch::elementSize(entry.type);
+  for (const auto& item : json["shape"]) {
+    const auto size = item.get<std::uint64_t>();
+    if (__builtin_mul_overflow(bytes, size, &bytes) || size > INT64_MAX) fail("shape is too large");
+    entry.shape.push_back(static_cast<std::int64_t>(size));
+  }
+  entry.begin = json["data_offsets"][0].get<std::uint64_t>();
+  entry.end = json["data_offsets"][1].get<std::uint64_t>();
+  if (entry.begin > entry.end || entry.end > data_bytes) {
+    fail(concat("data [", entry.begin, ", ", entry.end, ") lies outside the file's ", data_bytes,
+                " bytes of data"));
+  }
+  if (entry.end - entry.begin != bytes) {
+    fail(concat("shape [", join(entry.shape, ", "), "] of ", dtype, " takes ", bytes,
+                " bytes, data_offsets hold ", entry.end - entry.begin));
+  }
+  return entry;
+}
+
+}  // namespace
+
+TensorFile read_safetensors(const std::filesystem::path& path) {
+  const std::string where = path.string();
+  std::error_code error;
+  const std::uint64_t file_bytes = std::filesystem::file_size(path, error);
+  std::ifstream stream(path, std::ios::binary);
+  if (error || !stream) throw Error(where + ": cannot be read");
+  std::uint64_t header_bytes = 0;
+  static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
+  stream.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
+  if (!stream || header_bytes > kMaxHeaderBytes ||
+      header_bytes > file_bytes - sizeof header_bytes) {
+    throw Error(where + ": not a safetensors file (bad header length)");
+  }
+  std::string header(header_bytes, '\0');
+  stream.read(header.data(), static_cast<std::streamsize>(header_bytes));
+  if (!stream) throw Error(where + ": truncated header");
+  const Json json = parse_json(header, where);
+  if (!json.is_object()) throw Error(where + ": not a safetensors file (header is no JSON object)");
+
+  const std::uint64_t data_start = sizeof header_bytes + header_bytes;
+  TensorFile file;
+  std::vector<Entry> entries;
+  for (const auto& [name, value] : json.items()) {
+    if (name != "__metadata__") {
+      entries.push_back(parse_entry(name, value, file_bytes - data_start, where));
+      continue;
+    }
+    if (!value.is_object()) throw Error(where + ": __metadata__ must map strings to strings");
+    for (const auto& [key, text] : value.items()) {
+      if (!text.is_string()) throw Error(where + ": __metadata__ must map strings to strings");
+      file.metadata[key] = text.get<std::string>();
+    }
+  }
+  // The format allows neither overlaps nor holes.
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
+  });
+  std::uint64_t expected = 0;
+  for (const auto& entry : entries) {
+    if (entry.begin != expected) {
+      throw Error(concat(where, ": tensor ", entry.name, ": data starts at ", entry.begin,
+                         ", expected ", expected, " (overlap or hole)"));
+    }
+    expected = entry.end;
+  }
+  if (expected != file_bytes - data_start) {
+    throw Error(concat(where, ": ", file_bytes - data_start,
+                       " bytes of data, the header describes ", expected));
+  }
+  for (const auto& entry : entries) {
+    auto tensor = torch::empty(entry.shape, entry.type);
+    stream.seekg(static_cast<std::streamoff>(data_start + entry.begin));
+    stream.read(static_cast<char*>(tensor.data_ptr()),
+                static_cast<std::streamsize>(entry.end - entry.begin));
+    if (!stream) throw Error(concat(where, ": tensor ", entry.name, ": cannot be read"));
+    file.tensors[entry.name] = tensor;
+  }
+  return file;
+}
+
+void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
+  Json header = Json::object();
+  if (!file.metadata.empty()) {
+    for (const auto& [key, text] : file.metadata) header["__metadata__"][key] = text;
+  }
+  std::vector<torch::Tensor> tensors;
+  std::uint64_t offset = 0;
+  for (const auto& [name, tensor] : file.tensors) {
+    tensors.push_back(tensor.detach().cpu().contiguous());
+    const std::uint64_t end = offset + tensors.back().nbytes();
+    header[name] = {{"dtype", type_name(tensor.scalar_type(), name)},
+                    {"shape", tensor.sizes().vec()},
+                    {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // data aligned to 8 bytes
+  write_file_atomically(path, [&](const std::filesystem::path& temporary) {
+    std::ofstream stream(temporary, std::ios::binary);
+    const std::uint64_t length = text.size();
+    stream.write(reinterpret_cast<const char*>(&length), sizeof length);
+    stream.write(text.data(), static_cast<std::streamsize>(length));
+    for (const auto& tensor : tensors) {
+      stream.write(static_cast<const char*>(tensor.data_ptr()),
+                   static_cast<std::streamsize>(tensor.nbytes()));
+    }
+    stream.close();
+    if (!stream) throw Error(path.string() + ": cannot be written");
+  });
+}
+
+std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module) {
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto& item : module.named_parameters()) tensors[item.key()] = item.value().detach();
+  for (const auto& item : module.named_buffers()) tensors[item.key()] = item.value().detach();
+  return tensors;
+}
+
+void load_state_dict(torch::nn::Module& module,
+                     const std::map<std::string, torch::Tensor>& tensors) {
+  auto own = state_dict(module);
+  std::vector<std::string> missing, unexpected, mismatched;
+  for (const auto& [name, tensor] : own) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) {
+      missing.push_back(name);
+    } else if (found->second.sizes() != tensor.sizes()) {
+      mismatched.push_back(
+          concat(name, " has shape ", found->second.sizes(), ", the model ", tensor.sizes()));
+    }
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (!own.contains(name)) unexpected.push_back(name);
+  }
+  std::string message;
+  const auto report = [&](const std::string& what, std::vector<std::string>& names) {
+    if (names.empty()) return;
+    constexpr std::size_t kShown = 3;
+    const auto count = names.size();
+    if (count > kShown) names.resize(kShown);
+    message +=
+        concat("; ", count, " ", what, ": ", join(names, ", "), count > kShown ? ", ..." : "");
+  };
+  report("missing", missing);
+  report("unexpected", unexpected);
+  report("of another shape", mismatched);
+  if (!message.empty()) throw Error("weights do not fit the model" + message);
+
+  const torch::NoGradGuard no_grad;
+  for (auto& [name, tensor] : own) tensor.copy_(tensors.at(name));
+}
+
+}  // namespace segmamba::nn
