@@ -1,0 +1,75 @@
+#pragma once
+// Binary masks on a voxel grid. Index order is (x, y, z), x fastest in memory: the order of a NIfTI
+// file and of io::Volume.
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace segmamba::metrics {
+
+using Size = std::array<std::int64_t, 3>;  // (x, y, z), voxels
+using Spacing = std::array<double, 3>;     // (x, y, z), mm
+
+struct Grid {
+  Size size{};
+  Spacing spacing{1, 1, 1};
+};
+
+inline std::int64_t voxel_count(const Size& size) { return size[0] * size[1] * size[2]; }
+
+// Half open: low <= index < high along each axis. Empty where high <= low on any axis.
+struct Box {
+  Size low{}, high{};
+
+  bool empty() const { return high[0] <= low[0] || high[1] <= low[1] || high[2] <= low[2]; }
+  Size size() const { return {high[0] - low[0], high[1] - low[1], high[2] - low[2]}; }
+  // The smallest box that holds both; an empty box adds nothing.
+  Box united(const Box& other) const;
+  // Grown by `margin` voxels on every side, but not beyond a grid of `size`.
+  Box grown(std::int64_t margin, const Size& size) const;
+};
+
+struct Mask {
+  Size size{};
+  std::vector<std::uint8_t> voxels;  // 0 or 1
+
+  Mask() = default;
+  explicit Mask(const Size& mask_size)
+      : size(mask_size), voxels(static_cast<std::size_t>(voxel_count(mask_size))) {}
+  std::int64_t index(std::int64_t x, std::int64_t y, std::int64_t z) const {
+    return (z * size[1] + y) * size[0] + x;
+  }
+};
+
+std::int64_t count(const Mask& mask);
+std::int64_t count_common(const Mask& a, const Mask& b);
+
+// The box of non-zero values of an array of `size`.
+Box bounding_box(std::span<const std::uint8_t> values, const Size& size);
+// Copies a box out of an array of `size`.
+std::vector<std::uint8_t> crop(std::span<const std::uint8_t> values, const Size& size,
+                               const Box& box);
+
+// A set of label values that is scored as one binary mask.
+struct Region {
+  std::string name;
+  std::vector<std::uint8_t> labels;
+};
+
+// BraTS: whole tumour WT = {1, 2, 3}, tumour core TC = {1, 3}, enhancing tumour ET = {3}.
+const std::vector<Region>& brats_regions();
+// The tissues of BraTS-GLI 2024: NETC = {1}, SNFH = {2}, RC = {4} (resection cavity).
+const std::vector<Region>& brats_tissues();
+
+// The mask of a region in labels of `size`.
+Mask region_mask(std::span<const std::uint8_t> labels, const Size& size, const Region& region);
+
+// 2 |p and g| / (|p| + |g|) of one region, without making masks; `both_empty` where neither holds
+// it. Throws Error where the lengths differ.
+double dice(std::span<const std::uint8_t> prediction, std::span<const std::uint8_t> reference,
+            const Region& region, double both_empty = 1);
+
+}  // namespace segmamba::metrics

@@ -1,0 +1,341 @@
+#include "segmamba/metrics/convention.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::metrics {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kLargest = std::numeric_limits<double>::max();
+
+EmptyRule always(double value) { return {value, value, value, value}; }
+EmptyRule both_or_one(double both, double one) { return {both, one, one, one}; }
+EmptyRule formula(double zero_denominator) { return {{}, {}, {}, zero_denominator}; }
+
+// The published evaluation script scores a case as 0 / 50 where a region is empty on either side.
+Convention segmamba_script() {
+  Convention convention;
+  convention.name = "segmamba";
+  convention.source = "SegMamba 5_compute_metrics.py (ge-xing/SegMamba at cff3597, MedPy 0.5.2)";
+  convention.unit = Unit::kVoxels;
+  convention.metrics = {
+      {"dice", Quantity::kDice, formula(0)},
+      {"hd95", Quantity::kHausdorff, always(50), 0.95},
+  };
+  convention.remark =
+      "Table 1 of the paper: plain mean and population standard deviation over cases. A region "
+      "that "
+      "is rightly absent scores Dice 0 and HD95 50.";
+  return convention;
+}
+
+Convention medpy() {
+  Convention convention;
+  convention.name = "medpy";
+  convention.source = "MedPy 0.5.2, medpy.metric.binary";
+  convention.metrics = {
+      {"dice", Quantity::kDice, formula(1)},
+      {"hd95", Quantity::kHausdorff, always(kNan), 0.95},
+      {"hd", Quantity::kHausdorff, always(kNan), 1},
+      {"asd_pred_to_gt", Quantity::kMeanDistanceFromPrediction, always(kNan)},
+      {"assd", Quantity::kMeanDistancePooled, always(kNan)},
+      {"sensitivity", Quantity::kSensitivity, formula(0)},
+      {"specificity", Quantity::kSpecificity, formula(0)},
+      {"precision", Quantity::kPrecision, formula(0)},
+      {"jaccard", Quantity::kJaccard, formula(1)},
+      {"ravd", Quantity::kSignedVolumeDifference, formula(kNan)},
+  };
+  convention.remark = "MedPy raises an error for distances to an empty mask; here that is nan.";
+  return convention;
+}
+
+Convention monai() {
+  Convention convention;
+  convention.name = "monai";
+  convention.source = "MONAI 1.6.1, monai.metrics";
+  convention.percentile = Percentile::kLinearFloat32;
+  convention.directions = Directions::kLarger;
+  convention.float32_results = true;
+  convention.metrics = {
+      {"dice", Quantity::kDice, {kNan, {}, kNan, kNan}},
+      {"dice_ignore_empty_false", Quantity::kDice, formula(1)},
+      {"hd95", Quantity::kHausdorff, always(kNan), 0.95},
+      {"hd", Quantity::kHausdorff, both_or_one(kNan, kInfinity), 1},
+      {"nsd_1mm", Quantity::kSurfaceDice, both_or_one(kNan, 0), 1},
+      {"nsd_1mm_subvoxel", Quantity::kSurfaceDice, both_or_one(kNan, 0), 1,
+       SurfaceKind::kVoxelCorners},
+      {"sensitivity", Quantity::kSensitivity, formula(kNan)},
+      {"specificity", Quantity::kSpecificity, formula(kNan)},
+      {"precision", Quantity::kPrecision, formula(kNan)},
+  };
+  convention.remark =
+      "MONAI leaves nan out of its means, so that a lesion missed altogether improves the mean "
+      "HD95. "
+      "Its float32 rank jumps for large surfaces (by 1/32 of a rank at 288,000 distances).";
+  return convention;
+}
+
+Convention metrics_reloaded() {
+  Convention convention;
+  convention.name = "metrics-reloaded";
+  convention.source = "MetricsReloaded, BinaryPairwiseMeasures (Project-MONAI at cb38dfc)";
+  convention.directions = Directions::kLarger;
+  const EmptyRule distance = both_or_one(0, kNan);
+  convention.metrics = {
+      {"dice", Quantity::kDice, formula(1)},
+      {"hd95", Quantity::kHausdorff, distance, 0.95},
+      {"hd", Quantity::kHausdorff, distance, 1},
+      {"assd", Quantity::kMeanDistancePooled, distance},
+      {"masd", Quantity::kMeanDistanceOfDirections, distance},
+      {"nsd_1mm", Quantity::kSurfaceDice, both_or_one(1, 0), 1},
+      {"sensitivity", Quantity::kSensitivity, formula(kNan)},
+      {"specificity", Quantity::kSpecificity, formula(kNan)},
+      {"precision", Quantity::kPrecision, {kNan, 0, {}, kNan}},
+      {"avdr", Quantity::kAbsoluteVolumeDifference, formula(kNan)},
+      {"iou", Quantity::kJaccard, formula(kNan)},
+  };
+  convention.remark =
+      "The tool leaves 'set nan to the worst case when aggregating' to its user. It accumulates "
+      "precision in float32 (here double), and its nsd of exactly one empty mask is undefined "
+      "(here "
+      "0).";
+  return convention;
+}
+
+Convention surface_area() {
+  Convention convention;
+  convention.name = "surface-area";
+  convention.source = "surface-distance (google-deepmind at 1f805ce)";
+  convention.surface = SurfaceKind::kVoxelCorners;
+  convention.percentile = Percentile::kAreaStep;
+  convention.directions = Directions::kLarger;
+  convention.metrics = {
+      {"dice", Quantity::kDice, formula(kNan)},
+      {"hd95", Quantity::kHausdorff, always(kInfinity), 0.95},
+      {"hd", Quantity::kHausdorff, always(kInfinity), 1},
+      {"nsd_1mm", Quantity::kSurfaceDice, both_or_one(kNan, 0), 1},
+      {"asd_gt_to_pred", Quantity::kMeanDistanceFromReference, {kNan, kInfinity, kNan}},
+      {"asd_pred_to_gt", Quantity::kMeanDistanceFromPrediction, {kNan, kNan, kInfinity}},
+      {"surface_area_gt", Quantity::kReferenceSurfaceArea, {}},
+      {"surface_area_pred", Quantity::kPredictionSurfaceArea, {}},
+      {"surfels_gt", Quantity::kReferenceSurfacePoints, {}},
+      {"surfels_pred", Quantity::kPredictionSurfacePoints, {}},
+  };
+  return convention;
+}
+
+Convention brats2023(const std::string& name, const std::string& challenges, int dilation,
+                     double minimum_volume) {
+  constexpr double kPenalty = 374;
+  Convention convention;
+  convention.name = name;
+  convention.source =
+      "BraTS 2023 " + challenges + ", metrics.py (rachitsaluja/BraTS-2023-Metrics at 43c9052)";
+  convention.surface = SurfaceKind::kVoxelCorners;
+  convention.percentile = Percentile::kAreaStep;
+  convention.directions = Directions::kLarger;
+  convention.lesions = LesionRule{kPenalty, dilation, minimum_volume};
+  convention.metrics = {
+      {"dice", Quantity::kDice, formula(1)},
+      {"hd95", Quantity::kHausdorff, both_or_one(0, kPenalty), 0.95},
+      {"lesion_dice", Quantity::kLesionDice, {}},
+      {"lesion_hd95", Quantity::kLesionHausdorff, {}, 0.95},
+      {"tp", Quantity::kLesionTruePositives, {}},
+      {"fp", Quantity::kLesionFalsePositives, {}},
+      {"fn", Quantity::kLesionFalseNegatives, {}},
+      {"sensitivity", Quantity::kSensitivity, {1, {}, 0}},
+      {"specificity", Quantity::kSpecificity, formula(0)},
+      {"gt_volume_mm3", Quantity::kReferenceVolume, {}},
+  };
+  convention.remark =
+      "dice and hd95 are of the whole region; the challenge ranks by lesion_dice and lesion_hd95.";
+  return convention;
+}
+
+Convention brats2024() {
+  constexpr double kPenalty = 337;
+  Convention convention = brats2023("brats2024", "", 3, 20);
+  convention.source = "BraTS 2024 GLI, metrics_GLI.py (rachitsaluja/BraTS-2024-Metrics at f1131e3)";
+  LesionRule& rule = *convention.lesions;
+  rule.penalty = kPenalty;
+  rule.merge_prediction = true;
+  rule.exceptions = {{"ET", 3, 10}, {"NETC", 5, 20}, {"RC", 5, 20}};
+  rule.joins = {{"ET", {"NETC", "RC"}},
+                {"NETC", {"ET", "RC"}},
+                {"RC", {"ET", "NETC"}},
+                {"SNFH", {"ET", "RC", "NETC"}}};
+  for (MetricRule& metric : convention.metrics) {
+    if (metric.name == "hd95") metric.empty = both_or_one(0, kPenalty);
+  }
+  constexpr SurfaceKind kFaces = SurfaceKind::kFaceNeighbours;
+  const std::vector<MetricRule> surface_dice = {
+      {"nsd_05mm", Quantity::kSurfaceDiceOfDirections, both_or_one(1, 0), 0.5, kFaces},
+      {"nsd_1mm", Quantity::kSurfaceDiceOfDirections, both_or_one(1, 0), 1, kFaces},
+      {"lesion_nsd_05mm", Quantity::kLesionSurfaceDice, {}, 0.5, kFaces},
+      {"lesion_nsd_1mm", Quantity::kLesionSurfaceDice, {}, 1, kFaces},
+  };
+  convention.metrics.insert(convention.metrics.end(), surface_dice.begin(), surface_dice.end());
+  convention.remark =
+      "dice and hd95 are of the whole region; the challenge ranks by lesion_dice and lesion_hd95. "
+      "Label 4 is the resection cavity (RC). The script computes hd95, sensitivity and specificity "
+      "of the whole region from lesion numbers, which is meaningless unless both sides hold at "
+      "most "
+      "one lesion; here they are computed from the masks.";
+  return convention;
+}
+
+Convention captk() {
+  Convention convention;
+  convention.name = "captk";
+  convention.source = "CaPTk, BraTS label statistics (CBICA/CaPTk at cce8818, HausdorffCLI)";
+  convention.unit = Unit::kVoxels;
+  convention.metrics = {
+      {"dice", Quantity::kDice, formula(1)},
+      {"hd95", Quantity::kHausdorff, both_or_one(0, kGridDiagonal), 0.95},
+      {"jaccard", Quantity::kJaccard, formula(kLargest)},
+      {"volume_similarity", Quantity::kVolumeSimilarity, formula(kLargest)},
+  };
+  convention.remark =
+      "The tool cuts the last digit off the HD95 it prints; the number before that cut is given "
+      "here.";
+  return convention;
+}
+
+std::string describe(double value) {
+  if (value == kGridDiagonal) return "the grid's diagonal";
+  if (value == kLargest) return "the largest double";
+  return format_double(value);
+}
+
+std::string describe(const EmptyRule& rule) {
+  const auto part = [&](const std::optional<double>& value) {
+    return value ? describe(*value) : std::string("formula");
+  };
+  std::string text = concat("both ", part(rule.both), ", prediction ", part(rule.prediction),
+                            ", reference ", part(rule.reference));
+  if (!rule.both || !rule.prediction || !rule.reference) {
+    text += concat(" (0/0 gives ", describe(rule.zero_denominator), ")");
+  }
+  return text;
+}
+
+bool is_counted_per_lesion(Quantity quantity) { return quantity >= Quantity::kLesionDice; }
+
+bool depends_on_empty_masks(Quantity quantity) {
+  switch (quantity) {
+    case Quantity::kReferenceVolume:
+    case Quantity::kPredictionSurfaceArea:
+    case Quantity::kReferenceSurfaceArea:
+    case Quantity::kPredictionSurfacePoints:
+    case Quantity::kReferenceSurfacePoints:
+      return false;
+    default:
+      return !is_counted_per_lesion(quantity);
+  }
+}
+
+}  // namespace
+
+LesionRule LesionRule::for_region(const std::string& region) const {
+  LesionRule rule = *this;
+  for (const Exception& exception : exceptions) {
+    if (exception.region != region) continue;
+    rule.dilation = exception.dilation;
+    rule.minimum_volume = exception.minimum_volume;
+  }
+  return rule;
+}
+
+const std::vector<Convention>& conventions() {
+  static const std::vector<Convention> all = {
+      segmamba_script(),
+      medpy(),
+      monai(),
+      metrics_reloaded(),
+      surface_area(),
+      brats2023("brats2023", "GLI, SSA and PED", 3, 50),
+      brats2023("brats2023-men", "MEN", 1, 50),
+      brats2023("brats2023-met", "MET", 1, 2),
+      brats2024(),
+      captk(),
+  };
+  return all;
+}
+
+const Convention& find_convention(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Convention& convention : conventions()) {
+    if (convention.name == name) return convention;
+    names.push_back(convention.name);
+  }
+  const std::string near = nearest(name, names);
+  throw UsageError(concat("there is no convention '", name, "'",
+                          near.empty() ? "" : concat("; did you mean '", near, "'?"),
+                          " Known: ", join(names, ", ")));
+}
+
+std::string explain(const Convention& convention) {
+  std::string text = concat(convention.name, "\n  source: ", convention.source, "\n");
+  const bool corners = convention.surface == SurfaceKind::kVoxelCorners;
+  text += concat("  surface: ",
+                 corners ? "corners of voxels, each with its triangulated area; beyond the grid is "
+                           "background"
+                         : "voxels with a face neighbour outside the mask; beyond the grid counts "
+                           "as outside, so voxels on the border are surface",
+                 "\n");
+  text +=
+      concat("  distances: ",
+             convention.unit == Unit::kVoxels ? "in voxels, the spacing of the header is ignored"
+                                              : "in mm, with the spacing of the header",
+             "\n");
+  const char* percentile = "";
+  switch (convention.percentile) {
+    case Percentile::kLinear:
+      percentile = "linear between ranks, in double";
+      break;
+    case Percentile::kLinearFloat32:
+      percentile = "linear between ranks, in float32";
+      break;
+    case Percentile::kAreaStep:
+      percentile = "first distance whose share of the surface area reaches 95 %";
+      break;
+  }
+  text += concat("  percentile: ", percentile, "; ",
+                 convention.directions == Directions::kPooled
+                     ? "over the distances of both directions pooled"
+                     : "the larger of the two directions",
+                 "\n");
+  text += "  empty masks:\n";
+  std::size_t width = 0;
+  for (const MetricRule& metric : convention.metrics) width = std::max(width, metric.name.size());
+  for (const MetricRule& metric : convention.metrics) {
+    if (!depends_on_empty_masks(metric.quantity)) continue;
+    text += concat("    ", metric.name, std::string(width - metric.name.size() + 2, ' '),
+                   describe(metric.empty), "\n");
+  }
+  if (convention.lesions) {
+    const LesionRule& rule = *convention.lesions;
+    text += concat("  lesions: reference parts whose ", rule.dilation,
+                   "-fold dilations touch are one; those of at most ",
+                   format_double(rule.minimum_volume), " mm3 are not scored; a missed or invented ",
+                   "lesion counts Dice 0 and HD95 ", format_double(rule.penalty), "\n");
+    if (rule.merge_prediction) {
+      text +=
+          "           predicted parts are merged likewise, and those of at most that many voxels "
+          "are erased first\n";
+    }
+    for (const auto& exception : rule.exceptions) {
+      text += concat("           ", exception.region, ": dilation ", exception.dilation,
+                     ", minimum ", format_double(exception.minimum_volume), " mm3\n");
+    }
+  }
+  if (!convention.remark.empty()) text += concat("  note: ", convention.remark, "\n");
+  return text;
+}
+
+}  // namespace segmamba::metrics
