@@ -1,0 +1,48 @@
+#pragma once
+// What the CPU, CUDA and Meta kernels of the causal convolution share.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include <tuple>
+#include <vector>
+
+#include "causal_conv1d.h"
+#include "checks.h"
+
+namespace segmamba::ops {
+
+// Gradients of x, weight, bias.
+using ConvBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+
+// The arguments of causal_conv1d_silu once checked.
+struct ConvArguments {
+  at::Tensor x, weight, bias;
+  std::vector<kernels::ScanMap> maps;
+
+  // Throws Error naming the argument.
+  ConvArguments(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                at::IntArrayRef orders);
+
+  kernels::ConvShape shape() const;
+  std::vector<std::int64_t> output_shape() const;  // [K, B, L, D]
+
+  template <class T>
+  kernels::ConvInputs<T> inputs() const {
+    using State = kernels::State<T>;
+    return {shape(), maps.data(), rows_of<T>(x), weight.const_data_ptr<State>(),
+            bias.const_data_ptr<State>()};
+  }
+};
+
+ConvBackward make_conv_backward(const ConvArguments& arguments);
+
+template <class T>
+kernels::ConvGradients<T> conv_gradients(const at::Tensor& grad_out, const ConvBackward& result) {
+  using State = kernels::State<T>;
+  const auto& [x, weight, bias] = result;
+  return {grad_out.const_data_ptr<T>(), x.mutable_data_ptr<T>(), weight.mutable_data_ptr<State>(),
+          bias.mutable_data_ptr<State>()};
+}
+
+}  // namespace segmamba::ops

@@ -1,0 +1,90 @@
+#pragma once
+// What the CPU, CUDA and Meta kernels of the selective scan share.
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "checks.h"
+#include "selective_scan.h"
+
+namespace segmamba::ops {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+// out, ungated (empty without a gate), checkpoints; the last two are empty unless kept.
+using ScanForward = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+// Gradients of x, delta, A, B, C, D, z, delta_bias; empty where there is no such argument.
+using ScanBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
+                                at::Tensor, at::Tensor, at::Tensor>;
+
+// The arguments of selective_scan_directions once checked: every tensor has unit stride in its last
+// dimension, and A, D and delta_bias are contiguous and of the state's type.
+struct ScanArguments {
+  at::Tensor x, delta, A, B, C;
+  OptionalTensor D, z, delta_bias;
+  bool delta_softplus;
+  std::vector<kernels::ScanMap> maps;
+
+  // Throws Error naming the argument.
+  ScanArguments(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
+                const at::Tensor& B, const at::Tensor& C, const OptionalTensor& D,
+                const OptionalTensor& z, const OptionalTensor& delta_bias, bool delta_softplus,
+                at::IntArrayRef orders);
+
+  kernels::ScanShape shape() const;
+  // The data tensors (x, delta, B, C, z) in another type; the parameters stay.
+  ScanArguments with_data_type(at::ScalarType dtype) const;
+
+  template <class T>
+  kernels::ScanInputs<T> inputs() const {
+    using State = kernels::State<T>;
+    return {shape(),
+            maps.data(),
+            rows_of<T>(x),
+            rows_of<T>(delta),
+            rows_of<T>(B),
+            rows_of<T>(C),
+            z ? rows_of<T>(*z) : kernels::Rows<const T>{},
+            A.const_data_ptr<State>(),
+            data_or_null<State>(D),
+            data_or_null<State>(delta_bias),
+            delta_softplus};
+  }
+};
+
+// Uninitialised results of the right shapes for `arguments`.
+ScanForward make_scan_forward(const ScanArguments& arguments, std::int64_t checkpoint_count,
+                              bool keep);
+ScanBackward make_scan_backward(const ScanArguments& arguments);
+
+template <class T>
+kernels::ScanOutputs<T> scan_outputs(const ScanForward& result) {
+  using State = kernels::State<T>;
+  const auto& [out, ungated, checkpoints] = result;
+  return {out.mutable_data_ptr<T>(), ungated.numel() ? ungated.mutable_data_ptr<State>() : nullptr,
+          checkpoints.numel() ? checkpoints.mutable_data_ptr<State>() : nullptr};
+}
+
+template <class T>
+kernels::ScanGradients<T> scan_gradients(const at::Tensor& grad_out, const at::Tensor& ungated,
+                                         const at::Tensor& checkpoints,
+                                         const ScanBackward& result) {
+  using State = kernels::State<T>;
+  const auto& [x, delta, A, B, C, D, z, delta_bias] = result;
+  return {grad_out.const_data_ptr<T>(),
+          ungated.numel() ? ungated.const_data_ptr<State>() : nullptr,
+          checkpoints.const_data_ptr<State>(),
+          x.mutable_data_ptr<T>(),
+          delta.mutable_data_ptr<T>(),
+          B.mutable_data_ptr<T>(),
+          C.mutable_data_ptr<T>(),
+          z.numel() ? z.mutable_data_ptr<T>() : nullptr,
+          A.mutable_data_ptr<State>(),
+          D.numel() ? D.mutable_data_ptr<State>() : nullptr,
+          delta_bias.numel() ? delta_bias.mutable_data_ptr<State>() : nullptr};
+}
+
+}  // namespace segmamba::ops
