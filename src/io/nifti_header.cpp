@@ -1,0 +1,529 @@
+#include "nifti_header.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/log.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kNifti2HeaderBytes = 540;
+// Largest entry by which direction cosines may differ from the nearest orthonormal ones. Files of
+// registration tools are off by 1e-6 to 1e-3; 0.01 is about half a degree of shear.
+constexpr double kMaximumRepair = 0.01;
+// What rounding to float explains; not worth a line in the log.
+constexpr double kRoundingRepair = 1e-4;
+// Bytes after the last voxel that are read through (for the check sum of gzip) before giving up.
+constexpr std::int64_t kMaximumTrailing = std::int64_t{1} << 26;
+
+[[noreturn]] void fail(const fs::path& path, const std::string& what) {
+  throw Error(concat(path.string(), ": ", what));
+}
+
+// gzip and plain files alike.
+class InputFile {
+ public:
+  explicit InputFile(const fs::path& path) : path_(path) {
+    std::error_code error;
+    if (fs::is_directory(path, error)) fail(path, "is a folder, not a NIfTI file");
+    errno = 0;
+    file_ = gzopen(path.c_str(), "rb");
+    if (file_ == nullptr) fail(path, concat("cannot be read: ", std::strerror(errno)));
+    gzbuffer(file_, 1 << 18);
+  }
+  ~InputFile() { gzclose(file_); }
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  // Up to `size` bytes; fewer only at the end of the file. Throws Error on damaged gzip streams.
+  std::size_t read(char* target, std::size_t size) {
+    const int count = gzread(file_, target, static_cast<unsigned>(size));
+    int code = Z_OK;
+    const char* message = gzerror(file_, &code);
+    if (count < 0 || (code != Z_OK && code != Z_STREAM_END)) {
+      if (code == Z_BUF_ERROR) fail(path_, "is truncated: the gzip stream ends too early");
+      if (code == Z_ERRNO) fail(path_, concat("cannot be read: ", std::strerror(errno)));
+      fail(path_, concat("is damaged: gzip reports \"", message, "\""));
+    }
+    return static_cast<std::size_t>(count);
+  }
+  bool is_compressed() { return gzdirect(file_) == 0; }
+
+ private:
+  fs::path path_;
+  gzFile file_ = nullptr;
+};
+
+template <class T>
+T load(std::span<const char> bytes, std::size_t offset, bool swap) {
+  std::array<char, sizeof(T)> raw{};
+  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(offset), sizeof(T), raw.begin());
+  if (swap) std::reverse(raw.begin(), raw.end());
+  return std::bit_cast<T>(raw);
+}
+
+template <class T>
+void store(std::span<char> bytes, std::size_t offset, T value) {
+  const auto raw = std::bit_cast<std::array<char, sizeof(T)>>(value);
+  std::copy(raw.begin(), raw.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset));
+}
+
+bool has_magic(std::span<const char> bytes, std::size_t offset, std::string_view magic) {
+  return std::equal(magic.begin(), magic.end(),
+                    bytes.begin() + static_cast<std::ptrdiff_t>(offset));
+}
+
+NiftiHeader parse_nifti1(std::span<const char> bytes, bool swap) {
+  NiftiHeader header;
+  header.version = 1;
+  header.swapped = swap;
+  header.single_file = bytes[345] == '+';
+  const auto f32 = [&](std::size_t offset) -> double { return load<float>(bytes, offset, swap); };
+  const auto i16 = [&](std::size_t offset) { return load<std::int16_t>(bytes, offset, swap); };
+  header.dim_info = static_cast<unsigned char>(bytes[39]);
+  for (std::size_t i = 0; i < 8; ++i) {
+    header.dim[i] = i16(40 + 2 * i);
+    header.pixdim[i] = f32(76 + 4 * i);
+  }
+  header.datatype = i16(70);
+  header.bytes_per_voxel = i16(72);
+  const double offset = f32(108);
+  const bool whole = offset >= 0 && offset < 1e9 && offset == std::floor(offset);
+  header.voxel_offset = whole ? static_cast<std::int64_t>(offset) : -1;
+  header.slope = f32(112);
+  header.intercept = f32(116);
+  header.units = static_cast<unsigned char>(bytes[123]);
+  header.qform_code = i16(252);
+  header.sform_code = i16(254);
+  for (std::size_t i = 0; i < 6; ++i) header.qform[i] = f32(256 + 4 * i);
+  for (std::size_t i = 0; i < 12; ++i) header.sform[i] = f32(280 + 4 * i);
+  return header;
+}
+
+NiftiHeader parse_nifti2(std::span<const char> bytes, bool swap) {
+  NiftiHeader header;
+  header.version = 2;
+  header.swapped = swap;
+  header.single_file = bytes[5] == '+';
+  const auto f64 = [&](std::size_t offset) { return load<double>(bytes, offset, swap); };
+  const auto i32 = [&](std::size_t offset) { return load<std::int32_t>(bytes, offset, swap); };
+  header.datatype = load<std::int16_t>(bytes, 12, swap);
+  header.bytes_per_voxel = load<std::int16_t>(bytes, 14, swap);
+  for (std::size_t i = 0; i < 8; ++i) {
+    header.dim[i] = load<std::int64_t>(bytes, 16 + 8 * i, swap);
+    header.pixdim[i] = f64(104 + 8 * i);
+  }
+  header.voxel_offset = load<std::int64_t>(bytes, 168, swap);
+  header.slope = f64(176);
+  header.intercept = f64(184);
+  header.qform_code = i32(344);
+  header.sform_code = i32(348);
+  for (std::size_t i = 0; i < 6; ++i) header.qform[i] = f64(352 + 8 * i);
+  for (std::size_t i = 0; i < 12; ++i) header.sform[i] = f64(400 + 8 * i);
+  header.units = i32(500);
+  header.dim_info = static_cast<unsigned char>(bytes[524]);
+  return header;
+}
+
+NiftiHeader parse(const fs::path& path, std::span<const char> bytes) {
+  if (bytes.size() < kNifti1HeaderBytes) {
+    fail(path, concat("is not a NIfTI file: it holds ", bytes.size(), " bytes, a header has 348"));
+  }
+  for (const bool swap : {false, true}) {
+    const auto size = load<std::int32_t>(bytes, 0, swap);
+    if (size == static_cast<std::int32_t>(kNifti1HeaderBytes)) {
+      using namespace std::string_view_literals;
+      if (has_magic(bytes, 344, "n+1\0"sv) || has_magic(bytes, 344, "ni1\0"sv)) {
+        return parse_nifti1(bytes, swap);
+      }
+      fail(path, "has no NIfTI mark (Analyze 7.5 files do not say where left is); convert it");
+    }
+    if (size == static_cast<std::int32_t>(kNifti2HeaderBytes) &&
+        bytes.size() >= kNifti2HeaderBytes) {
+      using namespace std::string_view_literals;
+      if (has_magic(bytes, 4, "n+2\0\r\n\032\n"sv) || has_magic(bytes, 4, "ni2\0\r\n\032\n"sv)) {
+        return parse_nifti2(bytes, swap);
+      }
+    }
+  }
+  fail(path, "is not a NIfTI file, or its header is damaged");
+}
+
+struct Datatype {
+  int code;
+  int bits;
+  std::string_view unsupported;  // its name, where it is not a real scalar that is read
+};
+
+// NIFTI_TYPE_* of nifti1.h.
+constexpr std::array<Datatype, 16> kDatatypes = {{
+    {2, 8, ""},
+    {4, 16, ""},
+    {8, 32, ""},
+    {16, 32, ""},
+    {64, 64, ""},
+    {256, 8, ""},
+    {512, 16, ""},
+    {768, 32, ""},
+    {1024, 64, ""},
+    {1280, 64, ""},
+    {32, 64, "complex"},
+    {1792, 128, "complex"},
+    {2048, 256, "complex"},
+    {128, 24, "RGB"},
+    {2304, 32, "RGBA"},
+    {1536, 128, "128-bit float"},
+}};
+
+void check_dimensions(const fs::path& path, const NiftiHeader& header) {
+  const auto rank = header.dim[0];
+  if (rank < 1 || rank > 7) {
+    fail(path, concat("header is damaged: ", rank, " dimensions (dim[0])"));
+  }
+  for (std::size_t i = 1; i <= static_cast<std::size_t>(rank); ++i) {
+    if (header.dim[i] < 1) {
+      fail(path, concat("header is damaged: size ", header.dim[i], " along axis ", i));
+    }
+    if (i > 3 && header.dim[i] > 1) {
+      fail(path, concat("is ", rank, "-D (", header.dim[i], " volumes along axis ", i,
+                        "); a 3-D image is needed, so extract one volume first"));
+    }
+  }
+  if (rank < 3) fail(path, concat("is ", rank, "-D; a 3-D image is needed"));
+  // 2^40 voxels of 8 bytes stay far from overflow; the file itself has to hold them anyway.
+  double voxels = 1;
+  for (std::size_t i = 1; i <= 3; ++i) voxels *= static_cast<double>(header.dim[i]);
+  if (voxels > 0x1p40) fail(path, "header is damaged: more than 2^40 voxels");
+}
+
+void check_datatype(const fs::path& path, NiftiHeader& header) {
+  const auto* type =
+      std::find_if(kDatatypes.begin(), kDatatypes.end(),
+                   [&](const Datatype& candidate) { return candidate.code == header.datatype; });
+  if (type == kDatatypes.end()) {
+    fail(path, concat("header is damaged or its data type ", header.datatype, " is not supported"));
+  }
+  if (!type->unsupported.empty()) {
+    fail(path, concat("holds ", type->unsupported, " voxels; a real scalar image is needed"));
+  }
+  const int bits = std::exchange(header.bytes_per_voxel, type->bits / 8);
+  if (bits != type->bits) {
+    fail(path, concat("header is damaged: ", bits, " bits a voxel (bitpix) for data type ",
+                      header.datatype, ", which has ", type->bits));
+  }
+}
+
+void check_rest(const fs::path& path, const NiftiHeader& header) {
+  const std::int64_t first = header.single_file ? (header.version == 2 ? 544 : 352) : 0;
+  if (header.voxel_offset < first || header.voxel_offset > 1'000'000'000) {
+    fail(path, "header is damaged: impossible offset of the voxels (vox_offset)");
+  }
+  if (std::isinf(header.slope) ||
+      (header.slope != 0 && !std::isnan(header.slope) && !std::isfinite(header.intercept))) {
+    fail(path, "header is damaged: intensity scaling (scl_slope, scl_inter) is not finite");
+  }
+  for (const int code : {header.qform_code, header.sform_code}) {
+    if (code < 0 || code > 5) {
+      fail(path, concat("header is damaged: unknown qform_code or sform_code ", code));
+    }
+  }
+  const int length_unit = header.units & 7;
+  if (length_unit == 1 || length_unit == 3) {
+    fail(path, concat("gives lengths in ", length_unit == 1 ? "metres" : "micrometres",
+                      " (xyzt_units), where medical images have mm; convert it"));
+  }
+}
+
+using Matrix = std::array<double, 9>;  // row-major 3x3
+
+double determinant(const Matrix& m) {
+  return m[0] * (m[4] * m[8] - m[5] * m[7]) - m[1] * (m[3] * m[8] - m[5] * m[6]) +
+         m[2] * (m[3] * m[7] - m[4] * m[6]);
+}
+
+// The transpose of the inverse: cofactors over the determinant.
+Matrix inverse_transposed(const Matrix& m) {
+  const double scale = 1 / determinant(m);
+  Matrix result{};
+  for (std::size_t row = 0; row < 3; ++row) {
+    for (std::size_t column = 0; column < 3; ++column) {
+      const std::size_t r1 = (row + 1) % 3, r2 = (row + 2) % 3;
+      const std::size_t c1 = (column + 1) % 3, c2 = (column + 2) % 3;
+      result[3 * row + column] =
+          scale * (m[3 * r1 + c1] * m[3 * r2 + c2] - m[3 * r1 + c2] * m[3 * r2 + c1]);
+    }
+  }
+  return result;
+}
+
+// The nearest orthonormal matrix (rotation, or rotation and reflection as the input's handedness):
+// the polar factor by Newton's iteration, Higham, "Computing the polar decomposition", 1986.
+Matrix nearest_orthonormal(Matrix m) {
+  constexpr int kIterations = 30;
+  for (int iteration = 0; iteration < kIterations; ++iteration) {
+    const Matrix other = inverse_transposed(m);
+    double change = 0;
+    for (std::size_t i = 0; i < m.size(); ++i) {
+      const double next = (m[i] + other[i]) / 2;
+      change = std::max(change, std::abs(next - m[i]));
+      m[i] = next;
+    }
+    if (change < 1e-15) break;
+  }
+  return m;
+}
+
+// Index to world (RAS, mm): [rows 3][columns 3] and the offset.
+struct Affine {
+  Matrix matrix{};
+  std::array<double, 3> offset{};
+};
+
+Affine sform_affine(const NiftiHeader& header) {
+  Affine affine;
+  for (std::size_t row = 0; row < 3; ++row) {
+    for (std::size_t column = 0; column < 3; ++column) {
+      affine.matrix[3 * row + column] = header.sform[4 * row + column];
+    }
+    affine.offset[row] = header.sform[4 * row + 3];
+  }
+  return affine;
+}
+
+// "METHOD 2" of nifti1.h.
+Affine qform_affine(const fs::path& path, const NiftiHeader& header) {
+  if (header.pixdim[0] != 1 && header.pixdim[0] != -1 && header.pixdim[0] != 0) {
+    fail(path, "header is damaged: pixdim[0] must be 1 or -1 with a qform");
+  }
+  double b = header.qform[0], c = header.qform[1], d = header.qform[2];
+  const double rest = 1 - (b * b + c * c + d * d);
+  // Three floats that should have length 1 miss it by a few of these.
+  constexpr double kRounding = 1e-6;
+  if (rest < -kRounding) fail(path, "header is damaged: the qform's quaternion is longer than 1");
+  double a = std::sqrt(std::max(rest, 0.0));
+  const double length = std::sqrt(a * a + b * b + c * c + d * d);
+  a /= length, b /= length, c /= length, d /= length;
+  const Matrix rotation = {
+      a * a + b * b - c * c - d * d, 2 * (b * c - a * d),           2 * (b * d + a * c),
+      2 * (b * c + a * d),           a * a + c * c - b * b - d * d, 2 * (c * d - a * b),
+      2 * (b * d - a * c),           2 * (c * d + a * b),           a * a + d * d - b * b - c * c};
+  const double qfac = header.pixdim[0] < 0 ? -1 : 1;
+  Affine affine;
+  for (std::size_t row = 0; row < 3; ++row) {
+    for (std::size_t column = 0; column < 3; ++column) {
+      const double spacing = std::abs(header.pixdim[column + 1]) * (column == 2 ? qfac : 1);
+      affine.matrix[3 * row + column] = rotation[3 * row + column] * spacing;
+    }
+    affine.offset[row] = header.qform[3 + row];
+  }
+  return affine;
+}
+
+// With neither form there is no world space; ITK then takes LPS axes, and so does this.
+Affine spacing_affine(const NiftiHeader& header) {
+  Affine affine;
+  affine.matrix[0] = -std::abs(header.pixdim[1]);
+  affine.matrix[4] = -std::abs(header.pixdim[2]);
+  affine.matrix[8] = std::abs(header.pixdim[3]);
+  return affine;
+}
+
+struct Frame {
+  Geometry geometry;
+  double repair = 0;  // largest change of a direction cosine
+};
+
+Frame frame_of(const fs::path& path, const Affine& affine, const std::string& form) {
+  const auto finite = [](double value) { return std::isfinite(value); };
+  if (!std::all_of(affine.matrix.begin(), affine.matrix.end(), finite) ||
+      !std::all_of(affine.offset.begin(), affine.offset.end(), finite)) {
+    fail(path, concat("header is damaged: its ", form, " is not finite"));
+  }
+  Frame frame;
+  Matrix direction{};
+  for (std::size_t column = 0; column < 3; ++column) {
+    const double x = affine.matrix[column], y = affine.matrix[3 + column],
+                 z = affine.matrix[6 + column];
+    const double spacing = std::hypot(x, y, z);
+    if (!(spacing >= 1e-4 && spacing <= 1e4)) {
+      fail(path,
+           concat("header is damaged: a spacing of ", format_double(spacing), " mm in its ", form));
+    }
+    frame.geometry.spacing[column] = spacing;
+    // NIfTI's world is RAS, ITK's LPS.
+    direction[column] = -x / spacing;
+    direction[3 + column] = -y / spacing;
+    direction[6 + column] = z / spacing;
+  }
+  frame.geometry.origin = {-affine.offset[0], -affine.offset[1], affine.offset[2]};
+  // Axes near a plane have no nearest orthonormal frame worth the name.
+  if (std::abs(determinant(direction)) < 0.5) {
+    frame.repair = 1;
+    return frame;
+  }
+  frame.geometry.direction = nearest_orthonormal(direction);
+  for (std::size_t i = 0; i < 9; ++i) {
+    frame.repair = std::max(frame.repair, std::abs(frame.geometry.direction[i] - direction[i]));
+  }
+  return frame;
+}
+
+std::pair<fs::path, fs::path> header_and_data(const fs::path& path) {
+  const std::string name = path.filename().string();
+  const auto with_suffix = [&](std::string_view old_suffix, std::string_view new_suffix) {
+    return path.parent_path() /
+           concat(std::string_view(name).substr(0, name.size() - old_suffix.size()), new_suffix);
+  };
+  if (ends_with(name, ".nii") || ends_with(name, ".nii.gz")) return {path, path};
+  for (const std::string_view gz : {"", ".gz"}) {
+    const std::string header = concat(".hdr", gz), data = concat(".img", gz);
+    if (ends_with(name, header)) return {path, with_suffix(header, data)};
+    if (ends_with(name, data)) return {with_suffix(data, header), path};
+  }
+  fail(path, "is not named as a NIfTI file (.nii, .nii.gz, or a pair .hdr and .img)");
+}
+
+}  // namespace
+
+NiftiFile open_nifti(const fs::path& path) {
+  NiftiFile file;
+  std::tie(file.header_path, file.data_path) = header_and_data(path);
+  std::error_code error;
+  for (const auto& part : {file.header_path, file.data_path}) {
+    if (!fs::exists(part, error)) fail(part, "does not exist");
+  }
+  std::array<char, kNifti2HeaderBytes> bytes{};
+  InputFile input(file.header_path);
+  const std::size_t count = input.read(bytes.data(), bytes.size());
+  if (count > 0 && input.is_compressed() != ends_with(path.string(), ".gz")) {
+    fail(path, input.is_compressed() ? "is compressed by gzip; name it .nii.gz"
+                                     : "is not compressed by gzip although its name ends in .gz");
+  }
+  file.header = parse(file.header_path, std::span(bytes).first(count));
+  if (file.header.single_file != (file.header_path == file.data_path)) {
+    fail(path, "header is damaged or the file misnamed: its mark does not fit .nii or .hdr/.img");
+  }
+  check_dimensions(path, file.header);
+  check_datatype(path, file.header);
+  check_rest(path, file.header);
+  return file;
+}
+
+Geometry geometry_of(const NiftiFile& file) {
+  const fs::path& path = file.header_path;
+  const NiftiHeader& header = file.header;
+  Frame frame;
+  if (header.sform_code > 0) {
+    frame = frame_of(path, sform_affine(header), "sform");
+    if (frame.repair > kMaximumRepair && header.qform_code > 0) {
+      log_warning(concat(path.string(), ": the sform is sheared; the qform is used instead"));
+      frame = frame_of(path, qform_affine(path, header), "qform");
+    }
+  } else if (header.qform_code > 0) {
+    frame = frame_of(path, qform_affine(path, header), "qform");
+  } else {
+    frame = frame_of(path, spacing_affine(header), "spacing (pixdim)");
+  }
+  if (frame.repair > kMaximumRepair) {
+    fail(path, concat("its axes are sheared (direction cosines differ from orthonormal ones by ",
+                      format_fixed(frame.repair, 4), ", more than ", kMaximumRepair,
+                      "); resample it to a rectangular grid"));
+  }
+  const std::string note = concat(path.string(), ": direction cosines are orthonormal only to ",
+                                  frame.repair, "; the nearest orthonormal ones are used");
+  if (frame.repair > kRoundingRepair) {
+    log_info(note);
+  } else if (frame.repair > 1e-6) {
+    log_debug(note);
+  }
+  for (std::size_t axis = 0; axis < 3; ++axis) frame.geometry.size[axis] = header.dim[axis + 1];
+  frame.geometry.header = std::make_shared<const NiftiHeader>(header);
+  return frame.geometry;
+}
+
+void verify_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink) {
+  const std::int64_t begin = file.header.voxel_offset;
+  const std::int64_t end = begin + file.header.data_bytes();
+  InputFile input(file.data_path);
+  std::vector<char> buffer(std::size_t{1} << 18);
+  std::int64_t position = 0;
+  while (const std::size_t count = input.read(buffer.data(), buffer.size())) {
+    const std::int64_t next = position + static_cast<std::int64_t>(count);
+    const std::int64_t from = std::clamp(begin, position, next);
+    const std::int64_t to = std::clamp(end, position, next);
+    if (sink && from < to) {
+      sink(std::span(buffer).subspan(static_cast<std::size_t>(from - position),
+                                     static_cast<std::size_t>(to - from)));
+    }
+    position = next;
+    if (position > end + kMaximumTrailing) {
+      fail(file.data_path, "header is damaged: the file holds far more than its header says");
+    }
+  }
+  if (position < end) {
+    fail(file.data_path,
+         concat("is truncated: its header promises ", end, " bytes, it holds ", position));
+  }
+  if (position > end) {
+    log_warning(concat(file.data_path.string(), ": ", position - end,
+                       " bytes after the last voxel are ignored"));
+  }
+}
+
+std::string plain_header(const NiftiHeader& header) {
+  std::string bytes(kNifti1HeaderBytes + 4, '\0');
+  const std::span<char> span(bytes);
+  store<std::int32_t>(span, 0, static_cast<std::int32_t>(kNifti1HeaderBytes));
+  for (std::size_t i = 0; i < 8; ++i) {
+    const std::int64_t size = i == 0 ? 3 : (i <= 3 ? header.dim[i] : 1);
+    if (size > INT16_MAX) throw Error(concat("an axis of ", size, " voxels is too long for ITK"));
+    store<std::int16_t>(span, 40 + 2 * i, static_cast<std::int16_t>(size));
+    store<float>(span, 76 + 4 * i, 1);
+  }
+  store<std::int16_t>(span, 70, static_cast<std::int16_t>(header.datatype));
+  store<std::int16_t>(span, 72, static_cast<std::int16_t>(8 * header.bytes_per_voxel));
+  store<float>(span, 108, kNifti1HeaderBytes + 4);
+  store<float>(span, 112, static_cast<float>(header.slope));
+  store<float>(span, 116, static_cast<float>(header.intercept));
+  bytes.replace(344, 3, "n+1");
+  return bytes;
+}
+
+void restore_header(std::span<char, kNifti1HeaderBytes> bytes, const NiftiHeader& source) {
+  bytes[39] = static_cast<char>(source.dim_info);
+  bytes[123] = static_cast<char>(source.units);
+  for (std::size_t i = 0; i < 8; ++i) {
+    store<float>(bytes, 76 + 4 * i, static_cast<float>(source.pixdim[i]));
+  }
+  store<std::int16_t>(bytes, 252, static_cast<std::int16_t>(source.qform_code));
+  store<std::int16_t>(bytes, 254, static_cast<std::int16_t>(source.sform_code));
+  for (std::size_t i = 0; i < 6; ++i) {
+    store<float>(bytes, 256 + 4 * i, static_cast<float>(source.qform[i]));
+  }
+  for (std::size_t i = 0; i < 12; ++i) {
+    store<float>(bytes, 280 + 4 * i, static_cast<float>(source.sform[i]));
+  }
+}
+
+void set_description(std::span<char, kNifti1HeaderBytes> bytes, const std::string& description) {
+  constexpr std::size_t kOffset = 148, kLength = 80;
+  const auto field = bytes.subspan<kOffset, kLength>();
+  std::fill(field.begin(), field.end(), '\0');
+  std::copy_n(description.begin(), std::min(description.size(), kLength - 1), field.begin());
+}
+
+}  // namespace segmamba::io

@@ -1,0 +1,71 @@
+#pragma once
+// NIfTI-1 and NIfTI-2 headers: parsed, checked against the file, and put back into outputs.
+//
+// ITK (and niftilib under it) trusts a header: a truncated or damaged file comes back as zeros, and
+// rounding in the direction cosines or NIfTI-2 makes it refuse a good one. So a file is understood
+// and verified here first. Field offsets: nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+
+#include "segmamba/io/volume.h"
+
+namespace segmamba::io {
+
+struct NiftiHeader {
+  int version = 1;          // NIfTI-1 or NIfTI-2
+  bool swapped = false;     // byte order differs from this machine's
+  bool single_file = true;  // false: .hdr + .img
+  int datatype = 0;         // NIFTI_TYPE_* code
+  int bytes_per_voxel = 0;
+  std::array<std::int64_t, 8> dim{};
+  std::int64_t voxel_offset = 0;  // of the first voxel in the (decompressed) file
+  double slope = 0, intercept = 0;
+
+  // What an output gets back unchanged. NIfTI-1 stores floats, which double holds exactly.
+  int dim_info = 0, units = 0, qform_code = 0, sform_code = 0;
+  std::array<double, 8> pixdim{};
+  std::array<double, 6> qform{};   // quatern_b, c, d, qoffset_x, y, z
+  std::array<double, 12> sform{};  // srow_x, srow_y, srow_z
+
+  std::int64_t data_bytes() const { return dim[1] * dim[2] * dim[3] * bytes_per_voxel; }
+};
+
+struct NiftiFile {
+  std::filesystem::path header_path, data_path;  // the same but for a .hdr/.img pair
+  NiftiHeader header;
+};
+
+// The header of `path` (.nii, .nii.gz, .hdr or .img), checked: a real-valued scalar 3-D image (a
+// fourth axis of length 1 is taken) with a sound geometry. Reads a few hundred bytes. Throws Error
+// naming the file.
+NiftiFile open_nifti(const std::filesystem::path& path);
+
+// The grid that the header describes: sform where it is set, else qform, else spacing alone (as
+// nibabel chooses). Direction cosines that are orthonormal only nearly are replaced by the nearest
+// orthonormal ones, and where that turns an axis by more than rounding explains, this is logged.
+// Throws Error where they are sheared.
+Geometry geometry_of(const NiftiFile& file);
+
+// Reads the file to its end: throws Error where it is shorter than its header says, or where
+// gzip's check sum or stream is damaged. `sink`, where given, gets the bytes of the voxels in
+// pieces.
+void verify_content(const NiftiFile& file,
+                    const std::function<void(std::span<const char>)>& sink = {});
+
+inline constexpr std::size_t kNifti1HeaderBytes = 348;
+
+// A NIfTI-1 header (with the empty extension flag, 352 bytes) in this machine's byte order for the
+// voxels of `file` in an axis-aligned grid: what ITK reads without objection.
+std::string plain_header(const NiftiHeader& header);
+
+// Replaces units, spacing, qform and sform in a NIfTI-1 header of this machine's byte order by
+// those of `source`, and its description by `description`.
+void restore_header(std::span<char, kNifti1HeaderBytes> bytes, const NiftiHeader& source);
+void set_description(std::span<char, kNifti1HeaderBytes> bytes, const std::string& description);
+
+}  // namespace segmamba::io
