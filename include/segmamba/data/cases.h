@@ -18,11 +18,23 @@ inline constexpr int kNecrosis = 1, kOedema = 2, kEnhancing = 3;
 inline const std::vector<std::string> kBratsChannels = {"t1n", "t1c", "t2w", "t2f"};
 
 struct Case {
-  std::string name;                          // "BraTS-GLI-00001-000"
-  std::string patient;                       // "BraTS-GLI-00001": groups a split
-  std::vector<std::filesystem::path> images; // one a channel, in the config's channel order
-  std::filesystem::path labels;              // empty where there is none
+  std::string name;                           // "BraTS-GLI-00001-000"
+  std::string patient;                        // "BraTS-GLI-00001": groups a split
+  std::vector<std::filesystem::path> images;  // one a channel, in the config's channel order
+  std::filesystem::path labels;               // empty where there is none
 };
+
+// The patient of a case: its name without the number of the visit, where it ends in two numbers
+// ("BraTS-GLI-00001-000" is of "BraTS-GLI-00001"); otherwise the name itself.
+std::string patient_of(const std::string& case_name);
+
+// Folders NAME with a file NAME-*.nii.gz or .nii (or NAME_*, as before BraTS 2023): `root` itself
+// where it is one, else those in it, sorted. Throws Error where `root` is no folder.
+std::vector<std::filesystem::path> find_case_folders(const std::filesystem::path& root);
+// The file of a channel (or of "seg") in a case's folder, also under its older name (t1, t1ce, t2,
+// flair); empty where there is none.
+std::filesystem::path find_case_file(const std::filesystem::path& folder,
+                                     const std::string& channel);
 
 // Every case folder under `root` (or `root` itself where it is one), sorted by name. Channels are
 // found as NAME-CHANNEL.nii.gz or .nii. Throws Error where there is none or a file is missing.
@@ -32,12 +44,12 @@ std::vector<Case> find_cases(const std::filesystem::path& root,
 // A case in memory. Spatial order [D, H, W] = [z, y, x].
 struct CaseData {
   std::string name;
-  io::Geometry geometry;             // of the whole input grid, (x, y, z)
+  io::Geometry geometry;  // of the whole input grid, (x, y, z)
   std::int64_t channels = 0;
   std::array<std::int64_t, 3> size{};    // of the crop, [D, H, W]
   std::array<std::int64_t, 3> offset{};  // of the crop in the full grid, [D, H, W]
-  std::vector<float> image;          // [C, D, H, W], z-scored
-  std::vector<std::uint8_t> labels;  // [D, H, W], 0..3; empty where the case has none
+  std::vector<float> image;              // [C, D, H, W], z-scored
+  std::vector<std::uint8_t> labels;      // [D, H, W], 0..3; empty where the case has none
 };
 
 // Reads a case: all channels must share a grid; label 4 becomes 3 (ET of older releases) with a
