@@ -1,0 +1,33 @@
+#pragma once
+// Pictures of a segmentation, to look at a result without a viewer.
+
+#include <cstdint>
+#include <filesystem>
+
+#include "segmamba/io/png.h"
+#include "segmamba/io/volume.h"
+
+namespace segmamba::io {
+
+struct OverlayOptions {
+  double opacity = 0.55;            // of the labels over the image
+  std::int64_t panel_height = 240;  // pixels of the tallest panel, at least
+};
+
+// Three rows (axial, coronal, sagittal, each the slice where the tumour is largest) by up to four
+// columns: image | reference | prediction | difference. Labels 1, 2 and 3 (necrosis, oedema,
+// enhancing tumour) are red, green and yellow. In the difference, blue is tumour that the
+// prediction missed, orange what it added, purple tumour with the wrong label. Either label map
+// may be null: its column and the difference are then left out. In every slice the patient's left
+// is on the right, the front or the head on top (in sagittal slices the front is on the left); this
+// follows the direction of the background. Pixels are square millimetres or parts of them.
+// Throws Error where the label maps have another size than the background.
+Picture draw_overlay(const Image& background, const LabelMap* reference, const LabelMap* prediction,
+                     const OverlayOptions& options = {});
+
+// Draws it into a PNG file. Atomic. Throws Error as draw_overlay and write_png.
+void write_overlay_picture(const std::filesystem::path& path, const Image& background,
+                           const LabelMap* reference, const LabelMap* prediction,
+                           const OverlayOptions& options = {});
+
+}  // namespace segmamba::io
