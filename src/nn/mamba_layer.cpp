@@ -7,7 +7,7 @@ torch::Tensor volume_to_tokens(const torch::Tensor& volume) {
 }
 
 torch::Tensor tokens_to_volume(const torch::Tensor& tokens, torch::IntArrayRef volume_sizes) {
-  return tokens.transpose(1, 2).reshape(volume_sizes);
+  return tokens.transpose(1, 2).contiguous().view(volume_sizes);
 }
 
 MambaLayerImpl::MambaLayerImpl(const MambaLayerOptions& options) : residual_(options.residual) {

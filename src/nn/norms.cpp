@@ -7,10 +7,12 @@ torch::Tensor instance_norm(const torch::Tensor& input) {
   sizes[1] *= sizes[0];
   sizes[0] = 1;
   // As torch::instance_norm, but with a result that autograd does not take for a view: an in-place
-  // activation on a view costs a copy of the gradient.
-  const auto output = torch::batch_norm(
-      input.reshape(sizes), /*weight=*/{}, /*bias=*/{}, /*running_mean=*/{}, /*running_var=*/{},
-      /*training=*/true, /*momentum=*/0.1, /*eps=*/1e-5, torch::globalContext().userEnabledCuDNN());
+  // activation on a view costs a copy of the gradient. The input must be contiguous: through
+  // _unsafe_view, LibTorch 2.11 gives a channels-last one wrong gradients.
+  const auto output = torch::batch_norm(input.contiguous().view(sizes), /*weight=*/{}, /*bias=*/{},
+                                        /*running_mean=*/{}, /*running_var=*/{},
+                                        /*training=*/true, /*momentum=*/0.1, /*eps=*/1e-5,
+                                        torch::globalContext().userEnabledCuDNN());
   return torch::_unsafe_view(output, input.sizes());
 }
 

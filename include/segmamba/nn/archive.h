@@ -1,0 +1,97 @@
+#pragma once
+// PyTorch's .pt files (zip archives of a pickle and raw storages) as plain data: what Python's
+// torch.save writes of dicts, lists, numbers, texts and tensors, and what torch.load with
+// weights_only=True takes. Reading runs no code, whatever the file asks for.
+
+#include <torch/torch.h>
+
+#include <concepts>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace segmamba::nn {
+
+class Value;
+using List = std::vector<Value>;
+
+// A dict with string keys in the order of insertion.
+class Dict {
+ public:
+  // Null where there is no such key.
+  const Value* find(const std::string& key) const;
+  bool contains(const std::string& key) const { return find(key) != nullptr; }
+  // Throws Error naming the key.
+  const Value& at(const std::string& key) const;
+  // Sets or replaces.
+  void set(const std::string& key, Value value);
+  const std::vector<std::pair<std::string, Value>>& items() const { return items_; }
+
+ private:
+  std::vector<std::pair<std::string, Value>> items_;
+  std::unordered_map<std::string, std::size_t> places_;  // of the keys in items_
+};
+
+// None, bool, int, float, str, tensor, list (tuples too) or dict. The accessors throw Error where
+// the value is of another kind.
+class Value {
+ public:
+  Value() = default;
+  Value(bool value) : data_(value) {}
+  template <std::integral Integer>
+  Value(Integer value) : data_(static_cast<std::int64_t>(value)) {}
+  Value(double value) : data_(value) {}
+  Value(std::string value) : data_(std::move(value)) {}
+  Value(const char* value) : data_(std::string(value)) {}
+  Value(torch::Tensor value) : data_(std::move(value)) {}
+  Value(List value) : data_(std::move(value)) {}
+  Value(Dict value) : data_(std::move(value)) {}
+
+  bool is_none() const { return holds<std::monostate>(); }
+  bool is_bool() const { return holds<bool>(); }
+  bool is_integer() const { return holds<std::int64_t>(); }
+  bool is_real() const { return holds<double>(); }
+  bool is_text() const { return holds<std::string>(); }
+  bool is_tensor() const { return holds<torch::Tensor>(); }
+  bool is_list() const { return holds<List>(); }
+  bool is_dict() const { return holds<Dict>(); }
+
+  bool boolean() const;
+  std::int64_t integer() const;
+  double real() const;  // of an integer too
+  const std::string& text() const;
+  const torch::Tensor& tensor() const;
+  const List& list() const;
+  const Dict& dict() const;
+
+ private:
+  template <class T>
+  bool holds() const {
+    return std::holds_alternative<T>(data_);
+  }
+  template <class T>
+  const T& get(const char* wanted) const;
+
+  std::variant<std::monostate, bool, std::int64_t, double, std::string, torch::Tensor, List, Dict>
+      data_;
+};
+
+// Tensors are stored on the CPU, contiguous. Atomic. Throws Error.
+void write_archive(const std::filesystem::path& path, const Dict& content);
+
+// Tensors come back on the CPU; integer keys of dicts as decimal text; OrderedDict as dict and
+// Parameter as tensor. Throws Error where the file is damaged, or holds a dict key, a tensor type
+// or a Python object other than these.
+Value read_archive(const std::filesystem::path& path);
+
+// Between a dict of tensors and the map that load_state_dict takes. Throws Error naming the key
+// where a value is no tensor.
+std::map<std::string, torch::Tensor> tensor_map(const Dict& dict);
+Dict tensor_dict(const std::map<std::string, torch::Tensor>& tensors);
+
+}  // namespace segmamba::nn

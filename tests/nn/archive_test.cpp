@@ -1,0 +1,201 @@
+#include "segmamba/nn/archive.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "support/temporary_folder.h"
+
+namespace segmamba::nn {
+namespace {
+
+using test::TemporaryFolder;
+namespace fs = std::filesystem;
+
+const fs::path kPythonFile = fs::path(SEGMAMBA_TEST_DATA) / "nn" / "python.pt";
+
+Dict example() {
+  Dict inner;
+  inner.set("rate", 0.1);
+  inner.set("steps", 70'000'000'000);
+  inner.set("negative", -3);
+  inner.set("on", true);
+  inner.set("off", false);
+  inner.set("nothing", Value());
+  inner.set("empty", Dict());
+  Dict dict;
+  const auto base = torch::arange(24, torch::kFloat32).reshape({4, 6});
+  dict.set("float32", base);
+  dict.set("transposed", base.t());
+  dict.set("part", base.narrow(1, 2, 3));
+  dict.set("float64", torch::tensor({1e300, -0.5}, torch::kFloat64));
+  dict.set("float16", torch::tensor({1.5, -2.25}, torch::kFloat16));
+  dict.set("bfloat16", torch::tensor({1.5, -2.25}, torch::kBFloat16));
+  dict.set("int64", torch::tensor({std::int64_t{1} << 40, std::int64_t{-1}}));
+  dict.set("uint8", torch::tensor({0, 255}, torch::kUInt8));
+  dict.set("bool", torch::tensor({true, false}));
+  dict.set("scalar", torch::tensor(3.0, torch::kFloat64));
+  dict.set("no elements", torch::empty({0, 3}));
+  dict.set("config", "model:\n  name: segmamba\n");
+  dict.set("list", List{1, 2.5, "three", List{}, inner});
+  dict.set("state", inner);
+  return dict;
+}
+
+void expect_equal(const Value& actual, const Value& expected, const std::string& where) {
+  if (expected.is_tensor()) {
+    ASSERT_TRUE(actual.is_tensor()) << where;
+    EXPECT_EQ(actual.tensor().scalar_type(), expected.tensor().scalar_type()) << where;
+    EXPECT_TRUE(torch::equal(actual.tensor(), expected.tensor())) << where;
+  } else if (expected.is_dict()) {
+    ASSERT_TRUE(actual.is_dict()) << where;
+    const auto& items = expected.dict().items();
+    ASSERT_EQ(actual.dict().items().size(), items.size()) << where;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      EXPECT_EQ(actual.dict().items()[i].first, items[i].first) << where;
+      expect_equal(actual.dict().items()[i].second, items[i].second, where + "." + items[i].first);
+    }
+  } else if (expected.is_list()) {
+    ASSERT_TRUE(actual.is_list()) << where;
+    ASSERT_EQ(actual.list().size(), expected.list().size()) << where;
+    for (std::size_t i = 0; i < expected.list().size(); ++i) {
+      expect_equal(actual.list()[i], expected.list()[i], where + "[" + std::to_string(i) + "]");
+    }
+  } else if (expected.is_text()) {
+    EXPECT_EQ(actual.text(), expected.text()) << where;
+  } else if (expected.is_bool()) {
+    EXPECT_EQ(actual.boolean(), expected.boolean()) << where;
+  } else if (expected.is_integer()) {
+    EXPECT_EQ(actual.integer(), expected.integer()) << where;
+  } else if (expected.is_real()) {
+    EXPECT_EQ(actual.real(), expected.real()) << where;
+  } else {
+    EXPECT_TRUE(actual.is_none()) << where;
+  }
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "(no error)";
+}
+
+TEST(Archive, ReadsBackWhatItWrote) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "state.pt";
+  write_archive(path, example());
+  expect_equal(read_archive(path), example(), "root");
+}
+
+TEST(Archive, StoresOnlyTheShownPartOfAView) {
+  const TemporaryFolder folder;
+  Dict dict;
+  dict.set("part", torch::zeros({1'000'000}).narrow(0, 5, 2));
+  write_archive(folder.path() / "view.pt", dict);
+  EXPECT_LT(fs::file_size(folder.path() / "view.pt"), 4096);
+}
+
+// python.pt is what write_python.py wrote with torch.save.
+TEST(Archive, ReadsFilesOfPython) {
+  const auto file = read_archive(kPythonFile);
+  const auto& dict = file.dict();
+  const auto& model = dict.at("model").dict();
+  const auto base = torch::arange(24, torch::kFloat32).reshape({4, 6});
+  EXPECT_TRUE(torch::equal(model.at("layer.weight").tensor(), base));
+  EXPECT_TRUE(torch::equal(model.at("layer.transposed").tensor(), base.t()));
+  EXPECT_TRUE(torch::equal(model.at("layer.part").tensor(), base.narrow(1, 2, 3)));
+  EXPECT_TRUE(torch::equal(model.at("parameter").tensor(), torch::tensor({1.0f, 2.0f})));
+  EXPECT_TRUE(torch::equal(model.at("half").tensor(), torch::tensor({0.5, -2.0}, torch::kFloat16)));
+  EXPECT_TRUE(
+      torch::equal(model.at("bfloat16").tensor(), torch::tensor({1.5, -3.0}, torch::kBFloat16)));
+  EXPECT_TRUE(torch::equal(model.at("count").tensor(), torch::tensor(std::int64_t{1} << 40)));
+  EXPECT_TRUE(torch::equal(model.at("bool").tensor(), torch::tensor({true, false})));
+  EXPECT_TRUE(torch::equal(model.at("expanded").tensor(), torch::full({3, 4}, 7.0f)));
+  EXPECT_EQ(dict.at("config").text(), "model:\n  name: segmamba\n");
+  EXPECT_EQ(dict.at("epoch").integer(), 12);
+  EXPECT_EQ(dict.at("large").integer(), -(std::int64_t{1} << 40));
+  EXPECT_EQ(dict.at("loss").real(), 0.25);
+  EXPECT_TRUE(dict.at("best").boolean());
+  EXPECT_TRUE(dict.at("nothing").is_none());
+  EXPECT_EQ(dict.at("betas").list()[1].real(), 0.999);
+  EXPECT_EQ(dict.at("nested").dict().at("0").dict().at("step").integer(), 3);
+  EXPECT_EQ(tensor_map(model).size(), model.items().size());
+}
+
+TEST(Archive, RefusesCodeAndOtherObjects) {
+  const auto folder = fs::path(SEGMAMBA_TEST_DATA) / "nn";
+  EXPECT_THAT(error_of([&] { read_archive(folder / "python_code.pt"); }),
+              ::testing::HasSubstr("system\" is not plain data"));
+  EXPECT_THAT(error_of([&] { read_archive(folder / "python_object.pt"); }),
+              ::testing::HasSubstr("is not plain data"));
+}
+
+// Without the flush to the disk of write_file_atomically, which thousands of files need not wait
+// for.
+void write_bytes(const fs::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+TEST(Archive, RefusesEveryTruncation) {
+  const TemporaryFolder folder;
+  const auto bytes = read_file(kPythonFile);
+  for (std::size_t length = 0; length < bytes.size(); length += 97) {
+    const auto path = folder.path() / "short.pt";
+    write_bytes(path, bytes.substr(0, length));
+    EXPECT_THROW(read_archive(path), Error) << length;
+  }
+}
+
+// Any damaged byte gives either an Error or a value, never a crash.
+TEST(Archive, SurvivesEveryFlippedByte) {
+  const TemporaryFolder folder;
+  auto bytes = read_file(kPythonFile);
+  const auto path = folder.path() / "flipped.pt";
+  int refused = 0;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    auto damaged = bytes;
+    damaged[i] = static_cast<char>(damaged[i] ^ (1 << (i % 8)));
+    write_bytes(path, damaged);
+    try {
+      read_archive(path);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST(Archive, NamesTheFileAndTheReason) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "text.pt";
+  write_bytes(path, "model: 1\n");
+  EXPECT_THAT(error_of([&] { read_archive(path); }), ::testing::HasSubstr("text.pt: not a zip"));
+  EXPECT_THAT(error_of([&] { read_archive(folder.path() / "none.pt"); }),
+              ::testing::HasSubstr("none.pt: cannot be read"));
+  EXPECT_THAT(error_of([] { example().at("absent"); }), ::testing::HasSubstr("\"absent\""));
+  EXPECT_THAT(error_of([] { example().at("config").tensor(); }),
+              ::testing::HasSubstr("expected a tensor, found text"));
+}
+
+#ifdef SEGMAMBA_TEST_PYTHON
+// Python's torch.load(weights_only=True) finds in our file what we wrote.
+TEST(Archive, IsReadByPython) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "state.pt";
+  write_archive(path, example());
+  const std::string command = std::string(SEGMAMBA_TEST_PYTHON) + " '" + SEGMAMBA_SOURCE_DIR +
+                              "/tests/nn/check_archive.py' '" + path.string() + "'";
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+}
+#endif
+
+}  // namespace
+}  // namespace segmamba::nn
