@@ -1,79 +1,149 @@
+// The CPU schedule of the causal convolution; its inner loops are those of cpu_lanes.h.
+
 #include "causal_conv1d.h"
 
 #include <algorithm>
 #include <vector>
 
+#include "cpu_lanes.h"
 #include "segmamba/core/parallel.h"
-#include "selective_scan_math.cuh"
 
 namespace segmamba::kernels {
 namespace {
 
-constexpr int kConvChunk = 512;
+// Steps of one unit of work: tiles walked one after another.
+constexpr int kSpan = 16 * kConvTile;
+constexpr std::int64_t kMinThreadedWork = 1 << 16;
 
-std::int64_t chunk_count(const ConvShape& s) { return (s.length + kConvChunk - 1) / kConvChunk; }
-
-// s_t of one channel, before the SiLU.
-template <class T>
-T convolve(const ConvInputs<T>& in, int k, int b, int t, int d) {
-  const ConvShape& s = in.shape;
-  const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
-  T sum = in.bias[channel];
-  for (int j = std::max(0, s.taps - 1 - t); j < s.taps; ++j) {
-    sum +=
-        in.weight[channel * s.taps + j] * in.x.row(0, b, in.maps[k].token(t - (s.taps - 1) + j))[d];
-  }
-  return sum;
-}
-
-}  // namespace
+int divide_up(int a, int b) { return (a + b - 1) / b; }
 
 template <class T>
-void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, int threads) {
-  const ConvShape& s = in.shape;
-  const std::int64_t chunks = chunk_count(s);
-  parallel_for(
-      s.directions * s.batch * chunks,
-      [&](std::int64_t unit) {
-        const int sequence = static_cast<int>(unit / chunks);
-        const int k = sequence / s.batch, b = sequence % s.batch;
-        const int begin = static_cast<int>(unit % chunks) * kConvChunk;
-        const int end = std::min(begin + kConvChunk, s.length);
-        for (int t = begin; t < end; ++t) {
-          T* row = out + (static_cast<std::int64_t>(sequence) * s.length + in.maps[k].token(t)) *
-                             s.channels;
-          for (int d = 0; d < s.channels; ++d) row[d] = silu(convolve(in, k, b, t, d));
+class Conv {
+ public:
+  Conv(const ConvInputs<T>& in, int threads)
+      : in_(in),
+        s_(in.shape),
+        lanes_(cpu_lanes<T>()),
+        blocks_(divide_up(s_.channels, lanes_.width)),
+        spans_(divide_up(s_.length, kSpan)),
+        weight_size_(static_cast<std::int64_t>(s_.taps) * lanes_.width),
+        weight_(s_.directions * blocks_ * weight_size_),
+        bias_(static_cast<std::size_t>(s_.directions) * blocks_ * lanes_.width) {
+    const std::int64_t work =
+        static_cast<std::int64_t>(s_.directions) * s_.batch * s_.length * s_.channels;
+    threads_ = work < kMinThreadedWork ? 1 : std::max(threads, 1);
+    for (int k = 0; k < s_.directions; ++k) {
+      for (int d = 0; d < s_.channels; ++d) {
+        const std::int64_t block = block_of(k, d / lanes_.width);
+        const int lane = d % lanes_.width;
+        const std::int64_t channel = static_cast<std::int64_t>(k) * s_.channels + d;
+        bias_[block * lanes_.width + lane] = in.bias[channel];
+        for (int j = 0; j < s_.taps; ++j) {
+          weight_[block * weight_size_ + j * lanes_.width + lane] =
+              in.weight[channel * s_.taps + j];
         }
-      },
-      threads);
-}
+      }
+    }
+  }
 
-template <class T>
-void causal_conv1d_silu_backward_cpu(const ConvInputs<T>& in, const ConvGradients<T>& grad,
-                                     int threads) {
-  const ConvShape& s = in.shape;
-  std::fill_n(grad.weight, static_cast<std::int64_t>(s.directions) * s.channels * s.taps, T(0));
-  std::fill_n(grad.bias, static_cast<std::int64_t>(s.directions) * s.channels, T(0));
-  std::fill_n(grad.x, static_cast<std::int64_t>(s.batch) * s.length * s.channels, T(0));
-  for (int k = 0; k < s.directions; ++k) {
-    for (int b = 0; b < s.batch; ++b) {
-      for (int t = 0; t < s.length; ++t) {
-        const std::int64_t l = in.maps[k].token(t);
-        for (int d = 0; d < s.channels; ++d) {
-          const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
-          const std::int64_t at = (static_cast<std::int64_t>(k) * s.batch + b) * s.length + l;
-          const T ds = grad.out[at * s.channels + d] * silu_slope(convolve(in, k, b, t, d));
-          grad.bias[channel] += ds;
-          for (int j = std::max(0, s.taps - 1 - t); j < s.taps; ++j) {
-            const std::int64_t from = in.maps[k].token(t - (s.taps - 1) + j);
-            grad.weight[channel * s.taps + j] += ds * in.x.row(0, b, from)[d];
-            grad.x[(static_cast<std::int64_t>(b) * s.length + from) * s.channels + d] +=
-                ds * in.weight[channel * s.taps + j];
+  void forward(T* out) {
+    parallel_for(
+        static_cast<std::int64_t>(s_.directions) * s_.batch * spans_,
+        [&](std::int64_t i) {
+          const int sequence = static_cast<int>(i / spans_);
+          for_each_chunk(sequence / s_.batch, sequence % s_.batch, static_cast<int>(i % spans_),
+                         [&](const ConvChunk<T>& at, int) { lanes_.conv_forward(in_, out, at); });
+        },
+        threads_);
+  }
+
+  // Directions one after another, since each adds to the gradient of x.
+  void backward(const ConvGradients<T>& grad) {
+    const std::int64_t parts = static_cast<std::int64_t>(s_.batch) * spans_;
+    std::vector<T> dweight(parts * blocks_ * weight_size_);
+    std::vector<T> dbias(parts * blocks_ * lanes_.width);
+    for (int k = 0; k < s_.directions; ++k) {
+      std::fill(dweight.begin(), dweight.end(), T(0));
+      std::fill(dbias.begin(), dbias.end(), T(0));
+      parallel_for(
+          parts,
+          [&](std::int64_t i) {
+            for_each_chunk(k, static_cast<int>(i / spans_), static_cast<int>(i % spans_),
+                           [&](const ConvChunk<T>& at, int block) {
+                             const std::int64_t piece = i * blocks_ + block;
+                             lanes_.conv_backward(in_, grad, at, &dweight[piece * weight_size_],
+                                                  &dbias[piece * lanes_.width], k == 0);
+                           });
+          },
+          threads_);
+      for (int d = 0; d < s_.channels; ++d) {
+        const int block = d / lanes_.width, lane = d % lanes_.width;
+        const std::int64_t channel = static_cast<std::int64_t>(k) * s_.channels + d;
+        grad.bias[channel] = T(0);
+        std::fill_n(grad.weight + channel * s_.taps, s_.taps, T(0));
+        for (std::int64_t part = 0; part < parts; ++part) {
+          const std::int64_t piece = part * blocks_ + block;
+          grad.bias[channel] += dbias[piece * lanes_.width + lane];
+          for (int j = 0; j < s_.taps; ++j) {
+            grad.weight[channel * s_.taps + j] +=
+                dweight[piece * weight_size_ + j * lanes_.width + lane];
           }
         }
       }
     }
   }
+
+ private:
+  std::int64_t block_of(int k, int block) const {
+    return static_cast<std::int64_t>(k) * blocks_ + block;
+  }
+
+  // Calls body(chunk, block) for the tiles of a span, all blocks of channels of each.
+  template <class Body>
+  void for_each_chunk(int k, int b, int span, const Body& body) const {
+    const int halo = s_.taps - 1;
+    std::int32_t tokens[kConvTile + 2 * kMaxTaps];
+    const int end = std::min((span + 1) * kSpan, s_.length);
+    for (int begin = span * kSpan; begin < end; begin += kConvTile) {
+      ConvChunk<T> chunk{};
+      chunk.direction = k;
+      chunk.batch = b;
+      chunk.steps = std::min(kConvTile, end - begin);
+      chunk.history = std::min(halo, begin);
+      chunk.future = std::min(halo, s_.length - begin - chunk.steps);
+      for (int i = -chunk.history; i < chunk.steps + chunk.future; ++i) {
+        tokens[halo + i] = in_.maps[k].token(begin + i);
+      }
+      chunk.tokens = tokens + halo;
+      for (int block = 0; block < blocks_; ++block) {
+        chunk.channel = block * lanes_.width;
+        chunk.weight = &weight_[block_of(k, block) * weight_size_];
+        chunk.bias = &bias_[block_of(k, block) * lanes_.width];
+        body(chunk, block);
+      }
+    }
+  }
+
+  const ConvInputs<T>& in_;
+  const ConvShape& s_;
+  const CpuLanes<T>& lanes_;
+  int blocks_, spans_;
+  std::int64_t weight_size_;
+  std::vector<T> weight_, bias_;  // [K, blocks, J, W], [K, blocks, W]
+  int threads_;
+};
+
+}  // namespace
+
+template <class T>
+void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, int threads) {
+  Conv<T>(in, threads).forward(out);
+}
+
+template <class T>
+void causal_conv1d_silu_backward_cpu(const ConvInputs<T>& in, const ConvGradients<T>& grad,
+                                     int threads) {
+  Conv<T>(in, threads).backward(grad);
 }
 
 template void causal_conv1d_silu_forward_cpu(const ConvInputs<float>&, float*, int);

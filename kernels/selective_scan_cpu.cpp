@@ -1,138 +1,447 @@
+// The CPU schedule of the selective scan: which thread treats which chunk of which channels, and
+// what passes between them. The inner loops are those of cpu_lanes.h.
+//
+// Channels are cut into blocks of W lanes, blocks into groups, and the L steps into chunks of
+// kCpuChunk, chunks into segments. A unit of work is one group over one segment. With several
+// segments a first pass scans each from a zero state, a carry joins their ends in order, and a
+// second pass scans each again from its true start. How many groups and segments there are depends
+// on the shape alone, never on the number of threads, so that neither do the results.
+
+#include "selective_scan.h"
+
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
+#include "cpu_lanes.h"
 #include "segmamba/core/parallel.h"
-#include "selective_scan.h"
 #include "selective_scan_math.cuh"
 
 namespace segmamba::kernels {
 namespace {
 
-std::int64_t chunk_count(const ScanShape& s) { return (s.length + kCpuChunk - 1) / kCpuChunk; }
+// Units that keep a small machine busy to the end.
+constexpr int kWantedUnits = 6;
+// A segment costs a second pass, so it should be long enough to be worth a thread.
+constexpr int kMinSegmentChunks = 4;
+// The checkpoint layout is [K, B, chunks, blocks, N, W]; this rounding holds for every W.
+constexpr int kWidestLanes = 16;
+// Below this many state updates, threads cost more than they bring.
+constexpr std::int64_t kMinThreadedWork = 1 << 18;
+
+int divide_up(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
+
+struct Range {
+  int begin, end;
+};
+
+// Part i of [0, count) cut into `parts` parts that differ by one at most.
+Range part_of(int count, int parts, int i) {
+  return {static_cast<int>(static_cast<std::int64_t>(count) * i / parts),
+          static_cast<int>(static_cast<std::int64_t>(count) * (i + 1) / parts)};
+}
+
+int usable_threads(const ScanShape& s, int threads) {
+  const std::int64_t work =
+      static_cast<std::int64_t>(s.directions) * s.batch * s.length * s.channels * s.states;
+  return work < kMinThreadedWork ? 1 : std::max(threads, 1);
+}
+
+// How a shape is cut, and where its pieces lie in the buffers that pass between them.
+struct Layout {
+  Layout(const ScanShape& shape, int width)
+      : s(shape),
+        width(width),
+        blocks(divide_up(s.channels, width)),
+        chunks(divide_up(s.length, kCpuChunk)),
+        state_size(static_cast<std::int64_t>(s.states) * width) {}
+
+  // Segments so that `sequences` of them give enough units.
+  int segments_for(std::int64_t sequences) const {
+    const int wanted = divide_up(kWantedUnits, sequences);
+    return std::clamp(wanted, 1, std::max(1, chunks / kMinSegmentChunks));
+  }
+  std::int64_t block_of(int k, int block) const {
+    return static_cast<std::int64_t>(k) * blocks + block;
+  }
+  std::int64_t checkpoint(int k, int b, int chunk, int block) const {
+    return (((static_cast<std::int64_t>(k) * s.batch + b) * chunks + chunk) * blocks + block) *
+           state_size;
+  }
+
+  ScanShape s;
+  int width, blocks, chunks;
+  std::int64_t state_size;
+};
+
+// A, D and delta_bias in lane order, blocks of all directions one after another.
+template <class T>
+struct LaneParameters {
+  LaneParameters(const ScanInputs<T>& in, const Layout& layout)
+      : a_log2e(layout.s.directions * layout.blocks * layout.state_size),
+        skip(static_cast<std::size_t>(layout.s.directions) * layout.blocks * layout.width),
+        bias(skip.size()) {
+    const ScanShape& s = in.shape;
+    for (int k = 0; k < s.directions; ++k) {
+      for (int d = 0; d < s.channels; ++d) {
+        const std::int64_t block = layout.block_of(k, d / layout.width);
+        const int lane = d % layout.width;
+        const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
+        for (int n = 0; n < s.states; ++n) {
+          a_log2e[block * layout.state_size + n * layout.width + lane] =
+              in.A[channel * s.states + n] * static_cast<T>(kLog2e);
+        }
+        if (in.D) skip[block * layout.width + lane] = in.D[channel];
+        if (in.delta_bias) bias[block * layout.width + lane] = in.delta_bias[channel];
+      }
+    }
+  }
+  std::vector<T> a_log2e, skip, bias;
+};
+
+// Walks the chunks of one sequence, with each chunk's path worked out once for all its blocks.
+template <class T>
+class ChunkCursor {
+ public:
+  ChunkCursor(const ScanInputs<T>& in, const Layout& layout, const LaneParameters<T>& parameters,
+              int k, int b)
+      : map_(in.maps[k]), layout_(layout), parameters_(parameters) {
+    chunk_.direction = k;
+    chunk_.batch = b;
+    chunk_.tokens = tokens_;
+  }
+  void go_to(int chunk) {
+    const int begin = chunk * kCpuChunk;
+    chunk_.steps = std::min(kCpuChunk, layout_.s.length - begin);
+    for (int i = 0; i < chunk_.steps; ++i) tokens_[i] = map_.token(begin + i);
+  }
+  const ScanChunk<T>& block(int block) {
+    const std::int64_t at = layout_.block_of(chunk_.direction, block);
+    chunk_.channel = block * layout_.width;
+    chunk_.a_log2e = &parameters_.a_log2e[at * layout_.state_size];
+    chunk_.skip = &parameters_.skip[at * layout_.width];
+    chunk_.bias = &parameters_.bias[at * layout_.width];
+    return chunk_;
+  }
+  const std::int32_t* tokens() const { return tokens_; }
+  int steps() const { return chunk_.steps; }
+
+ private:
+  const ScanMap& map_;
+  const Layout& layout_;
+  const LaneParameters<T>& parameters_;
+  std::int32_t tokens_[kCpuChunk];
+  ScanChunk<T> chunk_{};
+};
+
+// state <- exp(A delta_sum) state + end: over a whole segment that ended with `end` when started
+// from zero. The adjoint crosses a segment by the same rule.
+template <class T>
+void carry_over(const Layout& layout, const T* a_log2e, const T* delta_sum, const T* end,
+                T* state) {
+  for (int n = 0; n < layout.s.states; ++n) {
+    for (int i = 0; i < layout.width; ++i) {
+      const int at = n * layout.width + i;
+      state[at] = decay_of(delta_sum[i], a_log2e[at]) * state[at] + end[at];
+    }
+  }
+}
+
+template <class T>
+class Forward {
+ public:
+  Forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, int threads)
+      : in_(in),
+        out_(out),
+        threads_(usable_threads(in.shape, threads)),
+        lanes_(cpu_lanes<T>()),
+        layout_(in.shape, lanes_.width),
+        parameters_(in, layout_),
+        segments_(layout_.segments_for(static_cast<std::int64_t>(in.shape.batch) * layout_.blocks)),
+        state_(static_cast<std::size_t>(in.shape.batch) * layout_.blocks * segments_ *
+               layout_.state_size),
+        delta_sum_(static_cast<std::size_t>(in.shape.batch) * layout_.blocks * segments_ *
+                   layout_.width) {}
+
+  // Directions one after another, since each adds to the sum of those before it.
+  void run() {
+    const std::int64_t sequences = static_cast<std::int64_t>(in_.shape.batch) * layout_.blocks;
+    for (int k = 0; k < in_.shape.directions; ++k) {
+      std::fill(state_.begin(), state_.end(), T(0));
+      if (segments_ > 1) {
+        std::fill(delta_sum_.begin(), delta_sum_.end(), T(0));
+        parallel_for(
+            sequences * (segments_ - 1),
+            [&](std::int64_t i) { find_end(k, i / (segments_ - 1), i % (segments_ - 1)); },
+            threads_);
+        for (std::int64_t sequence = 0; sequence < sequences; ++sequence) carry(k, sequence);
+      }
+      parallel_for(
+          sequences * segments_,
+          [&](std::int64_t i) { scan(k, i / segments_, static_cast<int>(i % segments_)); },
+          threads_);
+    }
+  }
+
+ private:
+  T* state(std::int64_t sequence, std::int64_t segment) {
+    return &state_[(sequence * segments_ + segment) * layout_.state_size];
+  }
+  T* delta_sum(std::int64_t sequence, std::int64_t segment) {
+    return &delta_sum_[(sequence * segments_ + segment) * layout_.width];
+  }
+  ChunkCursor<T> cursor(int k, std::int64_t sequence) const {
+    return {in_, layout_, parameters_, k, static_cast<int>(sequence / layout_.blocks)};
+  }
+
+  void find_end(int k, std::int64_t sequence, std::int64_t segment) {
+    const int block = static_cast<int>(sequence % layout_.blocks);
+    auto at = cursor(k, sequence);
+    const Range range = part_of(layout_.chunks, segments_, static_cast<int>(segment));
+    for (int chunk = range.begin; chunk < range.end; ++chunk) {
+      at.go_to(chunk);
+      lanes_.scan_state(in_, at.block(block), state(sequence, segment),
+                        delta_sum(sequence, segment));
+    }
+  }
+
+  // Turns the ends of segments into the starts of those that follow.
+  void carry(int k, std::int64_t sequence) {
+    const std::int64_t block = layout_.block_of(k, static_cast<int>(sequence % layout_.blocks));
+    std::vector<T> start(layout_.state_size), end(layout_.state_size);
+    for (int segment = 0; segment < segments_; ++segment) {
+      std::copy_n(state(sequence, segment), layout_.state_size, end.begin());
+      std::copy_n(start.begin(), layout_.state_size, state(sequence, segment));
+      carry_over(layout_, &parameters_.a_log2e[block * layout_.state_size],
+                 delta_sum(sequence, segment), end.data(), start.data());
+    }
+  }
+
+  void scan(int k, std::int64_t sequence, int segment) {
+    const int block = static_cast<int>(sequence % layout_.blocks);
+    const int b = static_cast<int>(sequence / layout_.blocks);
+    auto at = cursor(k, sequence);
+    T* const h = state(sequence, segment);
+    const Range range = part_of(layout_.chunks, segments_, segment);
+    for (int chunk = range.begin; chunk < range.end; ++chunk) {
+      at.go_to(chunk);
+      if (out_.checkpoints) {
+        std::copy_n(h, layout_.state_size,
+                    out_.checkpoints + layout_.checkpoint(k, b, chunk, block));
+      }
+      lanes_.scan_forward(in_, out_, at.block(block), h);
+    }
+  }
+
+  const ScanInputs<T>& in_;
+  const ScanOutputs<T>& out_;
+  int threads_;
+  const CpuLanes<T>& lanes_;
+  Layout layout_;
+  LaneParameters<T> parameters_;
+  int segments_;
+  std::vector<T> state_, delta_sum_;  // [B * blocks, segments, N, W], [B * blocks, segments, W]
+};
+
+template <class T>
+class Backward {
+ public:
+  Backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, int threads)
+      : in_(in),
+        grad_(grad),
+        threads_(usable_threads(in.shape, threads)),
+        lanes_(cpu_lanes<T>()),
+        layout_(in.shape, lanes_.width),
+        parameters_(in, layout_),
+        sequences_(in.shape.directions * in.shape.batch),
+        groups_(std::min(layout_.blocks, divide_up(kWantedUnits, sequences_))),
+        segments_(layout_.segments_for(static_cast<std::int64_t>(sequences_) * groups_)),
+        padded_states_(divide_up(in.shape.states, layout_.width) * layout_.width),
+        g_(pieces() * layout_.state_size),
+        dA_(pieces() * layout_.state_size),
+        delta_sum_(pieces() * layout_.width),
+        dD_(delta_sum_.size()),
+        dbias_(delta_sum_.size()) {
+    const std::size_t rows = static_cast<std::size_t>(sequences_) * in.shape.length;
+    dB_.resize((groups_ - 1) * rows * in.shape.states);
+    dC_.resize(dB_.size());
+  }
+
+  void run() {
+    if (segments_ > 1) {
+      for_each_unit([&](int sequence, int group, int segment) {
+        if (segment > 0) find_adjoint(sequence, group, segment);
+      });
+      for (int sequence = 0; sequence < sequences_; ++sequence) {
+        for (int block = 0; block < layout_.blocks; ++block) carry(sequence, block);
+      }
+    }
+    for_each_unit(
+        [&](int sequence, int group, int segment) { differentiate(sequence, group, segment); });
+    add_groups();
+    for (int k = 0; k < in_.shape.directions; ++k) add_segments(k);
+  }
+
+ private:
+  std::size_t pieces() const {
+    return static_cast<std::size_t>(sequences_) * layout_.blocks * segments_;
+  }
+  std::size_t piece(int sequence, int block, int segment) const {
+    return (static_cast<std::size_t>(sequence) * layout_.blocks + block) * segments_ + segment;
+  }
+  int direction_of(int sequence) const { return sequence / in_.shape.batch; }
+  ChunkCursor<T> cursor(int sequence) const {
+    return {in_, layout_, parameters_, direction_of(sequence), sequence % in_.shape.batch};
+  }
+
+  template <class Body>
+  void for_each_unit(const Body& body) {
+    parallel_for(
+        static_cast<std::int64_t>(sequences_) * groups_ * segments_,
+        [&](std::int64_t i) {
+          const int segment = static_cast<int>(i % segments_);
+          const int group = static_cast<int>(i / segments_ % groups_);
+          body(static_cast<int>(i / segments_ / groups_), group, segment);
+        },
+        threads_);
+  }
+
+  void find_adjoint(int sequence, int group, int segment) {
+    auto at = cursor(sequence);
+    const Range blocks = part_of(layout_.blocks, groups_, group);
+    const Range range = part_of(layout_.chunks, segments_, segment);
+    for (int chunk = range.end - 1; chunk >= range.begin; --chunk) {
+      at.go_to(chunk);
+      for (int block = blocks.begin; block < blocks.end; ++block) {
+        const std::size_t i = piece(sequence, block, segment);
+        lanes_.scan_adjoint(in_, grad_, at.block(block), &g_[i * layout_.state_size],
+                            &delta_sum_[i * layout_.width]);
+      }
+    }
+  }
+
+  // Turns what each segment passes back into what the segment before it receives.
+  void carry(int sequence, int block) {
+    const std::int64_t parameters = layout_.block_of(direction_of(sequence), block);
+    std::vector<T> received(layout_.state_size), passed(layout_.state_size);
+    for (int segment = segments_ - 1; segment >= 0; --segment) {
+      const std::size_t i = piece(sequence, block, segment);
+      T* const g = &g_[i * layout_.state_size];
+      std::copy_n(g, layout_.state_size, passed.begin());
+      std::copy_n(received.begin(), layout_.state_size, g);
+      carry_over(layout_, &parameters_.a_log2e[parameters * layout_.state_size],
+                 &delta_sum_[i * layout_.width], passed.data(), received.data());
+    }
+  }
+
+  void differentiate(int sequence, int group, int segment) {
+    const int k = direction_of(sequence), b = sequence % in_.shape.batch;
+    auto at = cursor(sequence);
+    const Range blocks = part_of(layout_.blocks, groups_, group);
+    const Range range = part_of(layout_.chunks, segments_, segment);
+    std::vector<T> dB(static_cast<std::size_t>(kCpuChunk) * padded_states_), dC(dB.size());
+    for (int chunk = range.end - 1; chunk >= range.begin; --chunk) {
+      at.go_to(chunk);
+      for (int block = blocks.begin; block < blocks.end; ++block) {
+        const std::size_t i = piece(sequence, block, segment);
+        lanes_.scan_backward(
+            in_, grad_, at.block(block), grad_.checkpoints + layout_.checkpoint(k, b, chunk, block),
+            &g_[i * layout_.state_size], &dA_[i * layout_.state_size], &dD_[i * layout_.width],
+            &dbias_[i * layout_.width], dB.data(), dC.data(), block == blocks.begin);
+      }
+      store_rows(sequence, group, at, dB.data(), grad_.B, dB_.data());
+      store_rows(sequence, group, at, dC.data(), grad_.C, dC_.data());
+    }
+  }
+
+  // A chunk's rows of dB or dC: the first group's go to the result, the others' wait beside it.
+  void store_rows(int sequence, int group, const ChunkCursor<T>& at, const T* rows, T* result,
+                  T* others) {
+    const int states = in_.shape.states;
+    T* const to = group == 0 ? result : others + (group - 1) * group_size();
+    for (int i = 0; i < at.steps(); ++i) {
+      const std::int64_t row =
+          static_cast<std::int64_t>(sequence) * in_.shape.length + at.tokens()[i];
+      std::copy_n(rows + static_cast<std::int64_t>(i) * padded_states_, states, to + row * states);
+    }
+  }
+
+  std::int64_t group_size() const {
+    return static_cast<std::int64_t>(sequences_) * in_.shape.length * in_.shape.states;
+  }
+
+  void add_groups() {
+    if (groups_ == 1) return;
+    constexpr std::int64_t kPiece = 1 << 16;
+    parallel_for(
+        divide_up(group_size(), kPiece),
+        [&](std::int64_t i) {
+          const std::int64_t end = std::min((i + 1) * kPiece, group_size());
+          for (int group = 1; group < groups_; ++group) {
+            const T* const dB = dB_.data() + (group - 1) * group_size();
+            const T* const dC = dC_.data() + (group - 1) * group_size();
+            for (std::int64_t j = i * kPiece; j < end; ++j) {
+              grad_.B[j] += dB[j];
+              grad_.C[j] += dC[j];
+            }
+          }
+        },
+        threads_);
+  }
+
+  // Sums over batch items and segments, in order.
+  void add_segments(int k) {
+    const ScanShape& s = in_.shape;
+    for (int d = 0; d < s.channels; ++d) {
+      const int block = d / layout_.width, lane = d % layout_.width;
+      const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
+      const auto sum = [&](const std::vector<T>& parts, std::int64_t stride, std::int64_t offset) {
+        T total = 0;
+        for (int b = 0; b < s.batch; ++b) {
+          for (int segment = 0; segment < segments_; ++segment) {
+            total += parts[piece(k * s.batch + b, block, segment) * stride + offset];
+          }
+        }
+        return total;
+      };
+      for (int n = 0; n < s.states; ++n) {
+        grad_.A[channel * s.states + n] =
+            sum(dA_, layout_.state_size, static_cast<std::int64_t>(n) * layout_.width + lane);
+      }
+      if (grad_.D) grad_.D[channel] = sum(dD_, layout_.width, lane);
+      if (grad_.delta_bias) grad_.delta_bias[channel] = sum(dbias_, layout_.width, lane);
+    }
+  }
+
+  const ScanInputs<T>& in_;
+  const ScanGradients<T>& grad_;
+  int threads_;
+  const CpuLanes<T>& lanes_;
+  Layout layout_;
+  LaneParameters<T> parameters_;
+  int sequences_;  // K * B
+  int groups_, segments_, padded_states_;
+  std::vector<T> g_, dA_;                  // [K * B, blocks, segments, N, W]
+  std::vector<T> delta_sum_, dD_, dbias_;  // [K * B, blocks, segments, W]
+  std::vector<T> dB_, dC_;                 // [groups - 1, K * B, L, N]
+};
 
 }  // namespace
 
 std::size_t scan_checkpoint_count_cpu(const ScanShape& s) {
-  return static_cast<std::size_t>(s.directions) * s.batch * chunk_count(s) * s.states * s.channels;
+  return static_cast<std::size_t>(s.directions) * s.batch * divide_up(s.length, kCpuChunk) *
+         s.states * divide_up(s.channels, kWidestLanes) * kWidestLanes;
 }
 
 template <class T>
 void selective_scan_forward_cpu(const ScanInputs<T>& in, const ScanOutputs<T>& out, int threads) {
-  const ScanShape& s = in.shape;
-  const std::int64_t chunks = chunk_count(s);
-  parallel_for(
-      static_cast<std::int64_t>(s.batch) * s.channels,
-      [&](std::int64_t unit) {
-        const std::int64_t b = unit / s.channels, d = unit % s.channels;
-        std::vector<T> h(s.states);
-        for (int k = 0; k < s.directions; ++k) {
-          std::fill(h.begin(), h.end(), T(0));
-          const T* A = in.A + (static_cast<std::int64_t>(k) * s.channels + d) * s.states;
-          for (int t = 0; t < s.length; ++t) {
-            if (out.checkpoints && t % kCpuChunk == 0) {
-              T* c = out.checkpoints +
-                     ((static_cast<std::int64_t>(k) * s.batch + b) * chunks + t / kCpuChunk) *
-                         s.states * s.channels;
-              for (int n = 0; n < s.states; ++n) c[n * s.channels + d] = h[n];
-            }
-            const std::int64_t l = in.maps[k].token(t);
-            T delta = in.delta.row(k, b, l)[d];
-            if (in.delta_bias) delta += in.delta_bias[k * s.channels + d];
-            if (in.delta_softplus) delta = softplus(delta);
-            const T x = in.x.row(k, b, l)[d];
-            T y = in.D ? in.D[k * s.channels + d] * x : T(0);
-            const T* B = in.B.row(k, b, l);
-            const T* C = in.C.row(k, b, l);
-            for (int n = 0; n < s.states; ++n) {
-              h[n] = exp_of(delta * A[n]) * h[n] + delta * x * B[n];
-              y += C[n] * h[n];
-            }
-            const std::int64_t at = (b * s.length + l) * s.channels + d;
-            if (k) y += (out.ungated ? out.ungated[at] : out.out[at]);
-            if (out.ungated) out.ungated[at] = y;
-            if (k + 1 == s.directions && in.z.data) y *= silu(in.z.row(0, b, l)[d]);
-            out.out[at] = y;
-          }
-        }
-      },
-      threads);
+  Forward<T>(in, out, threads).run();
 }
 
 template <class T>
 void selective_scan_backward_cpu(const ScanInputs<T>& in, const ScanGradients<T>& grad,
                                  int threads) {
-  const ScanShape& s = in.shape;
-  const std::int64_t chunks = chunk_count(s);
-  const int D = s.channels, N = s.states;
-  std::vector<T> dz_factor;
-  for (int k = 0; k < s.directions; ++k) {
-    std::fill_n(grad.A + static_cast<std::int64_t>(k) * D * N, D * N, T(0));
-    if (grad.D) std::fill_n(grad.D + k * D, D, T(0));
-    if (grad.delta_bias) std::fill_n(grad.delta_bias + k * D, D, T(0));
-    for (int b = 0; b < s.batch; ++b) {
-      std::vector<T> h(static_cast<std::size_t>(kCpuChunk + 1) * N), g(N);
-      for (int d = 0; d < D; ++d) {
-        std::fill(g.begin(), g.end(), T(0));
-        const T* A = in.A + (static_cast<std::int64_t>(k) * D + d) * N;
-        for (std::int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
-          const int begin = static_cast<int>(chunk) * kCpuChunk;
-          const int end = std::min(begin + kCpuChunk, s.length);
-          const T* saved = grad.checkpoints +
-                           ((static_cast<std::int64_t>(k) * s.batch + b) * chunks + chunk) * N * D;
-          for (int n = 0; n < N; ++n) h[n] = saved[n * D + d];
-          const auto delta_of = [&](std::int64_t l, T& raw) {
-            raw = in.delta.row(k, b, l)[d];
-            if (in.delta_bias) raw += in.delta_bias[k * D + d];
-            return in.delta_softplus ? softplus(raw) : raw;
-          };
-          T raw;
-          for (int t = begin; t < end; ++t) {
-            const std::int64_t l = in.maps[k].token(t);
-            const T delta = delta_of(l, raw);
-            const T x = in.x.row(k, b, l)[d];
-            T* now = &h[static_cast<std::size_t>(t - begin) * N];
-            for (int n = 0; n < N; ++n) {
-              now[N + n] = exp_of(delta * A[n]) * now[n] + delta * x * in.B.row(k, b, l)[n];
-            }
-          }
-          for (int t = end - 1; t >= begin; --t) {
-            const std::int64_t l = in.maps[k].token(t);
-            const T delta = delta_of(l, raw);
-            const T x = in.x.row(k, b, l)[d];
-            const std::int64_t at = (static_cast<std::int64_t>(b) * s.length + l) * D + d;
-            T gy = grad.out[at];
-            if (in.z.data) {
-              const T z = in.z.row(0, b, l)[d];
-              if (k == 0 && grad.z) grad.z[at] = gy * grad.ungated[at] * silu_slope(z);
-              gy *= silu(z);
-            }
-            const T* before = &h[static_cast<std::size_t>(t - begin) * N];
-            const T* after = before + N;
-            const std::int64_t row = ((static_cast<std::int64_t>(k) * s.batch + b) * s.length + l);
-            T du = 0, ddelta = 0;
-            for (int n = 0; n < N; ++n) {
-              g[n] += gy * in.C.row(k, b, l)[n];
-              T& dB = grad.B[row * N + n];
-              T& dC = grad.C[row * N + n];
-              dC = (d ? dC : T(0)) + gy * after[n];
-              dB = (d ? dB : T(0)) + g[n] * delta * x;
-              du += g[n] * in.B.row(k, b, l)[n];
-              const T decay = exp_of(delta * A[n]);
-              g[n] *= decay;
-              ddelta += g[n] * before[n] * A[n];
-              grad.A[(static_cast<std::int64_t>(k) * D + d) * N + n] += g[n] * before[n] * delta;
-            }
-            grad.x[row * D + d] = du * delta + (in.D ? in.D[k * D + d] * gy : T(0));
-            ddelta += du * x;
-            if (in.delta_softplus) ddelta *= sigmoid(raw);
-            grad.delta[row * D + d] = ddelta;
-            if (grad.D) grad.D[k * D + d] += gy * x;
-            if (grad.delta_bias) grad.delta_bias[k * D + d] += ddelta;
-          }
-        }
-      }
-    }
-  }
+  Backward<T>(in, grad, threads).run();
 }
 
 template void selective_scan_forward_cpu(const ScanInputs<float>&, const ScanOutputs<float>&, int);

@@ -1,14 +1,17 @@
 #pragma once
-// The math of one step, written once: the CPU path calls it on vectors of channels, the CUDA path
-// and its host emulator on single numbers. Include it from a kernel, not from a public header.
+// The math of one step, written once: the CPU path calls it on vectors of channels (V a type of
+// lanes.h, which must then be included first), the CUDA path and its host emulator on single
+// numbers. S is the type of what all channels of a token share.
 
 #include <cmath>
 
+#include "element_of.h"
 #include "scan_map.h"
 
 namespace segmamba::kernels {
 
 inline constexpr double kLog2e = 1.4426950408889634;
+inline constexpr double kLn2 = 0.6931471805599453;
 
 SEGMAMBA_HD double exp2_of(double v) { return ::exp2(v); }
 SEGMAMBA_HD float exp2_of(float v) { return ::exp2f(v); }
@@ -17,15 +20,17 @@ SEGMAMBA_HD float log1p_of(float v) { return ::log1pf(v); }
 
 template <class V>
 SEGMAMBA_HD V exp_of(V v) {
-  return exp2_of(V(v * static_cast<decltype(v)>(kLog2e)));
+  return exp2_of(v * static_cast<ElementOf<V>>(kLog2e));
 }
+// log(1 + e^v), exact where e^-v vanishes beside v.
 template <class V>
 SEGMAMBA_HD V softplus(V v) {
-  return (v > 0 ? v : V(0)) + log1p_of(exp_of(v > 0 ? V(-v) : v));
+  const V zero{};
+  return (v > zero ? v : zero) + log1p_of(exp_of(v > zero ? -v : v));
 }
 template <class V>
 SEGMAMBA_HD V sigmoid(V v) {
-  return 1 / (1 + exp_of(V(-v)));
+  return 1.0F / (1.0F + exp_of(-v));
 }
 template <class V>
 SEGMAMBA_HD V silu(V v) {
@@ -35,7 +40,49 @@ SEGMAMBA_HD V silu(V v) {
 template <class V>
 SEGMAMBA_HD V silu_slope(V v) {
   const V s = sigmoid(v);
-  return s * (1 + v * (1 - s));
+  return s * (1.0F + v * (1.0F - s));
 }
+
+// exp(delta A), with A already multiplied by log2(e).
+template <class V>
+SEGMAMBA_HD V decay_of(V delta, V a_log2e) {
+  return exp2_of(delta * a_log2e);
+}
+
+// h_t from h_{t-1}; input = delta x.
+template <class V, class S>
+SEGMAMBA_HD V advance(V h, V decay, V input, S b) {
+  return decay * h + input * b;
+}
+
+// The adjoint of one step of one channel (or vector of channels). Let g be the gradient of h_t once
+// all later steps have been taken back; then, state by state,
+//   g += gy C;  dC = gy h_t;  dB = g delta x;  d(delta x) += g B;
+//   g *= decay (now the gradient of h_{t-1});  d(delta) += A g h_{t-1};  dA += delta g h_{t-1}.
+template <class V>
+struct StepAdjoint {
+  V gy;            // gradient of y_t
+  V input;         // delta_t x_t
+  V delta;         // delta_t
+  V input_grad{};  // d(delta_t x_t), summed over states
+  V decay_grad{};  // sum over states of (A log2 e) g h_{t-1}
+
+  template <class S>
+  SEGMAMBA_HD void state(V a_log2e, V decay, V before, V after, S b, S c, V& g, V& dA, V& dB,
+                         V& dC) {
+    g = g + gy * c;
+    dC = gy * after;
+    dB = g * input;
+    input_grad = input_grad + g * b;
+    g = g * decay;
+    const V flow = g * before;
+    decay_grad = decay_grad + flow * a_log2e;
+    dA = dA + flow * delta;
+  }
+  SEGMAMBA_HD V delta_grad(V x) const {
+    return input_grad * x + decay_grad * static_cast<ElementOf<V>>(kLn2);
+  }
+  SEGMAMBA_HD V x_grad() const { return input_grad * delta; }
+};
 
 }  // namespace segmamba::kernels
