@@ -1,0 +1,248 @@
+#include "segmamba/engine/trainer.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "segmamba/core/random.h"
+#include "segmamba/core/text.h"
+#include "segmamba/core/version.h"
+#include "segmamba/data/split.h"
+#include "segmamba/engine/batch_loader.h"
+#include "segmamba/engine/checkpoint.h"
+#include "segmamba/engine/device.h"
+#include "segmamba/engine/predictor.h"
+#include "segmamba/engine/schedule.h"
+#include "segmamba/engine/training_step.h"
+#include "segmamba/engine/validation.h"
+#include "segmamba/nn/model.h"
+#include "segmamba/nn/weights.h"
+
+namespace segmamba::engine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::vector<data::Case> cases_named(const std::vector<data::Case>& cases,
+                                    const std::vector<std::string>& names,
+                                    const std::string& root) {
+  std::vector<data::Case> chosen;
+  for (const auto& name : names) {
+    const auto found = std::find_if(cases.begin(), cases.end(),
+                                    [&](const data::Case& item) { return item.name == name; });
+    if (found == cases.end()) {
+      throw Error(
+          concat("the split names case ", name, ", which is not in data.root (", root, ")"));
+    }
+    chosen.push_back(*found);
+  }
+  return chosen;
+}
+
+// The split of a run stands in its folder: a resumed run keeps it even where cases were added.
+data::Split split_of_run(const TrainConfig& config, const RunFolder& run,
+                         const std::vector<data::Case>& cases, bool resumed) {
+  if (resumed) return data::read_split(run.split());
+  const auto seed = static_cast<std::uint64_t>(config.data.split_seed);
+  const auto split = config.data.split.empty() ? data::make_split(cases, seed)
+                                               : data::read_split(config.data.split);
+  data::write_split(run.split(), split, seed);
+  return split;
+}
+
+std::uint64_t memory_bytes(const DataConfig& config) {
+  return static_cast<std::uint64_t>(config.memory_gb * (std::uint64_t{1} << 30));
+}
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(const TrainConfig& config, const RunFolder& run, Observer& observer,
+       const std::string& device);
+
+  RunEnd run_to_end(const std::atomic<bool>& stop);
+  void train_one(BatchLoader& loader);
+  bool validation_is_due() const;
+  void run_validation(const std::atomic<bool>& stop);
+  void save(const std::filesystem::path& path);
+  void resume();
+
+  TrainConfig config;
+  RunFolder folder;
+  Observer& observer;
+  torch::Device device;
+  std::shared_ptr<nn::SegmentationModel> model;
+  std::optional<TrainingStep> step;
+  std::optional<CaseStore> training_cases, validation_cases;
+  std::int64_t total;
+  TrainingState state;
+};
+
+Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observer& run_observer,
+                    const std::string& device_name)
+    : config(run_config),
+      folder(run),
+      observer(run_observer),
+      device(select_device(device_name)),
+      total(run_config.training.total_iterations()) {
+  check(config);
+  if (config.data.root.empty()) {
+    throw Error("data.root is empty: set it in the config, or with --set data.root=FOLDER");
+  }
+  const bool resumed = std::filesystem::exists(folder.last_checkpoint());
+
+  // The initial weights come from torch's default generator.
+  torch::manual_seed(static_cast<std::uint64_t>(config.training.seed));
+  model = nn::make_model(config.model);
+  check_window(*model, config.patch_size(), "data.patch_size");
+  model->to(device);
+  step.emplace(model, config.loss, config.optimizer, config.training.gradient_clip_norm);
+  state.seed = config.training.seed;
+  if (resumed) resume();
+
+  const auto cases = data::find_cases(config.data.root, config.data.channels, /*need_labels=*/true);
+  const auto split = split_of_run(config, folder, cases, resumed);
+  if (split.train.empty()) throw Error("the split has no cases to train on");
+  const auto classes = config.model.out_channels;
+  training_cases.emplace(cases_named(cases, split.train, config.data.root),
+                         memory_bytes(config.data), classes);
+  validation_cases.emplace(cases_named(cases, split.validation, config.data.root),
+                           memory_bytes(config.data), classes);
+  write_file_atomically(folder.config(), config_to_yaml(config));
+}
+
+void Trainer::Impl::resume() {
+  const auto path = folder.last_checkpoint();
+  const auto checkpoint = load_checkpoint(path);
+  const auto differences = differences_that_matter(config, checkpoint_config(checkpoint, path));
+  if (!differences.empty()) {
+    throw Error(concat("cannot resume ", folder.path.string(),
+                       " with another config: ", join(differences, "; "),
+                       ". Take the old values back, or start a new run in another folder"));
+  }
+  nn::load_state_dict(*model, checkpoint.model);
+  step->optimizer().load_state(checkpoint.training.optimizer);
+  state = checkpoint.training;
+  state.optimizer.clear();
+}
+
+void Trainer::Impl::save(const std::filesystem::path& path) {
+  Checkpoint checkpoint{nn::state_dict(*model), config_to_yaml(config), state, version()};
+  checkpoint.training.optimizer = step->optimizer().state();
+  save_checkpoint(path, checkpoint);
+  observer.on_checkpoint(path, state.iteration);
+}
+
+void Trainer::Impl::train_one(BatchLoader& loader) {
+  const auto start = Clock::now();
+  auto batch = loader.next();
+  const auto& shape = batch.shape;
+  const auto images = torch::from_blob(batch.images.data(), shape).to(device);
+  const auto labels =
+      torch::from_blob(batch.labels.data(), {shape[0], shape[2], shape[3], shape[4]}, torch::kUInt8)
+          .to(device, torch::kLong);
+  // For models that draw random numbers themselves: their state, too, follows from the iteration.
+  const auto iteration = static_cast<std::uint64_t>(state.iteration);
+  torch::manual_seed(Random::keyed(state.seed, {iteration}).next_u64());
+
+  const double rate =
+      learning_rate_at(config.schedule, config.optimizer.learning_rate, state.iteration, total);
+  const auto result = step->run(images, labels, rate);
+  if (!result.finite) {
+    throw Error(concat("iteration ", state.iteration + 1, ": the loss is ",
+                       format_double(result.loss), " and the gradient norm ",
+                       format_double(result.gradient_norm),
+                       "; training stopped, earlier checkpoints are kept. A smaller "
+                       "optimizer.learning_rate or training.gradient_clip_norm may help"));
+  }
+  ++state.iteration;
+  observer.on_step({.iteration = state.iteration,
+                    .total_iterations = total,
+                    .learning_rate = rate,
+                    .loss = result.loss,
+                    .gradient_norm = result.gradient_norm,
+                    .seconds = seconds_since(start)});
+}
+
+bool Trainer::Impl::validation_is_due() const {
+  if (validation_cases->size() == 0 || config.validation.every == 0) return false;
+  const bool at_a_mark = state.iteration % config.validation.every == 0 || state.iteration == total;
+  return at_a_mark && state.iteration > state.validated_iteration;
+}
+
+void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
+  const auto start = Clock::now();
+  auto inference = config.inference;
+  inference.overlap = config.validation.overlap;
+  inference.mirror_axes.clear();
+  Predictor predictor(model, inference, config.patch_size(), device);
+  predictor.stop_on(stop);
+  const auto all = static_cast<std::int64_t>(validation_cases->size());
+  const auto limit = config.validation.max_cases;
+  const auto count = limit > 0 ? std::min(limit, all) : all;
+  const auto dice = validate(predictor, *validation_cases, count,
+                             [&](std::int64_t done) { observer.on_validation_case(done, count); });
+  state.validated_iteration = state.iteration;
+  const bool is_best = dice.mean() > state.best_dice;
+  if (is_best) {
+    state.best_dice = dice.mean();
+    state.best_iteration = state.iteration;
+    save(folder.best_checkpoint());
+  }
+  observer.on_validation({.iteration = state.iteration,
+                          .cases = count,
+                          .dice = dice,
+                          .is_best = is_best,
+                          .seconds = seconds_since(start)});
+}
+
+RunEnd Trainer::Impl::run_to_end(const std::atomic<bool>& stop) {
+  std::int64_t parameters = 0;
+  for (const auto& parameter : model->parameters()) parameters += parameter.numel();
+  observer.on_start({.first_iteration = state.iteration,
+                     .total_iterations = total,
+                     .training_cases = static_cast<std::int64_t>(training_cases->size()),
+                     .validation_cases = static_cast<std::int64_t>(validation_cases->size()),
+                     .parameters = parameters,
+                     .device = device.str()});
+  BatchLoader loader(*training_cases,
+                     {.patch_size = config.patch_size(),
+                      .batch_size = config.training.batch_size,
+                      .seed = static_cast<std::uint64_t>(config.training.seed),
+                      .augment = config.augment},
+                     state.iteration, total, config.training.workers);
+  try {
+    while (!stop) {
+      if (validation_is_due()) run_validation(stop);
+      if (state.iteration == total || stop) break;
+      train_one(loader);
+      if (state.iteration % config.training.checkpoint_every == 0) save(folder.last_checkpoint());
+    }
+  } catch (const Interrupted&) {  // a validation that the next run does again
+  }
+  save(folder.last_checkpoint());
+  const bool complete = state.iteration == total && !validation_is_due();
+  // Without validation the last model is the best there is.
+  if (complete && state.best_dice < 0) save(folder.best_checkpoint());
+  observer.on_end(complete ? RunEnd::kComplete : RunEnd::kInterrupted, state.iteration);
+  return complete ? RunEnd::kComplete : RunEnd::kInterrupted;
+}
+
+Trainer::Trainer(const TrainConfig& config, const RunFolder& run, Observer& observer,
+                 const std::string& device)
+    : impl_(std::make_unique<Impl>(config, run, observer, device)) {}
+
+Trainer::~Trainer() = default;
+
+RunEnd Trainer::run(const std::atomic<bool>& stop) { return impl_->run_to_end(stop); }
+
+}  // namespace segmamba::engine

@@ -1,0 +1,59 @@
+#pragma once
+// Segments whole volumes with a trained model.
+
+#include <torch/torch.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "segmamba/data/cases.h"
+#include "segmamba/engine/train_config.h"
+#include "segmamba/io/volume.h"
+#include "segmamba/nn/model.h"
+
+namespace segmamba::engine {
+
+// Thrown out of a prediction whose stop flag was raised.
+struct Interrupted {};
+
+class Predictor {
+ public:
+  // `window` [D, H, W] must be multiples of the model's size_multiple(). The model is moved to
+  // `device`.
+  Predictor(std::shared_ptr<nn::SegmentationModel> model, const InferenceConfig& config,
+            std::array<std::int64_t, 3> window, torch::Device device);
+
+  // Looked at before each window; a raised flag ends the prediction with Interrupted.
+  void stop_on(const std::atomic<bool>& flag) { stop_ = &flag; }
+
+  // image [C, D, H, W], on any device -> logits (or probabilities, by config.average)
+  // [K, D, H, W] on the predictor's device: the mean over mirrored and overlapping windows.
+  torch::Tensor predict(const torch::Tensor& image) const;
+
+  // Labels of a case's crop, [D, H, W].
+  std::vector<std::uint8_t> segment_crop(const data::CaseData& item) const;
+  // The same put back into the case's full grid, 0 outside the crop.
+  io::LabelMap segment(const data::CaseData& item) const;
+
+ private:
+  torch::Tensor predict_windows(const torch::Tensor& windows) const;
+
+  std::shared_ptr<nn::SegmentationModel> model_;
+  InferenceConfig config_;
+  std::array<std::int64_t, 3> window_;
+  torch::Device device_;
+  std::vector<std::vector<std::int64_t>> mirrors_;  // sets of axes of [B, C, D, H, W]
+  const std::atomic<bool>* stop_ = nullptr;
+};
+
+// Throws Error naming `key` where `window` does not suit the model.
+void check_window(const nn::SegmentationModel& model, std::array<std::int64_t, 3> window,
+                  const std::string& key);
+
+// Labels of a crop [D, H, W] put into the full grid of its case.
+io::LabelMap paste_crop(const data::CaseData& item, const std::vector<std::uint8_t>& labels);
+
+}  // namespace segmamba::engine

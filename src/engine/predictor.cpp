@@ -1,0 +1,100 @@
+#include "segmamba/engine/predictor.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+#include "segmamba/engine/sliding_window.h"
+
+namespace segmamba::engine {
+namespace {
+
+// Every subset of `axes` (0..2 of [D, H, W]) as dimensions of [B, C, D, H, W], the empty one first.
+std::vector<std::vector<std::int64_t>> subsets(const std::vector<std::int64_t>& axes) {
+  std::vector<std::vector<std::int64_t>> all = {{}};
+  for (const auto axis : axes) {
+    const std::size_t count = all.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      auto larger = all[i];
+      larger.push_back(axis + 2);
+      all.push_back(std::move(larger));
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+void check_window(const nn::SegmentationModel& model, std::array<std::int64_t, 3> window,
+                  const std::string& key) {
+  for (const auto size : window) {
+    if (size % model.size_multiple() != 0) {
+      throw Error(concat(key, " is [", join(window, ", "), "]: each size must be a multiple of ",
+                         model.size_multiple(), " for this model"));
+    }
+  }
+}
+
+Predictor::Predictor(std::shared_ptr<nn::SegmentationModel> model, const InferenceConfig& config,
+                     std::array<std::int64_t, 3> window, torch::Device device)
+    : model_(std::move(model)),
+      config_(config),
+      window_(window),
+      device_(device),
+      mirrors_(subsets(config.mirror_axes)) {
+  check_window(*model_, window, "data.patch_size");
+  model_->to(device_);
+}
+
+torch::Tensor Predictor::predict_windows(const torch::Tensor& windows) const {
+  const auto input = windows.to(device_);
+  torch::Tensor sum;
+  for (const auto& axes : mirrors_) {
+    if (stop_ != nullptr && *stop_) throw Interrupted{};
+    auto scores = model_->forward(axes.empty() ? input : input.flip(axes));
+    if (config_.average == "probabilities") scores = scores.softmax(1);
+    if (!axes.empty()) scores = scores.flip(axes);
+    sum = sum.defined() ? sum + scores : scores;
+  }
+  return sum / static_cast<double>(mirrors_.size());
+}
+
+torch::Tensor Predictor::predict(const torch::Tensor& image) const {
+  const c10::InferenceMode inference;
+  model_->eval();
+  return sliding_window(image, SlidingWindow(config_, window_),
+                        [this](const torch::Tensor& windows) { return predict_windows(windows); });
+}
+
+std::vector<std::uint8_t> Predictor::segment_crop(const data::CaseData& item) const {
+  const c10::InferenceMode inference;
+  // from_blob wants a mutable pointer; nothing writes through it.
+  const auto image = torch::from_blob(const_cast<float*>(item.image.data()),
+                                      {item.channels, item.size[0], item.size[1], item.size[2]});
+  const auto labels = predict(image).argmax(0).to(torch::kUInt8).cpu().contiguous();
+  const auto* first = labels.data_ptr<std::uint8_t>();
+  return {first, first + labels.numel()};
+}
+
+io::LabelMap Predictor::segment(const data::CaseData& item) const {
+  return paste_crop(item, segment_crop(item));
+}
+
+io::LabelMap paste_crop(const data::CaseData& item, const std::vector<std::uint8_t>& labels) {
+  io::LabelMap full{item.geometry, {}};
+  full.voxels.assign(item.geometry.voxel_count(), 0);
+  const auto [width, height] = std::array{item.geometry.size[0], item.geometry.size[1]};
+  for (std::int64_t z = 0; z < item.size[0]; ++z) {
+    for (std::int64_t y = 0; y < item.size[1]; ++y) {
+      const auto row = labels.begin() + (z * item.size[1] + y) * item.size[2];
+      const auto target =
+          ((z + item.offset[0]) * height + y + item.offset[1]) * width + item.offset[2];
+      std::copy(row, row + item.size[2], full.voxels.begin() + target);
+    }
+  }
+  return full;
+}
+
+}  // namespace segmamba::engine

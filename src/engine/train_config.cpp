@@ -1,0 +1,254 @@
+#include "segmamba/engine/train_config.h"
+
+#include <algorithm>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::engine {
+namespace {
+
+class ValueLister final : public ConfigVisitor {
+ public:
+  explicit ValueLister(std::vector<std::pair<std::string, std::string>>& values)
+      : values_(values) {}
+
+  void value(const ConfigKey& key, bool& value) override { add(key, value ? "true" : "false"); }
+  void value(const ConfigKey& key, std::int64_t& value) override { add(key, concat(value)); }
+  void value(const ConfigKey& key, double& value) override { add(key, format_double(value)); }
+  void value(const ConfigKey& key, std::string& value) override { add(key, value); }
+  void value(const ConfigKey& key, std::vector<std::int64_t>& value) override {
+    add(key, concat("[", join(value, ", "), "]"));
+  }
+  void value(const ConfigKey& key, std::vector<double>& value) override {
+    std::vector<std::string> items;
+    for (const double item : value) items.push_back(format_double(item));
+    add(key, concat("[", join(items, ", "), "]"));
+  }
+  void value(const ConfigKey& key, std::vector<std::string>& value) override {
+    add(key, concat("[", join(value, ", "), "]"));
+  }
+
+ protected:
+  bool begin_section(std::string_view name, std::string_view) override {
+    sections_.emplace_back(name);
+    return true;
+  }
+  void end_section() override { sections_.pop_back(); }
+
+ private:
+  void add(const ConfigKey& key, std::string value) {
+    std::string path;
+    for (const auto& section : sections_) path += section + ".";
+    values_.emplace_back(path + std::string(key.name), std::move(value));
+  }
+
+  std::vector<std::pair<std::string, std::string>>& values_;
+  std::vector<std::string> sections_;
+};
+
+bool decides_the_weights(const std::string& key) {
+  static const std::vector<std::string> kFree = {
+      "data.root",        "data.split",       "data.split_seed",          "data.memory_gb",
+      "training.workers", "training.threads", "training.checkpoint_every"};
+  return !starts_with(key, "validation.") && !starts_with(key, "inference.") &&
+         std::find(kFree.begin(), kFree.end(), key) == kFree.end();
+}
+
+}  // namespace
+
+void DataConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "root", .help = "Folder with one folder a case (segmamba-data check it first)"},
+          root);
+  v.value({.name = "channels",
+           .help = "File endings of the modalities, in the order of the model's input channels",
+           .min_items = 1},
+          channels);
+  v.value({.name = "split",
+           .help = "YAML file of case names (segmamba-data split); empty: 70/10/20 by split_seed"},
+          split);
+  v.value({.name = "split_seed", .help = "Seed of the split where no file is given", .min = 0},
+          split_seed);
+  v.value({.name = "patch_size",
+           .help = "Training patch and inference window [D, H, W], in voxels",
+           .min = 1,
+           .min_items = 3,
+           .max_items = 3},
+          patch_size);
+  v.value({.name = "memory_gb",
+           .help = "Memory for cases kept decoded; those beyond it are read again each time",
+           .min = 0},
+          memory_gb);
+}
+
+void LossConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "name",
+           .help = "Cross-entropy alone (as published), or the sum of soft Dice and cross-entropy",
+           .choices = {"cross_entropy", "dice_cross_entropy"}},
+          name);
+  v.value({.name = "cross_entropy_weight", .help = "Factor of cross-entropy", .min = 0},
+          cross_entropy_weight);
+  v.value({.name = "dice_weight", .help = "Factor of soft Dice", .min = 0}, dice_weight);
+  v.value({.name = "include_background", .help = "Soft Dice: count class 0 too"},
+          include_background);
+  v.value({.name = "batch_dice",
+           .help = "Soft Dice: over the whole batch, instead of the mean over its patches"},
+          batch_dice);
+  v.value({.name = "smooth", .help = "Soft Dice: added to numerator and denominator", .min = 0},
+          smooth);
+}
+
+void OptimizerConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "name", .help = "Optimizer", .choices = {"sgd", "adamw"}}, name);
+  v.value({.name = "learning_rate", .help = "Initial learning rate", .min = 0}, learning_rate);
+  v.value({.name = "weight_decay",
+           .help = "L2 for sgd, decoupled for adamw; never on A_log and D of Mamba layers",
+           .min = 0},
+          weight_decay);
+  v.value({.name = "decay_norms_and_biases",
+           .help = "Weight decay on norms and biases as well (as published)"},
+          decay_norms_and_biases);
+  v.value({.name = "momentum", .help = "sgd: momentum", .min = 0, .max = 1}, momentum);
+  v.value({.name = "nesterov", .help = "sgd: Nesterov momentum"}, nesterov);
+  v.value({.name = "betas",
+           .help = "adamw: decay of the running mean and square",
+           .min = 0,
+           .max = 1,
+           .min_items = 2,
+           .max_items = 2},
+          betas);
+  v.value({.name = "eps", .help = "adamw: added to the denominator", .min = 0}, eps);
+}
+
+void ScheduleConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "name",
+           .help = "polynomial: learning_rate * (1 - i / iterations)^power at iteration i",
+           .choices = {"polynomial", "constant"}},
+          name);
+  v.value({.name = "power", .help = "Power of the polynomial", .min = 0}, power);
+  v.value({.name = "warmup_iterations",
+           .help = "The rate rises linearly from 0 over the first so many iterations",
+           .min = 0},
+          warmup_iterations);
+}
+
+void TrainingConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "epochs", .help = "Epochs, of iterations_per_epoch each", .min = 0}, epochs);
+  v.value({.name = "iterations_per_epoch", .help = "Optimizer steps an epoch", .min = 1},
+          iterations_per_epoch);
+  v.value({.name = "iterations",
+           .help = "Optimizer steps of the run; 0: epochs * iterations_per_epoch",
+           .min = 0},
+          iterations);
+  v.value({.name = "batch_size", .help = "Patches a step", .min = 1}, batch_size);
+  v.value({.name = "gradient_clip_norm",
+           .help = "Gradients are scaled down to this total L2 norm; 0: never",
+           .min = 0},
+          gradient_clip_norm);
+  v.value({.name = "seed", .help = "Seed of weights, patches and augmentation", .min = 0}, seed);
+  v.value({.name = "workers",
+           .help = "Threads that prepare patches; the patches do not depend on it. 0: none",
+           .min = 0,
+           .max = 256},
+          workers);
+  v.value({.name = "threads",
+           .help = "Threads that compute; 0: one a processor. On the CPU results are "
+                   "bit-identical for an equal number only",
+           .min = 0,
+           .max = 1024},
+          threads);
+  v.value(
+      {.name = "checkpoint_every", .help = "Iterations between two writes of last.pt", .min = 1},
+      checkpoint_every);
+}
+
+void ValidationConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "every", .help = "Iterations between two validations; 0: never", .min = 0},
+          every);
+  v.value({.name = "max_cases", .help = "Validate on the first so many cases; 0: on all", .min = 0},
+          max_cases);
+  v.value({.name = "overlap",
+           .help = "Overlap of the sliding windows (validation mirrors nothing)",
+           .min = 0,
+           .max = 0.95},
+          overlap);
+}
+
+void InferenceConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "overlap",
+           .help = "Overlap of neighbouring windows, as a share of the window",
+           .min = 0,
+           .max = 0.95},
+          overlap);
+  v.value({.name = "mode",
+           .help = "Weight of a window's voxels: gaussian around its centre, or constant",
+           .choices = {"gaussian", "constant"}},
+          mode);
+  v.value({.name = "sigma_scale",
+           .help = "Standard deviation of the Gaussian, as a share of the window",
+           .min = 0.01,
+           .max = 10},
+          sigma_scale);
+  v.value({.name = "sw_batch_size", .help = "Windows a forward pass", .min = 1}, sw_batch_size);
+  v.value({.name = "mirror_axes",
+           .help = "Axes mirrored for test-time augmentation, 0 1 2 for D H W; []: none",
+           .min = 0,
+           .max = 2,
+           .max_items = 3},
+          mirror_axes);
+  v.value({.name = "average",
+           .help = "What is averaged over mirrored and overlapping windows",
+           .choices = {"logits", "probabilities"}},
+          average);
+}
+
+void TrainConfig::visit(ConfigVisitor& v) {
+  v.section("model", "The network", model);
+  v.section("data", "Cases and patches", data);
+  v.section("augment", "Random changes of training patches", augment);
+  v.section("loss", "What is minimised", loss);
+  v.section("optimizer", "How it is minimised", optimizer);
+  v.section("schedule", "The learning rate over the run", schedule);
+  v.section("training", "Length and means of the run", training);
+  v.section("validation", "Scoring whole volumes while training", validation);
+  v.section("inference", "How segmamba-infer segments whole volumes", inference);
+}
+
+void check(const TrainConfig& config) {
+  if (config.model.in_channels != static_cast<std::int64_t>(config.data.channels.size())) {
+    throw Error(concat("model.in_channels is ", config.model.in_channels,
+                       ", but data.channels lists ", config.data.channels.size(), " (",
+                       join(config.data.channels, ", "), ")"));
+  }
+  auto axes = config.inference.mirror_axes;
+  std::sort(axes.begin(), axes.end());
+  if (std::adjacent_find(axes.begin(), axes.end()) != axes.end()) {
+    throw Error("inference.mirror_axes names an axis twice");
+  }
+  if (config.training.total_iterations() < 1) {
+    throw Error("nothing to train: set training.iterations, or training.epochs");
+  }
+}
+
+std::vector<std::pair<std::string, std::string>> config_values(const TrainConfig& config) {
+  std::vector<std::pair<std::string, std::string>> values;
+  ValueLister lister(values);
+  TrainConfig copy = config;
+  copy.visit(lister);
+  return values;
+}
+
+std::vector<std::string> differences_that_matter(const TrainConfig& now,
+                                                 const TrainConfig& before) {
+  const auto values = config_values(now), old = config_values(before);
+  std::vector<std::string> differences;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto& [key, value] = values[i];
+    if (value != old[i].second && decides_the_weights(key)) {
+      differences.push_back(concat(key, " is ", value, ", was ", old[i].second));
+    }
+  }
+  return differences;
+}
+
+}  // namespace segmamba::engine

@@ -1,0 +1,116 @@
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "segmamba/engine/schedule.h"
+#include "segmamba/engine/train_config.h"
+
+namespace segmamba::engine {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+template <class Action>
+std::string message_of(Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(TrainConfig, UnknownKeyIsNamedWithItsLineAndItsNeighbour) {
+  EXPECT_EQ(message_of([] {
+              TrainConfig config;
+              ConfigDocument::from_text("training:\n  batchsize: 4\n", "run.yaml").read(config);
+            }),
+            "run.yaml:2: unknown key training.batchsize; did you mean batch_size?");
+}
+
+TEST(TrainConfig, RefusesValuesOutOfRange) {
+  EXPECT_THAT(message_of([] {
+                auto document = ConfigDocument::from_text("", "run.yaml");
+                document.override_value("inference.overlap=1.5");
+                TrainConfig config;
+                document.read(config);
+              }),
+              HasSubstr("inference.overlap must be a number from 0 to 0.95, got '1.5'"));
+}
+
+TEST(TrainConfig, WrittenConfigReadsBackEqual) {
+  TrainConfig config;
+  config.data.root = "/data/with space/BraTS: 2023";
+  config.data.patch_size = {96, 80, 64};
+  config.optimizer.learning_rate = 0.1 + 0.2;
+  config.inference.mirror_axes = {};
+  for (const bool with_help : {false, true}) {
+    TrainConfig read;
+    ConfigDocument::from_text(config_to_yaml(config, with_help), "run.yaml").read(read);
+    EXPECT_EQ(config_values(read), config_values(config));
+  }
+}
+
+TEST(TrainConfig, ShippedConfigsAreValid) {
+  for (const char* name : {"segmamba-brats", "paper", "cpu-smoke", "demo"}) {
+    const auto path =
+        std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs" / (std::string(name) + ".yaml");
+    EXPECT_NO_THROW(check(load_config<TrainConfig>(path, {}))) << name;
+  }
+}
+
+// segmamba-brats.yaml is the reference of the keys: it must list them all, but for those that
+// only other models read.
+TEST(TrainConfig, ReferenceConfigListsEveryKey) {
+  const auto path = std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs/segmamba-brats.yaml";
+  const auto text = read_file(path);
+  for (const auto& [key, value] : config_values(TrainConfig{})) {
+    if (key == "model.mlp_ratio" || key == "model.directions" || key == "model.downsample_norm") {
+      continue;
+    }
+    const auto name = key.substr(key.find('.') + 1);
+    EXPECT_THAT(text, HasSubstr("\n  " + name + ": ")) << key;
+  }
+}
+
+TEST(TrainConfig, ChannelsMustFitTheModel) {
+  TrainConfig config;
+  config.data.channels = {"t1c"};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "model.in_channels is 4, but data.channels lists 1 (t1c)");
+}
+
+TEST(TrainConfig, OnlyKeysThatDecideTheWeightsForbidAResume) {
+  TrainConfig before, now;
+  now.data.root = "elsewhere";
+  now.training.workers = 7;
+  now.inference.overlap = 0.75;
+  now.validation.every = 10;
+  EXPECT_THAT(differences_that_matter(now, before), IsEmpty());
+  now.training.batch_size = 4;
+  now.loss.smooth = 1;
+  EXPECT_THAT(differences_that_matter(now, before),
+              ElementsAre("loss.smooth is 1, was 1e-05", "training.batch_size is 4, was 2"));
+}
+
+TEST(Schedule, PolynomialValues) {
+  const ScheduleConfig schedule{.name = "polynomial", .power = 0.9, .warmup_iterations = 0};
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1e-2, 0, 1000), 1e-2);
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1e-2, 500, 1000), 1e-2 * std::pow(0.5, 0.9));
+  EXPECT_NEAR(learning_rate_at(schedule, 1e-2, 999, 1000), 1e-2 * std::pow(0.001, 0.9), 1e-18);
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1e-2, 1000, 1000), 0);
+}
+
+TEST(Schedule, ConstantAndWarmup) {
+  const ScheduleConfig schedule{.name = "constant", .power = 0.9, .warmup_iterations = 4};
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 2, 0, 10), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 2, 3, 10), 2);
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 2, 9, 10), 2);
+}
+
+}  // namespace
+}  // namespace segmamba::engine

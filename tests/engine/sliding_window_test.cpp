@@ -1,0 +1,209 @@
+#include "segmamba/engine/sliding_window.h"
+
+#include <gmock/gmock.h>
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "segmamba/core/error.h"
+#include "segmamba/engine/predictor.h"
+#include "segmamba/engine/validation.h"
+
+namespace segmamba::engine {
+namespace {
+
+using ::testing::ElementsAre;
+using torch::Tensor;
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
+
+SlidingWindow window_of(std::array<std::int64_t, 3> size) {
+  SlidingWindow options;
+  options.window = size;
+  return options;
+}
+
+TEST(WindowStarts, CoverTheAxisEvenly) {
+  EXPECT_THAT(window_starts(10, 16, 0.5), ElementsAre(0));
+  EXPECT_THAT(window_starts(16, 16, 0.5), ElementsAre(0));
+  EXPECT_THAT(window_starts(17, 16, 0.5), ElementsAre(0, 1));
+  EXPECT_THAT(window_starts(32, 16, 0.5), ElementsAre(0, 8, 16));
+  EXPECT_THAT(window_starts(32, 16, 0), ElementsAre(0, 16));
+  EXPECT_THAT(window_starts(30, 10, 0.9), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
+                                                      14, 15, 16, 17, 18, 19, 20));
+}
+
+TEST(WindowStarts, NeighboursOverlapAtLeastAsAsked) {
+  for (std::int64_t size = 20; size < 90; ++size) {
+    for (const double overlap : {0.0, 0.25, 0.5, 0.8}) {
+      const auto starts = window_starts(size, 16, overlap);
+      EXPECT_EQ(starts.front(), 0);
+      EXPECT_EQ(starts.back(), size - 16);
+      for (std::size_t i = 1; i < starts.size(); ++i) {
+        // Rounding to voxels may cost one.
+        EXPECT_LE(starts[i] - starts[i - 1], std::ceil(16 * (1 - overlap))) << size;
+      }
+    }
+  }
+}
+
+TEST(ImportanceMap, HasTheGaussiansValues) {
+  const auto map = importance_map({5, 4, 1}, 0.25);
+  const auto at = [](double x, double n) { return std::exp(-x * x / (2 * 0.0625 * n * n)); };
+  EXPECT_NEAR(map[2][1][0].item<double>(), at(0.5, 4), 1e-6);
+  EXPECT_NEAR(map[0][3][0].item<double>(), at(2, 5) * at(1.5, 4), 1e-6);
+  EXPECT_TRUE(torch::equal(map, map.flip({0, 1, 2})));
+  // exp(-16 * 3 / 2) in the corner of a cube at sigma 0.125 would vanish.
+  EXPECT_FLOAT_EQ(importance_map({64, 64, 64}, 0.125).min().item<float>(), 1e-3F);
+}
+
+TEST(SlidingWindow, IdentityGivesBackItsInput) {
+  torch::manual_seed(1);
+  for (const auto& shape : {std::array<std::int64_t, 3>{20, 33, 17}, {16, 16, 16}, {7, 40, 5}}) {
+    const auto image = torch::rand({2, shape[0], shape[1], shape[2]});
+    for (const bool gaussian : {true, false}) {
+      auto options = window_of({16, 16, 8});
+      options.gaussian = gaussian;
+      options.batch_size = 3;
+      const auto out = sliding_window(image, options, [](const Tensor& x) { return x; });
+      ASSERT_EQ(out.sizes(), image.sizes());
+      EXPECT_LT(largest_difference(out, image), 1e-6);
+    }
+  }
+}
+
+TEST(SlidingWindow, WindowBatchChangesNothing) {
+  torch::manual_seed(2);
+  const auto image = torch::randn({2, 24, 20, 18});
+  const auto function = [](const Tensor& x) {
+    return x.sin().sum(1, /*keepdim=*/true) - x.mean({1, 2, 3, 4}, /*keepdim=*/true);
+  };
+  auto options = window_of({8, 8, 8});
+  const auto one = sliding_window(image, options, function);
+  options.batch_size = 5;
+  EXPECT_LT(largest_difference(sliding_window(image, options, function), one), 1e-6);
+}
+
+// A window that sees its own mean tells which windows were blended: on one axis of 12 with windows
+// of 8 at 0 and 4, voxel 5 is the weighted mean of both.
+TEST(SlidingWindow, BlendsByImportance) {
+  const auto image = torch::arange(12, torch::kFloat).view({1, 1, 1, 12});
+  auto options = window_of({1, 1, 8});
+  const auto out = sliding_window(image, options, [](const Tensor& x) {
+    return x.mean({2, 3, 4}, /*keepdim=*/true).expand_as(x);
+  });
+  const double first = std::exp(-1.5 * 1.5 / 2), second = std::exp(-2.5 * 2.5 / 2);
+  EXPECT_NEAR(out[0][0][0][5].item<double>(), (3.5 * first + 7.5 * second) / (first + second),
+              1e-5);
+  EXPECT_NEAR(out[0][0][0][1].item<double>(), 3.5, 1e-6);
+}
+
+// Channel k of the logits is 1 where the input rounds to k.
+struct LabelModel : nn::SegmentationModel {
+  Tensor forward(const Tensor& input) override {
+    ++calls;
+    const auto classes = torch::arange(4).view({1, 4, 1, 1, 1});
+    return (input.narrow(1, 0, 1).round() == classes).to(torch::kFloat);
+  }
+  std::int64_t size_multiple() const override { return 4; }
+  int calls = 0;
+};
+
+// Its output depends on the place in the window, not on the input.
+struct RampModel : nn::SegmentationModel {
+  Tensor forward(const Tensor& input) override {
+    return torch::arange(input.size(4), torch::kFloat)
+        .expand({input.size(0), 1, input.size(2), input.size(3), input.size(4)});
+  }
+  std::int64_t size_multiple() const override { return 1; }
+};
+
+data::CaseData small_case() {
+  data::CaseData item;
+  item.name = "case";
+  item.geometry.size = {11, 9, 7};  // x, y, z
+  item.channels = 1;
+  item.size = {5, 4, 6};  // z, y, x
+  item.offset = {1, 3, 2};
+  for (int i = 0; i < 5 * 4 * 6; ++i) item.image.push_back(static_cast<float>(i * 7 % 4));
+  return item;
+}
+
+TEST(Predictor, PutsLabelsBackInPlace) {
+  const auto item = small_case();
+  const Predictor predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 4, 4},
+                            torch::kCPU);
+  const auto map = predictor.segment(item);
+  EXPECT_EQ(map.geometry.size, item.geometry.size);
+  ASSERT_EQ(map.voxels.size(), 11U * 9 * 7);
+  std::size_t voxel = 0;
+  for (int z = 0; z < 7; ++z) {
+    for (int y = 0; y < 9; ++y) {
+      for (int x = 0; x < 11; ++x, ++voxel) {
+        const bool inside = z >= 1 && z < 6 && y >= 3 && y < 7 && x >= 2 && x < 8;
+        const int i = ((z - 1) * 4 + y - 3) * 6 + x - 2;
+        EXPECT_EQ(map.voxels[voxel], inside ? i * 7 % 4 : 0) << z << " " << y << " " << x;
+      }
+    }
+  }
+}
+
+TEST(Predictor, MirrorsEverySubsetOfTheAxes) {
+  const auto model = std::make_shared<LabelModel>();
+  const Predictor predictor(model, InferenceConfig{}, {4, 4, 4}, torch::kCPU);
+  predictor.predict(torch::zeros({1, 4, 4, 4}));
+  EXPECT_EQ(model->calls, 8);
+  // A ramp and its mirror image average to its middle, on the mirrored axis only.
+  InferenceConfig config;
+  config.mirror_axes = {2};
+  const Predictor mirrored(std::make_shared<RampModel>(), config, {4, 4, 6}, torch::kCPU);
+  EXPECT_LT(largest_difference(mirrored.predict(torch::zeros({1, 4, 4, 6})),
+                               torch::full({1, 4, 4, 6}, 2.5)),
+            1e-6);
+  config.mirror_axes = {0, 1};
+  const Predictor plain(std::make_shared<RampModel>(), config, {4, 4, 6}, torch::kCPU);
+  EXPECT_LT(largest_difference(plain.predict(torch::zeros({1, 4, 4, 6}))[0][1][2],
+                               torch::arange(6, torch::kFloat)),
+            1e-6);
+}
+
+TEST(Predictor, AveragesProbabilitiesWhereAsked) {
+  InferenceConfig config;
+  config.average = "probabilities";
+  const Predictor predictor(std::make_shared<LabelModel>(), config, {4, 4, 4}, torch::kCPU);
+  const auto scores = predictor.predict(torch::zeros({1, 5, 4, 4}));
+  EXPECT_NEAR(scores[0][0][0][0].item<double>(), std::exp(1) / (std::exp(1) + 3), 1e-6);
+  EXPECT_LT(largest_difference(scores.sum(0), torch::ones({5, 4, 4})), 1e-6);
+}
+
+TEST(Predictor, RefusesWindowsThatTheModelCannotTake) {
+  EXPECT_THAT(
+      [] {
+        Predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 6, 4}, torch::kCPU);
+      },
+      ::testing::ThrowsMessage<Error>(
+          "data.patch_size is [4, 6, 4]: each size must be a multiple of 4 for this model"));
+}
+
+TEST(Predictor, StopsOnAFlag) {
+  std::atomic<bool> stop = true;
+  Predictor predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 4, 4}, torch::kCPU);
+  predictor.stop_on(stop);
+  EXPECT_THROW(predictor.predict(torch::zeros({1, 4, 4, 4})), Interrupted);
+}
+
+TEST(RegionDice, CountsTheRegionsOfBrats) {
+  //                                        WT 3 of 4 and 4; TC 1 of 2 and 2; ET none of 1 and 1
+  const std::vector<std::uint8_t> prediction = {0, 1, 2, 3, 2, 0};
+  const std::vector<std::uint8_t> reference = {0, 1, 2, 2, 0, 3};
+  const auto dice = region_dice(prediction, reference);
+  EXPECT_DOUBLE_EQ(dice.wt, 2 * 3.0 / 8);
+  EXPECT_DOUBLE_EQ(dice.tc, 2 * 1.0 / 4);
+  EXPECT_DOUBLE_EQ(dice.et, 0);
+  EXPECT_DOUBLE_EQ(region_dice({0, 2}, {0, 2}).et, 1);
+}
+
+}  // namespace
+}  // namespace segmamba::engine
