@@ -1,6 +1,7 @@
 #include "segmamba/eval/evaluate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -28,7 +29,7 @@ struct Task {
 
 struct CaseResult {
   std::vector<metrics::Score> scores;
-  std::vector<std::string> notices;
+  std::vector<std::pair<std::string, std::string>> notices;  // text, file
   std::string error;
 };
 
@@ -54,34 +55,62 @@ void check_metrics(const EvaluateOptions& options) {
   }
 }
 
-LabelFour resolve(const EvaluateOptions& options) {
-  if (options.label_four != LabelFour::kAuto) return options.label_four;
+// What label 4 means here, with kAuto resolved as far as it does not depend on the file.
+struct LabelRule {
+  LabelFour four;
+  bool brats_labels;     // only BraTS regions are asked for: other labels than 0 to 4 are odd
+  std::string why_kept;  // a notice for files that hold label 4
+};
+
+LabelRule label_rule(const EvaluateOptions& options) {
+  const auto& brats = metrics::brats_regions();
+  const bool brats_regions =
+      std::all_of(options.regions.begin(), options.regions.end(), [&](const metrics::Region& r) {
+        return std::any_of(brats.begin(), brats.end(), [&](const metrics::Region& known) {
+          return known.name == r.name && known.labels == r.labels;
+        });
+      });
+  LabelRule rule{options.label_four, brats_regions, ""};
+  if (rule.four != LabelFour::kAuto) return rule;
+  if (!brats_regions) rule.four = LabelFour::kKeep;
   for (const auto& convention : options.conventions) {
-    if (convention.name == "brats2024") return LabelFour::kKeep;
+    if (convention.name != "brats2024") continue;
+    rule.four = LabelFour::kKeep;
+    rule.why_kept =
+        "label 4 is taken as the resection cavity, since brats2024 is asked for (--label-4 et "
+        "reads "
+        "it as enhancing tumour)";
   }
-  for (const auto& region : options.regions) {
-    const auto& labels = region.labels;
-    if (std::find(labels.begin(), labels.end(), kFour) != labels.end()) return LabelFour::kKeep;
-  }
-  return LabelFour::kAuto;
+  return rule;
 }
 
-// Label 4 becomes 3 where `rule` says so; "" or a notice.
-std::string map_label_four(io::LabelMap& labels, LabelFour rule, const std::string& path) {
-  if (rule == LabelFour::kKeep) return "";
-  std::uint8_t seen = 0;  // bit 0: label 3; bit 1: label 4
-  for (const std::uint8_t label : labels.voxels) {
-    seen |= static_cast<std::uint8_t>((label == kEnhancing) | (label == kFour) << 1);
-  }
-  if ((seen & 2u) == 0) return "";
-  if (rule == LabelFour::kAuto && (seen & 1u) != 0) {
-    return concat(path, ": labels 3 and 4 both occur; label 4 is not scored as ET");
-  }
-  std::replace(labels.voxels.begin(), labels.voxels.end(), kFour, kEnhancing);
-  return concat(path, ": label 4 is read as enhancing tumour (3), as in older BraTS releases");
+std::array<bool, 256> labels_in(const io::LabelMap& map) {
+  std::array<bool, 256> present{};
+  for (const std::uint8_t label : map.voxels) present[label] = true;
+  return present;
 }
 
-CaseResult score_pair(const CasePair& pair, const EvaluateOptions& options, LabelFour label_four) {
+// Label 4 becomes 3 where `rule` says so. Returns what a user should know, if anything.
+std::vector<std::string> apply(const LabelRule& rule, io::LabelMap& labels) {
+  const auto present = labels_in(labels);
+  std::vector<std::string> notices;
+  if (rule.brats_labels &&
+      std::find(present.begin() + kFour + 1, present.end(), true) != present.end()) {
+    notices.emplace_back("labels above 4 belong to no region");
+  }
+  if (!present[kFour]) return notices;
+  if (rule.four == LabelFour::kKeep) {
+    if (!rule.why_kept.empty()) notices.push_back(rule.why_kept);
+  } else if (rule.four == LabelFour::kAuto && present[kEnhancing]) {
+    notices.emplace_back("labels 3 and 4 both occur; label 4 is not scored as enhancing tumour");
+  } else {
+    std::replace(labels.voxels.begin(), labels.voxels.end(), kFour, kEnhancing);
+    notices.emplace_back("label 4 is read as enhancing tumour (3), as in older BraTS releases");
+  }
+  return notices;
+}
+
+CaseResult score_pair(const CasePair& pair, const EvaluateOptions& options, const LabelRule& rule) {
   io::LabelMap prediction = io::read_labels(pair.prediction);
   io::LabelMap reference = io::read_labels(pair.reference);
   const std::string difference =
@@ -99,8 +128,9 @@ CaseResult score_pair(const CasePair& pair, const EvaluateOptions& options, Labe
   CaseResult result;
   for (auto* side : {&prediction, &reference}) {
     const auto& path = side == &prediction ? pair.prediction : pair.reference;
-    std::string notice = map_label_four(*side, label_four, path.string());
-    if (!notice.empty()) result.notices.push_back(std::move(notice));
+    for (std::string& notice : apply(rule, *side)) {
+      result.notices.emplace_back(std::move(notice), path.string());
+    }
   }
   const metrics::Grid grid{reference.geometry.size, reference.geometry.spacing};
   result.scores = metrics::score_case({prediction.voxels, reference.voxels, grid}, options.regions,
@@ -164,14 +194,14 @@ Evaluation evaluate(const EvaluateOptions& options,
   }
   evaluation.cases.assign(cases.begin(), cases.end());
 
-  const LabelFour label_four = resolve(options);
+  const LabelRule rule = label_rule(options);
   const auto total = static_cast<std::int64_t>(tasks.size());
   std::vector<CaseResult> results(tasks.size());
   std::mutex progress_mutex;
   std::int64_t done = 0;
   parallel_for(total, [&](std::int64_t i) {
     try {
-      results[i] = score_pair(tasks[i].pair, options, label_four);
+      results[i] = score_pair(tasks[i].pair, options, rule);
     } catch (const Error& error) {
       results[i].error = error.what();
     }
@@ -180,15 +210,18 @@ Evaluation evaluate(const EvaluateOptions& options,
   });
   throw_errors(tasks, results);
 
-  std::set<std::string> notices;  // a reference is read once for each method
+  // Files by notice; a reference is read once for each method.
+  std::map<std::string, std::set<std::string>> notices;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     for (const metrics::Score& score : results[i].scores) {
       evaluation.rows.push_back({tasks[i].method, tasks[i].pair.name, score.region,
                                  score.convention, score.metric, score.value});
     }
-    for (const std::string& notice : results[i].notices) {
-      if (notices.insert(notice).second) evaluation.notices.push_back(notice);
-    }
+    for (const auto& [text, path] : results[i].notices) notices[text].insert(path);
+  }
+  for (const auto& [text, files] : notices) {
+    evaluation.notices.push_back(
+        concat(text, ": ", listed(std::vector<std::string>(files.begin(), files.end()))));
   }
   return evaluation;
 }

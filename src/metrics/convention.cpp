@@ -212,16 +212,45 @@ std::string describe(double value) {
   return format_double(value);
 }
 
-std::string describe(const EmptyRule& rule) {
-  const auto part = [&](const std::optional<double>& value) {
-    return value ? describe(*value) : std::string("formula");
-  };
-  std::string text = concat("both ", part(rule.both), ", prediction ", part(rule.prediction),
-                            ", reference ", part(rule.reference));
-  if (!rule.both || !rule.prediction || !rule.reference) {
-    text += concat(" (0/0 gives ", describe(rule.zero_denominator), ")");
+// The value of a formula for empty masks, as far as it is one number.
+struct FormulaValues {
+  std::optional<double> both, prediction, reference;
+};
+
+FormulaValues formula_values(Quantity quantity, double zero_denominator) {
+  const double z = zero_denominator;
+  switch (quantity) {
+    case Quantity::kDice:
+    case Quantity::kJaccard:
+      return {z, 0, 0};
+    case Quantity::kSensitivity:
+      return {z, 0, z};
+    case Quantity::kPrecision:
+      return {z, z, 0};
+    case Quantity::kSpecificity:
+      return {1, 1, {}};
+    case Quantity::kSignedVolumeDifference:
+      return {z, -1, z};
+    case Quantity::kAbsoluteVolumeDifference:
+      return {z, 1, z};
+    case Quantity::kVolumeSimilarity:
+      return {z, -2, 2};
+    default:
+      return {};
   }
-  return text;
+}
+
+// "both 1, prediction 0, reference 0"
+std::string describe_empty(const MetricRule& metric) {
+  const auto [both, prediction, reference] =
+      formula_values(metric.quantity, metric.empty.zero_denominator);
+  const auto part = [](const std::optional<double>& rule, const std::optional<double>& formula) {
+    if (rule) return describe(*rule);
+    return formula ? describe(*formula) : std::string("by its formula");
+  };
+  return concat("both ", part(metric.empty.both, both), ", prediction ",
+                part(metric.empty.prediction, prediction), ", reference ",
+                part(metric.empty.reference, reference));
 }
 
 bool is_counted_per_lesion(Quantity quantity) { return quantity >= Quantity::kLesionDice; }
@@ -310,13 +339,13 @@ std::string explain(const Convention& convention) {
                      ? "over the distances of both directions pooled"
                      : "the larger of the two directions",
                  "\n");
-  text += "  empty masks:\n";
+  text += "  empty masks (which side is empty, and the value):\n";
   std::size_t width = 0;
   for (const MetricRule& metric : convention.metrics) width = std::max(width, metric.name.size());
   for (const MetricRule& metric : convention.metrics) {
     if (!depends_on_empty_masks(metric.quantity)) continue;
     text += concat("    ", metric.name, std::string(width - metric.name.size() + 2, ' '),
-                   describe(metric.empty), "\n");
+                   describe_empty(metric), "\n");
   }
   if (convention.lesions) {
     const LesionRule& rule = *convention.lesions;

@@ -176,7 +176,24 @@ TEST_F(LabelFourTest, IsEnhancingInFilesOfOlderReleases) {
 TEST_F(LabelFourTest, StaysWhereItIsTheResectionCavity) {
   options_.conventions.push_back(metrics::find_convention("brats2024"));
   EXPECT_EQ(et_dice(), 0);
+  ASSERT_EQ(evaluation_.notices.size(), 1u);
+  EXPECT_THAT(evaluation_.notices[0], HasSubstr("taken as the resection cavity"));
+}
+
+TEST_F(LabelFourTest, StaysWhereOtherRegionsAreScored) {
+  options_.regions = {{"ET", {3}}, {"organ", {4}}};
+  EXPECT_EQ(et_dice(), 0);
   EXPECT_TRUE(evaluation_.notices.empty());
+}
+
+TEST_F(LabelFourTest, LabelsAboveAreReported) {
+  io::LabelMap odd = tumour();
+  odd.voxels[0] = 9;
+  put_labels(folder_.path() / "prediction/a.nii.gz", odd);
+  EXPECT_EQ(et_dice(), 1);
+  ASSERT_EQ(evaluation_.notices.size(), 1u);
+  EXPECT_THAT(evaluation_.notices[0], AllOf(HasSubstr("labels above 4 belong to no region"),
+                                            HasSubstr("prediction/a.nii.gz")));
 }
 
 TEST_F(LabelFourTest, IsAsTheOptionSays) {

@@ -3,9 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <set>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+#include "segmamba/metrics/score.h"
 
 namespace segmamba::metrics {
 namespace {
@@ -44,6 +49,38 @@ TEST(Convention, ExplainsWhatItCounts) {
   EXPECT_THAT(lesions, HasSubstr("at most 50 mm3 are not scored"));
   EXPECT_THAT(lesions, HasSubstr("Dice 0 and HD95 374"));
   EXPECT_THAT(explain(find_convention("captk")), HasSubstr("prediction the grid's diagonal"));
+  EXPECT_THAT(explain(find_convention("medpy")), HasSubstr("both 1, prediction 0, reference 0"));
+}
+
+// The numbers for empty masks in the text are those that the scores give.
+TEST(Convention, ExplainsTheValuesThatAreCounted) {
+  constexpr Grid kGrid{{6, 5, 4}, {1, 1, 1}};
+  const std::vector<std::uint8_t> empty(120);
+  std::vector<std::uint8_t> full(120);
+  std::fill(full.begin() + 30, full.begin() + 90, 3);  // too many for brats2024 to erase
+  const Region region{"ET", {3}};
+  const auto number = [](double value) {
+    if (value == std::numeric_limits<double>::max()) return std::string("the largest double");
+    if (value == std::sqrt(36.0 + 25 + 16)) return std::string("the grid's diagonal");
+    return format_double(value);
+  };
+  for (const Convention& convention : conventions()) {
+    const std::string text = explain(convention);
+    const auto both = score_case({empty, empty, kGrid}, {region}, {convention});
+    const auto prediction = score_case({empty, full, kGrid}, {region}, {convention});
+    const auto reference = score_case({full, empty, kGrid}, {region}, {convention});
+    for (std::size_t i = 0; i < both.size(); ++i) {
+      const std::size_t line = text.find("\n    " + both[i].metric + " ");
+      if (line == std::string::npos) continue;
+      const std::string explained = text.substr(line + 1, text.find('\n', line + 1) - line - 1);
+      const std::string in_reference =
+          both[i].metric == "specificity" ? "by its formula" : number(reference[i].value);
+      EXPECT_THAT(explained, ::testing::EndsWith(
+                                 concat(" both ", number(both[i].value), ", prediction ",
+                                        number(prediction[i].value), ", reference ", in_reference)))
+          << convention.name;
+    }
+  }
 }
 
 TEST(LesionRule, HasExceptionsForRegions) {

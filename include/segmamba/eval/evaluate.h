@@ -20,7 +20,9 @@ struct Method {
 // What label 4 means. Releases of BraTS before 2023 use it for the enhancing tumour, BraTS-GLI 2024
 // for the resection cavity.
 enum class LabelFour {
-  kAuto,  // enhancing tumour in a file that has no label 3, unless brats2024 or RC is asked for
+  // Enhancing tumour in a file that has no label 3, unless brats2024 is asked for, or other regions
+  // than WT, TC and ET.
+  kAuto,
   kEnhancing,  // always label 3
   kKeep,
 };

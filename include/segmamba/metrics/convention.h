@@ -2,6 +2,7 @@
 // How a tool of the field counts: each convention is data, a struct of choices. The values that a
 // convention must give are in tests/data/metrics, produced by running the named tools.
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,7 +55,7 @@ enum class Quantity {
 };
 
 // Stands for the length of the grid's diagonal in voxels where a distance is asked for.
-inline constexpr double kGridDiagonal = -1;
+inline constexpr double kGridDiagonal = -std::numeric_limits<double>::infinity();
 
 // The values where a mask is empty. Where nothing is set the formula is applied, and a zero
 // denominator gives `zero_denominator`.
