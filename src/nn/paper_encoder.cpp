@@ -23,7 +23,9 @@ PaperBlockImpl::PaperBlockImpl(const PaperBlockOptions& options) {
 torch::Tensor PaperBlockImpl::forward(const torch::Tensor& input) {
   auto tokens = volume_to_tokens(input);
   tokens = mamba(norm1(tokens), /*slices=*/input.size(2)) + tokens;
-  tokens = fc2(torch::gelu(fc1(norm2(tokens)))) + tokens;
+  // torch::linear adds the bias inside the product; the module's own forward adds it afterwards.
+  const auto hidden = torch::gelu(torch::linear(norm2(tokens), fc1->weight, fc1->bias));
+  tokens = torch::linear(hidden, fc2->weight, fc2->bias) + tokens;
   return tokens_to_volume(tokens, input.sizes());
 }
 

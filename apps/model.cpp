@@ -1,0 +1,179 @@
+// segmamba-model: what a network is made of and costs; one forward pass from file to file.
+
+#include <sys/resource.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+
+#include "app_main.h"
+#include "segmamba/core/config.h"
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/archive.h"
+#include "segmamba/nn/cost.h"
+#include "segmamba/nn/model.h"
+#include "segmamba/nn/weights.h"
+
+namespace segmamba::apps {
+namespace {
+
+struct Options {
+  std::filesystem::path config, checkpoint, weights, input, output;
+  std::string size = "128", dtype = "float32";
+  bool state = false;
+};
+
+// The section `model` of a config of any program.
+nn::ModelConfig read_model_config(const ConfigDocument& document) {
+  nn::ModelConfig config;
+  document.section("model").read(config);
+  return config;
+}
+
+// "96" or "128x128x96" (DxHxW).
+std::vector<std::int64_t> parse_size(const std::string& text) {
+  std::vector<std::int64_t> sizes;
+  for (const auto& word : split(text, 'x')) {
+    char* end = nullptr;
+    sizes.push_back(std::strtoll(word.c_str(), &end, 10));
+    if (end == word.c_str() || *end != '\0' || sizes.back() < 1) sizes.clear();
+    if (sizes.empty()) break;
+  }
+  if (sizes.size() == 1) sizes.resize(3, sizes[0]);
+  if (sizes.size() != 3) throw UsageError("--size: expected N or DxHxW, got \"" + text + "\"");
+  return sizes;
+}
+
+// 67416196 is "67,416,196".
+std::string with_commas(std::int64_t number) {
+  auto text = std::to_string(number);
+  for (auto i = static_cast<std::int64_t>(text.size()) - 3; i > 0; i -= 3) text.insert(i, ",");
+  return text;
+}
+
+void print_row(const std::string& name, const std::string& value) {
+  std::printf("  %-36s %20s\n", name.c_str(), value.c_str());
+}
+
+void info(const Options& options) {
+  if (options.config.empty() == options.checkpoint.empty()) {
+    throw UsageError("info: give one of --config and --checkpoint");
+  }
+  nn::ModelConfig config;
+  std::map<std::string, torch::Tensor> weights;
+  if (!options.config.empty()) {
+    config = read_model_config(ConfigDocument::from_file(options.config));
+  } else {
+    const auto file = nn::read_archive(options.checkpoint);
+    const auto origin = options.checkpoint.string();
+    try {
+      config = read_model_config(
+          ConfigDocument::from_text(file.dict().at("config").text(), origin + " (config)"));
+      weights = nn::tensor_map(file.dict().at("model").dict());
+    } catch (const Error& error) {
+      throw Error(starts_with(error.what(), origin) ? error.what() : origin + ": " + error.what());
+    }
+  }
+  auto sizes = parse_size(options.size);
+  sizes.insert(sizes.begin(), {1, config.in_channels});
+  const auto model = nn::make_model(config);
+  if (!weights.empty()) nn::load_state_dict(*model, weights);
+  const auto cost = nn::forward_cost(config, sizes);
+  const auto count = nn::parameter_count(*model);
+  const auto bytes = [](std::int64_t size) {
+    return format_bytes(static_cast<std::uint64_t>(size));
+  };
+
+  std::printf("Model\n%s\nParameters\n", config_to_yaml(config).c_str());
+  for (const auto& [part, number] : nn::parameters_by_part(*model)) {
+    print_row(part, with_commas(number));
+  }
+  print_row("total", with_commas(count));
+  print_row("total, float32", bytes(4 * count));
+  std::printf("\nOne input of shape [%s], float32; sizes must be multiples of %lld\n",
+              join(sizes, ", ").c_str(), static_cast<long long>(model->size_multiple()));
+  print_row("multiply-adds of a forward pass", with_commas(cost.multiply_adds));
+  print_row("tensors alive at once, inference", bytes(cost.inference_bytes));
+  print_row("tensors kept for backward, training", bytes(cost.training_bytes));
+  std::printf(
+      "Counted: convolutions, matrix products, causal convolutions, and 3 multiply-adds a scan "
+      "state.\n"
+      "Memory without weights and without the workspaces of oneDNN or cuDNN.\n");
+  if (!options.state) return;
+  std::printf("\nState dict\n");
+  for (const auto& [name, tensor] : nn::state_dict(*model)) {
+    print_row(name, "[" + join(tensor.sizes(), ", ") + "]");
+  }
+}
+
+torch::Tensor read_input(const std::filesystem::path& path) {
+  const auto tensors = nn::read_safetensors(path).tensors;
+  if (const auto found = tensors.find("input"); found != tensors.end()) return found->second;
+  if (tensors.size() == 1) return tensors.begin()->second;
+  throw Error(concat(path.string(), ": needs a tensor named \"input\" (or only one tensor), has ",
+                     tensors.size()));
+}
+
+void forward(const Options& options) {
+  if (options.dtype != "float32" && options.dtype != "float64") {
+    throw UsageError("--dtype: expected float32 or float64, got \"" + options.dtype + "\"");
+  }
+  const auto dtype = options.dtype == "float64" ? torch::kFloat64 : torch::kFloat32;
+  const auto model = nn::make_model(read_model_config(ConfigDocument::from_file(options.config)));
+  model->to(dtype);
+  try {
+    nn::load_state_dict(*model, nn::read_weights(options.weights));
+  } catch (const Error& error) {
+    const auto path = options.weights.string();
+    throw Error(starts_with(error.what(), path) ? error.what() : path + ": " + error.what());
+  }
+  const auto input = read_input(options.input).to(dtype);
+
+  const torch::NoGradGuard no_grad;
+  const auto start = std::chrono::steady_clock::now();
+  const auto logits = model->forward(input);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  nn::write_safetensors(options.output, {.tensors = {{"logits", logits}}, .metadata = {}});
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);  // ru_maxrss is in KB
+  std::printf("forward pass %s s, peak memory of the process %s; logits [%s] -> %s\n",
+              format_fixed(seconds.count(), 3).c_str(),
+              format_bytes(static_cast<std::uint64_t>(usage.ru_maxrss) * 1024).c_str(),
+              join(logits.sizes(), ", ").c_str(), options.output.c_str());
+}
+
+}  // namespace
+}  // namespace segmamba::apps
+
+int main(int argc, char** argv) {
+  using namespace segmamba::apps;
+  Options options;
+  CommandLine line("segmamba-model", "What a network is made of and costs, and one forward pass",
+                   "Examples:\n"
+                   "  segmamba-model info --config configs/brats2023.yaml --size 128\n"
+                   "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
+                   "  segmamba-model forward --config run.yaml --weights weights.safetensors "
+                   "--input input.safetensors --output logits.safetensors");
+  auto& info_line =
+      line.command("info", "Parameters, multiply-adds and memory", [&] { info(options); });
+  info_line.option("--config", options.config, "YAML with a section `model`");
+  info_line.option("--checkpoint", options.checkpoint, "Checkpoint (.pt) of segmamba-train");
+  info_line.option("--size", options.size, "Size of the input: N or DxHxW");
+  info_line.flag("--state", options.state, "List the state dict");
+  auto& forward_line =
+      line.command("forward", "Run a model on one input", [&] { forward(options); });
+  forward_line.option("--config", options.config, "YAML with a section `model`", Need::kRequired);
+  forward_line.option("--weights", options.weights,
+                      "State dict: safetensors, or .pt of torch.save or segmamba-train",
+                      Need::kRequired);
+  forward_line.option("--input", options.input,
+                      "safetensors: tensor `input` (or the only one), [B, C, D, H, W]",
+                      Need::kRequired);
+  forward_line.option("--output", options.output, "safetensors to write: tensor `logits`",
+                      Need::kRequired);
+  forward_line.option("--dtype", options.dtype, "float32 or float64");
+  return line.run(argc, argv);
+}
