@@ -45,4 +45,12 @@ template <class T>
 void causal_conv1d_silu_backward_cpu(const ConvInputs<T>& in, const ConvGradients<T>& grad,
                                      int threads);
 
+// On the GPU; see selective_scan.h. `workspace` holds conv_backward_workspace_cuda() numbers.
+std::size_t conv_backward_workspace_cuda(const ConvShape& shape);
+template <class T>
+void causal_conv1d_silu_forward_cuda(const ConvInputs<T>& in, T* out, CudaStream stream);
+template <class T>
+void causal_conv1d_silu_backward_cuda(const ConvInputs<T>& in, const ConvGradients<T>& grad,
+                                      State<T>* workspace, CudaStream stream);
+
 }  // namespace segmamba::kernels

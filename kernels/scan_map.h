@@ -28,6 +28,16 @@ struct ScanMap {
     const std::int32_t i1 = rest - i0 * extent[1];
     return i0 * stride[0] + i1 * stride[1] + i2 * stride[2];
   }
+  // The step that visits `token`. Strides of a path that visits every token once are products of
+  // extents, so each index is a digit of the token.
+  SEGMAMBA_HD std::int32_t step(std::int32_t token) const {
+    std::int32_t at = 0;
+    for (int i = 0; i < 3; ++i) {
+      at *= extent[i];
+      if (extent[i] > 1) at += token / stride[i] % extent[i];
+    }
+    return reversed ? length - 1 - at : at;
+  }
 };
 
 // Rows of channels (or of states): element c of token l of batch item b of direction k lies at

@@ -21,6 +21,14 @@
 
 namespace segmamba::kernels {
 
+// 16-bit numbers as they lie in memory.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+struct Float16 {
+  std::uint16_t bits;
+};
+
 template <class T>
 struct StateOf {
   using type = float;
@@ -91,5 +99,22 @@ void selective_scan_forward_cpu(const ScanInputs<T>& in, const ScanOutputs<T>& o
 template <class T>
 void selective_scan_backward_cpu(const ScanInputs<T>& in, const ScanGradients<T>& grad,
                                  int threads);
+
+// The CUDA path keeps the state at the start of every kCudaChunk steps, [K, B, chunks, N, D]. T:
+// float, double, BFloat16, Float16; all pointers but `maps` are device memory; work is queued on
+// `stream`. `workspace` holds scan_*_workspace_cuda() numbers of type State<T>. Throws Error where
+// CUDA refuses a launch.
+inline constexpr int kCudaChunk = 64;
+std::size_t scan_checkpoint_count_cuda(const ScanShape& shape);
+std::size_t scan_forward_workspace_cuda(const ScanShape& shape);
+std::size_t scan_backward_workspace_cuda(const ScanShape& shape);
+
+using CudaStream = struct CUstream_st*;
+template <class T>
+void selective_scan_forward_cuda(const ScanInputs<T>& in, const ScanOutputs<T>& out,
+                                 State<T>* workspace, CudaStream stream);
+template <class T>
+void selective_scan_backward_cuda(const ScanInputs<T>& in, const ScanGradients<T>& grad,
+                                  State<T>* workspace, CudaStream stream);
 
 }  // namespace segmamba::kernels

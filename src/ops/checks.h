@@ -48,8 +48,8 @@ template <class T>
 kernels::Rows<const T> rows_of(const at::Tensor& tensor) {
   const bool has_directions = tensor.dim() == 4;
   const int first = has_directions ? 1 : 0;
-  return {tensor.const_data_ptr<T>(), has_directions ? tensor.stride(0) : 0, tensor.stride(first),
-          tensor.stride(first + 1)};
+  return {static_cast<const T*>(tensor.const_data_ptr()), has_directions ? tensor.stride(0) : 0,
+          tensor.stride(first), tensor.stride(first + 1)};
 }
 
 template <class T>

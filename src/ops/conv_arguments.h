@@ -41,8 +41,8 @@ template <class T>
 kernels::ConvGradients<T> conv_gradients(const at::Tensor& grad_out, const ConvBackward& result) {
   using State = kernels::State<T>;
   const auto& [x, weight, bias] = result;
-  return {grad_out.const_data_ptr<T>(), x.mutable_data_ptr<T>(), weight.mutable_data_ptr<State>(),
-          bias.mutable_data_ptr<State>()};
+  return {static_cast<const T*>(grad_out.const_data_ptr()), static_cast<T*>(x.mutable_data_ptr()),
+          weight.mutable_data_ptr<State>(), bias.mutable_data_ptr<State>()};
 }
 
 }  // namespace segmamba::ops

@@ -64,7 +64,8 @@ template <class T>
 kernels::ScanOutputs<T> scan_outputs(const ScanForward& result) {
   using State = kernels::State<T>;
   const auto& [out, ungated, checkpoints] = result;
-  return {out.mutable_data_ptr<T>(), ungated.numel() ? ungated.mutable_data_ptr<State>() : nullptr,
+  return {static_cast<T*>(out.mutable_data_ptr()),
+          ungated.numel() ? ungated.mutable_data_ptr<State>() : nullptr,
           checkpoints.numel() ? checkpoints.mutable_data_ptr<State>() : nullptr};
 }
 
@@ -74,14 +75,14 @@ kernels::ScanGradients<T> scan_gradients(const at::Tensor& grad_out, const at::T
                                          const ScanBackward& result) {
   using State = kernels::State<T>;
   const auto& [x, delta, A, B, C, D, z, delta_bias] = result;
-  return {grad_out.const_data_ptr<T>(),
+  return {static_cast<const T*>(grad_out.const_data_ptr()),
           ungated.numel() ? ungated.const_data_ptr<State>() : nullptr,
           checkpoints.const_data_ptr<State>(),
-          x.mutable_data_ptr<T>(),
-          delta.mutable_data_ptr<T>(),
-          B.mutable_data_ptr<T>(),
-          C.mutable_data_ptr<T>(),
-          z.numel() ? z.mutable_data_ptr<T>() : nullptr,
+          static_cast<T*>(x.mutable_data_ptr()),
+          static_cast<T*>(delta.mutable_data_ptr()),
+          static_cast<T*>(B.mutable_data_ptr()),
+          static_cast<T*>(C.mutable_data_ptr()),
+          z.numel() ? static_cast<T*>(z.mutable_data_ptr()) : nullptr,
           A.mutable_data_ptr<State>(),
           D.numel() ? D.mutable_data_ptr<State>() : nullptr,
           delta_bias.numel() ? delta_bias.mutable_data_ptr<State>() : nullptr};

@@ -1,0 +1,223 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "cpu_lanes.h"
+#include "cuda_blocks.h"
+#include "kernels/scan_case.h"
+#include "selective_scan_blocks.cuh"
+
+namespace segmamba::kernels {
+namespace {
+
+using segmamba::testing::convert;
+using segmamba::testing::maps_for;
+using segmamba::testing::ScanCase;
+using segmamba::testing::ScanOptions;
+using segmamba::testing::sequential_scan;
+using segmamba::testing::to_double;
+
+// Largest difference, relative to the largest expected value.
+template <class A, class B>
+double difference(const std::vector<A>& got, const std::vector<B>& expected) {
+  double largest = 1e-30, apart = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    largest = std::max(largest, std::abs(to_double(expected[i])));
+    const double d = std::abs(to_double(got[i]) - to_double(expected[i]));
+    apart = std::isnan(d) ? INFINITY : std::max(apart, d);
+  }
+  return apart / largest;
+}
+
+template <class T>
+void run_emulated(ScanCase<T>& c) {
+  const ScanSizes sizes(c.shape);
+  c.checkpoints.assign(sizes.chunk_states, NAN);
+  std::vector<State<T>> workspace(std::max(sizes.forward(), sizes.backward()), NAN);
+  const EmulatedLauncher launcher;
+  if (c.shape.states <= kUsualStates) {
+    launch_forward<kUsualStates>(c.inputs(), c.outputs(), workspace.data(), launcher);
+    launch_backward<kUsualStates>(c.inputs(), c.gradients(), workspace.data(), launcher);
+  } else {
+    launch_forward<kMaxStates>(c.inputs(), c.outputs(), workspace.data(), launcher);
+    launch_backward<kMaxStates>(c.inputs(), c.gradients(), workspace.data(), launcher);
+  }
+}
+
+template <class A, class B>
+void expect_same_gradients(const ScanCase<A>& got, const ScanCase<B>& expected, double tolerance) {
+  EXPECT_LT(difference(got.dx, expected.dx), tolerance);
+  EXPECT_LT(difference(got.ddelta, expected.ddelta), tolerance);
+  EXPECT_LT(difference(got.dA, expected.dA), tolerance);
+  EXPECT_LT(difference(got.dB, expected.dB), tolerance);
+  EXPECT_LT(difference(got.dC, expected.dC), tolerance);
+  if (got.options.skip) {
+    EXPECT_LT(difference(got.dD, expected.dD), tolerance);
+  }
+  if (got.options.gate) {
+    EXPECT_LT(difference(got.dz, expected.dz), tolerance);
+  }
+  if (got.options.bias) {
+    EXPECT_LT(difference(got.dbias, expected.dbias), tolerance);
+  }
+}
+
+struct Case {
+  ScanShape shape;
+  int slices;
+  ScanOptions options = {};
+};
+
+// K, B, L, D, N: lengths around the chunk, channels around every lane count and the block's 96
+// threads, states below and above 16.
+const std::vector<Case> kCases{
+    {{1, 1, 1, 1, 1}, 1},
+    {{3, 2, 6, 5, 16}, 3},
+    {{2, 1, 63, 96, 16}, 1, {.gate = false}},
+    {{3, 1, 64, 17, 8}, 8, {.skip = false, .bias = false}},
+    {{1, 2, 65, 100, 16}, 1},
+    {{3, 1, 130, 33, 20}, 10, {.bias = false, .softplus = false}},
+    {{3, 1, 320, 24, 16}, 8},
+    {{1, 1, 700, 7, 16}, 1, {.gate = false, .skip = false, .bias = false}},
+};
+
+ScanCase<double> make_case(const Case& c) {
+  ScanCase<double> scan(c.shape, maps_for(c.shape, c.slices), c.options);
+  if (!c.options.softplus) {
+    for (auto& d : scan.delta) d = std::abs(d) * 0.25;
+  }
+  return scan;
+}
+
+template <class T>
+ScanCase<T> in_type(const ScanCase<double>& c) {
+  ScanCase<T> scan(c.shape, c.maps, c.options);
+  scan.delta = convert<T>(c.delta);
+  return scan;
+}
+
+class EveryInstructionSet : public ::testing::TestWithParam<InstructionSet> {
+ protected:
+  void SetUp() override {
+    before_ = instruction_set();
+    if (!set_instruction_set(GetParam())) GTEST_SKIP() << "this processor lacks it";
+  }
+  void TearDown() override { set_instruction_set(before_); }
+  InstructionSet before_;
+};
+INSTANTIATE_TEST_SUITE_P(SelectiveScan, EveryInstructionSet,
+                         ::testing::Values(InstructionSet::kBaseline, InstructionSet::kAvx2,
+                                           InstructionSet::kAvx512));
+
+TEST_P(EveryInstructionSet, EqualsSequentialReference) {
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(::testing::Message() << "L " << c.shape.length << ", D " << c.shape.channels);
+    auto exact = make_case(c);
+    exact.run_cpu(2);
+    EXPECT_LT(difference(exact.out, sequential_scan(exact)), 1e-12);
+    auto single = in_type<float>(exact);
+    single.run_cpu(2);
+    EXPECT_LT(difference(single.out, sequential_scan(single)), 2e-6);
+    expect_same_gradients(single, exact, 1e-5);
+  }
+}
+
+TEST_P(EveryInstructionSet, LongScanKeepsItsPrecision) {
+  const ScanShape shape{1, 1, 40000, 3, 16};
+  auto exact = make_case({shape, 1});
+  // Steps so small that states live for thousands of them.
+  for (auto& bias : exact.bias) bias = -9;
+  exact.run_cpu();
+  auto single = in_type<float>(exact);
+  std::fill(single.bias.begin(), single.bias.end(), -9.0F);
+  single.run_cpu();
+  EXPECT_LT(difference(exact.out, sequential_scan(exact)), 1e-11);
+  EXPECT_LT(difference(single.out, exact.out), 2e-5);
+  expect_same_gradients(single, exact, 2e-4);
+}
+
+TEST_P(EveryInstructionSet, LargestFiniteStepsGiveNoNan) {
+  auto scan = in_type<float>(make_case({{1, 1, 80, 20, 16}, 1}));
+  for (std::size_t i = 0; i < scan.delta.size(); i += 3) scan.delta[i] = 60000;
+  for (std::size_t i = 1; i < scan.delta.size(); i += 3) scan.delta[i] = -60000;
+  for (std::size_t i = 0; i < scan.z.size(); i += 2) scan.z[i] = i % 4 ? 60000 : -60000;
+  scan.run_cpu();
+  EXPECT_LT(difference(scan.out, sequential_scan(scan)), 2e-6);
+  for (const auto* values : {&scan.dx, &scan.ddelta, &scan.dB, &scan.dC, &scan.dA, &scan.dz}) {
+    EXPECT_TRUE(
+        std::all_of(values->begin(), values->end(), [](float v) { return std::isfinite(v); }));
+  }
+}
+
+TEST(SelectiveScanCpu, BitsDoNotDependOnTheNumberOfThreads) {
+  for (const ScanShape& shape : {ScanShape{1, 1, 3000, 16, 16}, ScanShape{3, 1, 2000, 40, 16}}) {
+    auto one = in_type<float>(make_case({shape, 8}));
+    auto many = one;
+    one.run_cpu(1);
+    many.run_cpu(7);
+    EXPECT_EQ(one.out, many.out);
+    EXPECT_EQ(one.dx, many.dx);
+    EXPECT_EQ(one.ddelta, many.ddelta);
+    EXPECT_EQ(one.dA, many.dA);
+    EXPECT_EQ(one.dB, many.dB);
+    EXPECT_EQ(one.dC, many.dC);
+    EXPECT_EQ(one.dD, many.dD);
+    EXPECT_EQ(one.dbias, many.dbias);
+    EXPECT_EQ(one.dz, many.dz);
+  }
+}
+
+TEST(SelectiveScanCudaBlocks, EqualTheCpuPath) {
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(::testing::Message() << "L " << c.shape.length << ", D " << c.shape.channels);
+    auto expected = make_case(c);
+    expected.run_cpu();
+    auto emulated = make_case(c);
+    run_emulated(emulated);
+    EXPECT_LT(difference(emulated.out, expected.out), 1e-12);
+    expect_same_gradients(emulated, expected, 1e-11);
+    auto single = in_type<float>(expected);
+    run_emulated(single);
+    EXPECT_LT(difference(single.out, expected.out), 2e-6);
+    expect_same_gradients(single, expected, 1e-5);
+    // Outputs are rounded to 8 bits, everything inside is float.
+    auto narrow = in_type<BFloat16>(expected);
+    run_emulated(narrow);
+    EXPECT_LT(difference(narrow.out, expected.out), 4.1e-3);
+    EXPECT_LT(difference(narrow.dx, expected.dx), 4.1e-3);
+    EXPECT_LT(difference(narrow.dA, expected.dA), 1e-5);
+  }
+}
+
+TEST(SelectiveScanCudaBlocks, BFloat16RoundsToNearestEven) {
+  const auto rounded = [](float v) {
+    BFloat16 to;
+    from_state(v, to);
+    return to.bits;
+  };
+  EXPECT_EQ(rounded(1.0F), 0x3f80);
+  EXPECT_EQ(rounded(1.0F + 0x1p-8F), 0x3f80);
+  EXPECT_EQ(rounded(1.0F + 0x1p-8F + 0x1p-20F), 0x3f81);
+  EXPECT_EQ(rounded(1.0F + 3 * 0x1p-8F), 0x3f82);
+  EXPECT_EQ(rounded(3.4e38F), 0x7f80);
+  EXPECT_EQ(rounded(NAN) & 0x7fc0, 0x7fc0);
+}
+
+TEST(ScanMap, StepIsTheInverseOfToken) {
+  const ScanMap axis{{4, 3, 5}, {1, 20, 4}, 60, true};
+  for (const auto& map :
+       {segmamba::testing::interslice_map(60, 6), axis, segmamba::testing::reverse_map(60)}) {
+    std::vector<int> visits(60);
+    for (int t = 0; t < 60; ++t) {
+      EXPECT_EQ(map.step(map.token(t)), t);
+      ++visits[map.token(t)];
+    }
+    EXPECT_EQ(visits, std::vector<int>(60, 1));
+  }
+}
+
+}  // namespace
+}  // namespace segmamba::kernels

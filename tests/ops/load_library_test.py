@@ -1,0 +1,119 @@
+"""The operators from Python: load_library_test.py LIBSEGMAMBA_OPS.SO."""
+
+import sys
+import unittest
+
+import torch
+import torch.nn.functional as F
+
+LIBRARY = sys.argv.pop()
+torch.ops.load_library(LIBRARY)
+
+
+def sequential_scan(x, delta, A, B, C, D, z, delta_bias):
+    delta = F.softplus(delta + delta_bias)
+    h = torch.zeros(x.shape[0], x.shape[2], A.shape[1], dtype=x.dtype)
+    ys = []
+    for t in range(x.shape[1]):
+        d = delta[:, t].unsqueeze(-1)
+        h = torch.exp(d * A) * h + d * x[:, t].unsqueeze(-1) * B[:, t].unsqueeze(1)
+        ys.append((h * C[:, t].unsqueeze(1)).sum(-1) + D * x[:, t])
+    return torch.stack(ys, 1) * F.silu(z)
+
+
+def arguments(dtype, length=75, channels=6, states=16):
+    torch.manual_seed(0)
+    rows, n = (2, length, channels), (2, length, states)
+    tensors = [
+        torch.randn(rows), torch.randn(rows), -torch.rand(channels, states) * 4,
+        torch.randn(n), torch.randn(n), torch.randn(channels), torch.randn(rows),
+        torch.randn(channels),
+    ]
+    return [t.to(dtype).requires_grad_(True) for t in tensors]
+
+
+class SelectiveScan(unittest.TestCase):
+    def test_schema(self):
+        self.assertEqual(
+            str(torch.ops.segmamba.selective_scan.default._schema),
+            "segmamba::selective_scan(Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, "
+            "Tensor? D=None, Tensor? z=None, Tensor? delta_bias=None, "
+            "bool delta_softplus=False) -> Tensor")
+
+    def test_forward_and_gradients(self):
+        for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 2e-5)):
+            inputs = arguments(dtype)
+            reference = [t.detach().double().requires_grad_(True) for t in inputs]
+            out = torch.ops.segmamba.selective_scan(*inputs, delta_softplus=True)
+            expected = sequential_scan(*reference)
+            grad = torch.cos(torch.arange(out.numel(), dtype=torch.float64)).view_as(out)
+            got = [out, *torch.autograd.grad(out, inputs, grad.to(dtype))]
+            want = [expected, *torch.autograd.grad(expected, reference, grad)]
+            for a, b in zip(got, want):
+                self.assertLess(((a.double() - b).abs().max() / b.abs().max()).item(), tolerance)
+
+    def test_gradcheck(self):
+        inputs = arguments(torch.float64, length=9, channels=2, states=3)
+        self.assertTrue(torch.autograd.gradcheck(
+            lambda *a: torch.ops.segmamba.selective_scan(*a, delta_softplus=True), inputs))
+
+    def test_optional_arguments_default_to_none(self):
+        x, delta, A, B, C, _, _, _ = (t.detach() for t in arguments(torch.float64))
+        zero = torch.zeros(x.shape[2], dtype=x.dtype)
+        out = torch.ops.segmamba.selective_scan(x, F.softplus(delta), A, B, C)
+        gate = torch.full_like(x, 1e3)  # silu(1e3) is 1e3
+        expected = sequential_scan(x, delta, A, B, C, zero, gate, zero) / 1e3
+        torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-11)
+
+    def test_directions_equal_flipped_scans(self):
+        x, delta, A, B, C, D, z, bias = (t.detach() for t in arguments(torch.float64))
+        length = x.shape[1]
+        orders = [1, 1, length, 0, 0, 1, 0, 1, 1, length, 0, 0, 1, 1]
+        both = [torch.stack((t, t)) for t in (x, delta, A, B, C, D, bias)]
+        out = torch.ops.segmamba.selective_scan_directions(
+            *both[:6], z, both[6], True, orders)
+        scan = torch.ops.segmamba.selective_scan
+        flipped = scan(*(t.flip(1) for t in (x, delta)), A, *(t.flip(1) for t in (B, C)), D, None,
+                       bias, True).flip(1)
+        expected = (scan(x, delta, A, B, C, D, None, bias, True) + flipped) * F.silu(z)
+        torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+
+    def test_registration(self):
+        torch.library.opcheck(
+            torch.ops.segmamba.selective_scan_directions,
+            (*(t.detach().unsqueeze(0).requires_grad_(True) for t in arguments(torch.float64)[:5]),
+             None, None, None, True, [1, 1, 75, 0, 0, 1, 0]),
+            test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+
+    def test_autocast_computes_in_float32_on_the_cpu(self):
+        inputs = [t.detach() for t in arguments(torch.float32)]
+        narrow = [t.to(torch.bfloat16) for t in inputs]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = torch.ops.segmamba.selective_scan(*narrow, delta_softplus=True)
+        expected = torch.ops.segmamba.selective_scan(
+            *(t.float() for t in narrow), delta_softplus=True)
+        self.assertEqual(out.dtype, torch.float32)
+        self.assertTrue(torch.equal(out, expected))
+
+    def test_error_names_the_argument(self):
+        inputs = [t.detach() for t in arguments(torch.float32)]
+        inputs[2] = inputs[2][:, 0]
+        with self.assertRaisesRegex(
+                RuntimeError, r"selective_scan: A must have shape \[D, N\] = \[6, N\], got \[6\]"):
+            torch.ops.segmamba.selective_scan(*inputs)
+
+
+class CausalConv1d(unittest.TestCase):
+    def test_equals_conv1d(self):
+        torch.manual_seed(0)
+        x = torch.randn(2, 30, 5, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(1, 5, 4, dtype=torch.float64, requires_grad=True)
+        bias = torch.randn(1, 5, dtype=torch.float64, requires_grad=True)
+        out = torch.ops.segmamba.causal_conv1d_silu(x, weight, bias, [1, 1, 30, 0, 0, 1, 0])
+        padded = F.pad(x.transpose(1, 2), (3, 0))
+        expected = F.silu(F.conv1d(padded, weight.transpose(0, 1), bias[0], groups=5))
+        torch.testing.assert_close(out[0], expected.transpose(1, 2), rtol=1e-12, atol=1e-12)
+
+
+if __name__ == "__main__":
+    unittest.main()
