@@ -66,8 +66,11 @@ Mask dilate_18_once(const Mask& mask) {
   // its own row and the four rows that share a face with it, their dilation along x, and from the
   // four diagonal rows only the voxel at the same x.
   Mask along_x(mask.size), out(mask.size);
+  std::vector<bool> is_set(static_cast<std::size_t>(ny * nz));  // row by row
   for (std::int64_t row = 0; row < ny * nz; ++row) {
     const std::uint8_t* source = mask.voxels.data() + row * nx;
+    is_set[row] = any_set(source, nx);
+    if (!is_set[row]) continue;
     std::uint8_t* target = along_x.voxels.data() + row * nx;
     merge(target, source, nx);
     merge(target, source + 1, nx - 1);
@@ -79,6 +82,7 @@ Mask dilate_18_once(const Mask& mask) {
       for (std::int64_t dz = -1; dz <= 1; ++dz) {
         for (std::int64_t dy = -1; dy <= 1; ++dy) {
           if (z + dz < 0 || z + dz >= nz || y + dy < 0 || y + dy >= ny) continue;
+          if (!is_set[(z + dz) * ny + y + dy]) continue;
           const Mask& source = dy != 0 && dz != 0 ? mask : along_x;
           merge(target, source.voxels.data() + source.index(0, y + dy, z + dz), nx);
         }
@@ -95,15 +99,16 @@ void Components::measure() {
   const auto entries = static_cast<std::size_t>(count) + 1;
   boxes.assign(entries, Box{{kFar, kFar, kFar}, {0, 0, 0}});
   sizes.assign(entries, 0);
-  const std::int32_t* label = labels.data();
+  const std::int32_t* row = labels.data();
   for (std::int64_t z = 0; z < size[2]; ++z) {
-    for (std::int64_t y = 0; y < size[1]; ++y) {
-      for (std::int64_t x = 0; x < size[0]; ++x, ++label) {
-        if (*label == 0) continue;
-        Box& box = boxes[*label];
+    for (std::int64_t y = 0; y < size[1]; ++y, row += size[0]) {
+      if (!any_set(row, size[0])) continue;
+      for (std::int64_t x = 0; x < size[0]; ++x) {
+        if (row[x] == 0) continue;
+        Box& box = boxes[row[x]];
         box.low = {std::min(box.low[0], x), std::min(box.low[1], y), std::min(box.low[2], z)};
         box.high = {std::max(box.high[0], x + 1), std::max(box.high[1], y + 1), z + 1};
-        ++sizes[*label];
+        ++sizes[row[x]];
       }
     }
   }
@@ -123,7 +128,7 @@ Components connected_components_26(const Mask& mask) {
       const std::int64_t row = z * ny + y;
       row_start[row] = static_cast<std::int32_t>(runs.size());
       const std::uint8_t* voxels = mask.voxels.data() + row * nx;
-      for (std::int64_t x = 0; x < nx;) {
+      for (std::int64_t x = any_set(voxels, nx) ? 0 : nx; x < nx;) {
         if (voxels[x] == 0) {
           ++x;
           continue;

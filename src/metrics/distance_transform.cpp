@@ -81,12 +81,13 @@ Columns group_columns(const Mask& mask) {
   const auto [nx, ny, nz] = mask.size;
   Columns columns;
   std::vector<std::size_t> per_column(static_cast<std::size_t>(nx * ny));  // [x][y]
-  const auto for_each_query = [&](const auto& body) {
-    const std::uint8_t* voxel = mask.voxels.data();
+  const auto for_each_query = [&, nx = nx, ny = ny, nz = nz](const auto& body) {
+    const std::uint8_t* row = mask.voxels.data();
     for (std::int64_t z = 0; z < nz; ++z) {
-      for (std::int64_t y = 0; y < ny; ++y) {
-        for (std::int64_t x = 0; x < nx; ++x, ++voxel) {
-          if (*voxel != 0) body(static_cast<std::size_t>(x * ny + y), z);
+      for (std::int64_t y = 0; y < ny; ++y, row += nx) {
+        if (!any_set(row, nx)) continue;
+        for (std::int64_t x = 0; x < nx; ++x) {
+          if (row[x] != 0) body(static_cast<std::size_t>(x * ny + y), z);
         }
       }
     }
@@ -120,13 +121,13 @@ Columns group_columns(const Mask& mask) {
 
 // Squared distances along one row of seeds; false where it holds none.
 bool row_distances(const std::uint8_t* row, std::int64_t length, double spacing, double* squared) {
+  if (!any_set(row, length)) return false;
   constexpr std::int64_t kFar = std::int64_t{1} << 40;
   std::int64_t since = kFar;
   for (std::int64_t x = 0; x < length; ++x) {
     since = row[x] != 0 ? 0 : since + 1;
     squared[x] = static_cast<double>(since);
   }
-  if (since >= kFar) return false;
   since = kFar;
   for (std::int64_t x = length - 1; x >= 0; --x) {
     since = row[x] != 0 ? 0 : since + 1;

@@ -43,8 +43,9 @@ std::int64_t count(const Mask& mask) {
 }
 
 std::int64_t count_common(const Mask& a, const Mask& b) {
+  const std::uint8_t *first = a.voxels.data(), *second = b.voxels.data();
   std::int64_t total = 0;
-  for (std::size_t i = 0; i < a.voxels.size(); ++i) total += a.voxels[i] & b.voxels[i];
+  for (std::size_t i = 0; i < a.voxels.size(); ++i) total += first[i] & second[i];
   return total;
 }
 
@@ -55,9 +56,7 @@ Box bounding_box(std::span<const std::uint8_t> values, const Size& size) {
   for (std::int64_t z = 0; z < size[2]; ++z) {
     for (std::int64_t y = 0; y < size[1]; ++y) {
       const std::uint8_t* row = values.data() + (z * size[1] + y) * nx;
-      std::uint8_t any = 0;  // a plain OR over the row is vectorised; most rows are empty
-      for (std::int64_t x = 0; x < nx; ++x) any |= row[x];
-      if (any == 0) continue;
+      if (!any_set(row, nx)) continue;
       const auto nonzero = [](std::uint8_t value) { return value != 0; };
       const std::int64_t first = std::find_if(row, row + nx, nonzero) - row;
       std::int64_t last = nx;
@@ -94,10 +93,21 @@ const std::vector<Region>& brats_tissues() {
 }
 
 Mask region_mask(std::span<const std::uint8_t> labels, const Size& size, const Region& region) {
-  const auto member = membership(region);
+  constexpr std::size_t kFewLabels = 8;
   Mask mask(size);
-  std::transform(labels.begin(), labels.end(), mask.voxels.begin(),
-                 [&](std::uint8_t label) { return static_cast<std::uint8_t>(member[label]); });
+  if (region.labels.size() <= kFewLabels) {  // comparisons are vectorised, look-ups are not
+    const std::uint8_t* source = labels.data();
+    std::uint8_t* target = mask.voxels.data();
+    const std::size_t length = labels.size();
+    for (const std::uint8_t wanted : region.labels) {
+      for (std::size_t i = 0; i < length; ++i) {
+        target[i] |= static_cast<std::uint8_t>(source[i] == wanted);
+      }
+    }
+    return mask;
+  }
+  const auto member = membership(region);
+  for (std::size_t i = 0; i < labels.size(); ++i) mask.voxels[i] = member[labels[i]] ? 1 : 0;
   return mask;
 }
 

@@ -198,15 +198,16 @@ class LesionFinder {
     return unjoined_.emplace(region.name, std::move(lesions)).first->second;
   }
 
-  Components find(const Region& region) {
-    Components lesions = unjoined(region);
+  const Components& find(const Region& region) {
+    const Components* lesions = &unjoined(region);
     for (const LesionRule::Join& join : rule_.joins) {
       if (join.region != region.name) continue;
       for (const std::string& tissue : join.tissues) {
-        lesions = joined_through(lesions, unjoined(tissue_region(tissue)));
+        joined_ = joined_through(*lesions, unjoined(tissue_region(tissue)));
+        lesions = &joined_;
       }
     }
-    return lesions;
+    return *lesions;
   }
 
  private:
@@ -224,6 +225,7 @@ class LesionFinder {
   LesionRule rule_;
   bool is_prediction_;
   std::map<std::string, Components> unjoined_;
+  Components joined_;  // of the region found last
 };
 
 // The part of a case that holds labels, with room for every dilation.

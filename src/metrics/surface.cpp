@@ -105,6 +105,13 @@ CornerSurface corner_surface(const Mask& mask, const std::vector<double>& areas)
         const bool inside = row_y >= 0 && row_y < ny && row_z >= 0 && row_z < nz;
         rows[side] = inside ? mask.voxels.data() + mask.index(0, row_y, row_z) : outside.data();
       }
+      const bool touches_mask =
+          std::any_of(rows.begin(), rows.end(),
+                      [nx = nx](const std::uint8_t* row) { return any_set(row, nx); });
+      if (!touches_mask) {
+        point += nx + 1;
+        continue;
+      }
       unsigned behind = 0;  // the four voxels on the low side along x
       for (std::int64_t x = 0; x <= nx; ++x, ++point) {
         unsigned ahead = 0;
@@ -150,6 +157,7 @@ Mask face_surface(const Mask& mask) {
       const std::uint8_t *row = row_at(y, z), *before_y = row_at(y - 1, z),
                          *after_y = row_at(y + 1, z), *before_z = row_at(y, z - 1),
                          *after_z = row_at(y, z + 1);
+      if (!any_set(row, nx)) continue;
       std::uint8_t* target = surface.voxels.data() + surface.index(0, y, z);
       for (std::int64_t x = 0; x < nx; ++x) {
         const std::uint8_t left = x > 0 ? row[x - 1] : 0, right = x + 1 < nx ? row[x + 1] : 0;

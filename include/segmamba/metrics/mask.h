@@ -44,6 +44,15 @@ struct Mask {
   }
 };
 
+// True where any of the values differs from 0. Masks are mostly empty rows: asking this first (a
+// plain OR, which compilers vectorise) is what makes sweeps over a whole grid cheap.
+template <class T>
+bool any_set(const T* values, std::int64_t length) {
+  T any = 0;
+  for (std::int64_t i = 0; i < length; ++i) any |= values[i];
+  return any != 0;
+}
+
 std::int64_t count(const Mask& mask);
 std::int64_t count_common(const Mask& a, const Mask& b);
 
