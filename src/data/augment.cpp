@@ -199,7 +199,9 @@ Patch resample_patch(const CaseData& item, Index start, Index size, const Spatia
               nearest[0] * plane + nearest[1] * row + nearest[2])];
         }
         const std::int64_t cell = low[0] * plane + low[1] * row + low[2];
-        const auto [wz, wy, wx] = weight;
+        const float wz = weight[0];
+        const float wy = weight[1];
+        const float wx = weight[2];
         if (inside) {
           for (std::int64_t c = 0; c < item.channels; ++c) {
             const float* v = item.image.data() + c * case_volume + cell;

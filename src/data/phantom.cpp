@@ -113,8 +113,8 @@ struct Tumour {
       : coarse(random, 5, 9),
         fine(random, 12, 40),
         rim(random, 9, 28),
-        whole_share(random.uniform(0.045, 0.098)),
-        core_share(random.uniform(0.25, 0.55)),
+        whole_share(random.uniform(0.055, 0.098)),
+        core_share(random.uniform(0.35, 0.6)),
         necrosis_share(random.uniform(0.2, 0.55)),
         mass_effect(uniform(random, 0.05, 0.3)) {
     // About one in eight gliomas does not enhance.
@@ -122,11 +122,11 @@ struct Tumour {
     // The brain's volume is near 2 cubic units.
     const double radius = std::cbrt(whole_share * 2.0 * 3 / (4 * 3.14159265));
     foci.push_back(make_focus(brain, static_cast<float>(radius), random));
-    if (random.chance(0.2)) {
+    if (random.chance(0.15)) {
       const auto more = 1 + random.integer(2);
       for (std::int64_t i = 0; i < more; ++i) {
         foci.push_back(
-            make_focus(brain, static_cast<float>(radius * random.uniform(0.45, 0.75)), random));
+            make_focus(brain, static_cast<float>(radius * random.uniform(0.5, 0.75)), random));
       }
     }
   }
@@ -181,7 +181,7 @@ std::vector<Voxel> voxels_of(const Brain& brain, const Tumour& tumour, const Fra
         const Vec3 p = frame.position(z, y, x);
         if (brain.depth(p) < 0) continue;
         const float distance = tumour.distance(p);
-        const float compression = 0.9f * std::exp(-0.7f * distance * distance);
+        const float compression = std::exp(-0.4f * distance * distance);
         Voxel voxel{(z * size[1] + y) * size[2] + x,
                     p,
                     brain.at(tumour.origin(p), frame.voxel(), compression),
@@ -192,10 +192,10 @@ std::vector<Voxel> voxels_of(const Brain& brain, const Tumour& tumour, const Fra
         const float fine = tumour.fine(p);
         const auto& share = voxel.mixture.share;
         // Oedema spreads along the white matter, tarries at grey matter and stops at the fluid.
-        const float barrier = 0.14f * (share[kCortex] + share[kDeepGrey]) + 1.2f * share[kCsf];
-        voxel.oedema = distance + 0.2f * coarse + 0.035f * fine + barrier;
+        const float barrier = 0.08f * (share[kCortex] + share[kDeepGrey]) + 0.6f * share[kCsf];
+        voxel.oedema = distance + 0.12f * coarse + 0.02f * fine + barrier;
         const float core = tumour.core_distance(p);
-        voxel.core = core + 0.07f * coarse + 0.05f * fine + 1.0f * share[kCsf];
+        voxel.core = core + 0.07f * coarse + 0.05f * fine + 0.4f * share[kCsf];
         voxel.necrosis = core + 0.07f * coarse + 0.1f * tumour.rim(p);
         voxels.push_back(voxel);
       }
@@ -252,16 +252,16 @@ void grow(std::vector<Voxel>& voxels, const Tumour& tumour, float voxel_edge,
 // Ranked after the usual contrasts of BraTS: necrosis dark in t1n, rim bright in t1c, oedema and
 // fluid bright in t2w, oedema bright and fluid dark in t2f.
 constexpr std::array<std::array<float, kModalities>, kTissueCount> kMeanIntensity = {{
-    {0.24f, 0.25f, 0.92f, 0.22f},  // fluid
-    {0.48f, 0.50f, 0.58f, 0.61f},  // cortex
-    {0.64f, 0.65f, 0.42f, 0.48f},  // white matter
-    {0.56f, 0.58f, 0.47f, 0.54f},  // deep grey matter
-    {0.45f, 1.05f, 0.25f, 0.30f},  // vessels
-    {0.42f, 0.95f, 0.72f, 0.58f},  // choroid plexus
-    {0.56f, 0.58f, 0.58f, 0.82f},  // hyperintensities
-    {0.28f, 0.36f, 0.82f, 0.50f},  // necrosis
-    {0.45f, 0.47f, 0.77f, 0.75f},  // oedema
-    {0.49f, 0.95f, 0.63f, 0.69f},  // enhancing tumour
+    {0.24f, 0.25f, 0.92f, 0.22f},   // fluid
+    {0.48f, 0.50f, 0.58f, 0.61f},   // cortex
+    {0.64f, 0.65f, 0.42f, 0.48f},   // white matter
+    {0.56f, 0.58f, 0.47f, 0.54f},   // deep grey matter
+    {0.45f, 1.05f, 0.25f, 0.30f},   // vessels
+    {0.42f, 0.95f, 0.72f, 0.58f},   // choroid plexus
+    {0.56f, 0.58f, 0.58f, 0.82f},   // hyperintensities
+    {0.28f, 0.36f, 0.82f, 0.44f},   // necrosis
+    {0.42f, 0.44f, 0.79f, 0.745f},  // oedema
+    {0.49f, 0.95f, 0.64f, 0.64f},   // enhancing tumour
 }};
 
 // Smooth multiplicative field of the receive coils: exp of a random quadratic polynomial.
@@ -320,15 +320,15 @@ std::vector<float> acquire(const std::vector<Voxel>& voxels, std::array<std::int
   const float grey = 0.5f * (mean[kCortex] + mean[kWhiteMatter]);
   const float contrast = tumour_contrast * uniform(random, 0.8, 1.1);
   mean[kOedematousTissue] = grey + contrast * (mean[kOedematousTissue] - grey);
-  mean[kNecroticTissue] = grey + uniform(random, 0.7, 1.15) * (mean[kNecroticTissue] - grey);
-  mean[kEnhancingTissue] = grey + uniform(random, 0.65, 1.05) * (mean[kEnhancingTissue] - grey);
+  mean[kNecroticTissue] = grey + uniform(random, 0.85, 1.15) * (mean[kNecroticTissue] - grey);
+  mean[kEnhancingTissue] = grey + uniform(random, 0.75, 1.1) * (mean[kEnhancingTissue] - grey);
 
-  const BiasField bias(random, 0.11);
+  const BiasField bias(random, 0.09);
   const RandomWaves texture(random, 4, 14, 12);
   const RandomWaves tumour_texture(random, 10, 35, 12);
   const float gamma = uniform(random, 0.85, 1.2);
   const float gain = uniform(random, 400, 1600);
-  const float sigma = uniform(random, 0.025, 0.05);
+  const float sigma = uniform(random, 0.025, 0.045);
 
   std::vector<float> image(static_cast<std::size_t>(size[0] * size[1] * size[2]), 0.0f);
   for (const Voxel& voxel : voxels) {
@@ -337,8 +337,8 @@ std::vector<float> acquire(const std::vector<Voxel>& voxels, std::array<std::int
     const auto& share = voxel.mixture.share;
     const float abnormal =
         share[kNecroticTissue] + share[kOedematousTissue] + share[kEnhancingTissue];
-    value *= 1 + 0.06f * texture(voxel.position);
-    if (abnormal > 0) value *= 1 + 0.09f * abnormal * tumour_texture(voxel.position);
+    value *= 1 + 0.05f * texture(voxel.position);
+    if (abnormal > 0) value *= 1 + 0.07f * abnormal * tumour_texture(voxel.position);
     image[static_cast<std::size_t>(voxel.index)] =
         std::pow(std::max(value, 0.02f), gamma) * bias(voxel.position);
   }
@@ -401,7 +401,7 @@ Phantom make_phantom(const PhantomConfig& config, std::int64_t index) {
   phantom.labels = {geometry,
                     std::vector<std::uint8_t>(static_cast<std::size_t>(geometry.voxel_count()), 0)};
   grow(voxels, tumour, frame.voxel(), phantom.labels.voxels);
-  const float tumour_contrast = uniform(appearance, 0.65, 1.05);
+  const float tumour_contrast = uniform(appearance, 0.75, 1.05);
   for (std::int64_t m = 0; m < kModalities; ++m) {
     phantom.images[static_cast<std::size_t>(m)] = {
         geometry, acquire(voxels, config.size, m, tumour_contrast, appearance, noise)};

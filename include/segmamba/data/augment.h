@@ -11,7 +11,8 @@
 
 namespace segmamba::data {
 
-// Section `augment` of a config. The defaults are those of the published code's recipe.
+// Section `augment` of a config. Mirroring, rotation and scaling default to the recipe of the
+// published code.
 struct AugmentConfig {
   double foreground_fraction = 0.33;  // share of patches centred on a random tumour voxel
   bool mirror = true;                 // each axis by itself, in half of the patches
