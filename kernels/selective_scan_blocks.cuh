@@ -334,15 +334,18 @@ struct ChunkAdjoint {
 };
 
 // The gradients of a chunk: its states again from the checkpoint, then its steps backwards, one a
-// round. dB and dC of a token are sums over the block's channels, formed in shared memory in the
-// order of the channels.
+// round. States are kept for the steps of one span only and at the start of every span: registers
+// that are indexed live in memory that the GPU reserves for all its threads at once. dB and dC of a
+// token are sums over the block's channels, formed in shared memory in the order of the channels.
 template <class T, int kStates>
 struct ChunkBackward {
   using S = State<T>;
   using Params = BackwardParams<T>;
+  static constexpr int kSpan = 8;
   struct Registers {
     Channel<S, kStates> c;
-    S h[kCudaChunk + 1][kStates];  // h[i] is the state before step i
+    S starts[kCudaChunk / kSpan][kStates];
+    S h[kSpan + 1][kStates];  // h[i] is the state before step i of the span
     S g[kStates];
     S dA[kStates];
     S dD, dbias;
@@ -370,15 +373,11 @@ struct ChunkBackward {
       r.h[0][n] = used ? p.grad.checkpoints[chunk_state(s, place, n, r.c.d)] : S(0);
     }
     if (!r.c.active) return;
-    for (int i = 0; i < r.c.steps; ++i) {
-      const std::int32_t token = p.scan.maps[r.c.k].token(r.c.begin + i);
-      const Step<S> step = load_step<T, kStates>(p.scan, r.c, token);
-      const T* const B = p.scan.in.B.row(r.c.k, r.c.b, token);
-      for (int n = 0; n < kStates; ++n) {
-        r.h[i + 1][n] = n < s.states ? advance(r.h[i][n], decay_of(step.delta, r.c.a_log2e[n]),
-                                               step.delta * step.x, to_state(B[n]))
-                                     : S(0);
-      }
+    for (int first = 0; first < r.c.steps; first += kSpan) {
+      for (int n = 0; n < kStates; ++n) r.starts[first / kSpan][n] = r.h[0][n];
+      if (first + kSpan >= r.c.steps) break;
+      rebuild_span(p, first, r);
+      for (int n = 0; n < kStates; ++n) r.h[0][n] = r.h[kSpan][n];
     }
   }
 
@@ -415,12 +414,32 @@ struct ChunkBackward {
   }
 
  private:
+  // h of the span that starts at step `first` of the chunk, from h[0].
+  SEGMAMBA_HD static void rebuild_span(const Params& p, int first, Registers& r) {
+    for (int i = 0; i < kSpan && first + i < r.c.steps; ++i) {
+      const std::int32_t token = p.scan.maps[r.c.k].token(r.c.begin + first + i);
+      const Step<S> step = load_step<T, kStates>(p.scan, r.c, token);
+      const T* const B = p.scan.in.B.row(r.c.k, r.c.b, token);
+      for (int n = 0; n < kStates; ++n) {
+        r.h[i + 1][n] = n < p.scan.in.shape.states
+                            ? advance(r.h[i][n], decay_of(step.delta, r.c.a_log2e[n]),
+                                      step.delta * step.x, to_state(B[n]))
+                            : S(0);
+      }
+    }
+  }
+
   SEGMAMBA_HD static void step_back(const Params& p, const Place& place, int i, std::int32_t token,
                                     int thread, Registers& r, Shared& shared) {
     const ScanShape& s = p.scan.in.shape;
     if (!r.c.active) {
       for (int n = 0; n < kStates; ++n) shared.dB[n][thread] = shared.dC[n][thread] = 0;
       return;
+    }
+    const int in_span = i % kSpan;
+    if (in_span == kSpan - 1 || i == r.c.steps - 1) {
+      for (int n = 0; n < kStates; ++n) r.h[0][n] = r.starts[i / kSpan][n];
+      rebuild_span(p, i - in_span, r);
     }
     const Step<S> step = load_step<T, kStates>(p.scan, r.c, token);
     const S gy = gradient_of_y<T, kStates>(p, r.c, token);
@@ -429,9 +448,9 @@ struct ChunkBackward {
     StepAdjoint<S> adjoint{gy, step.delta * step.x, step.delta};
     for (int n = 0; n < kStates; ++n) {
       if (n >= s.states) continue;
-      adjoint.state(r.c.a_log2e[n], decay_of(step.delta, r.c.a_log2e[n]), r.h[i][n], r.h[i + 1][n],
-                    to_state(B[n]), to_state(C[n]), r.g[n], r.dA[n], shared.dB[n][thread],
-                    shared.dC[n][thread]);
+      adjoint.state(r.c.a_log2e[n], decay_of(step.delta, r.c.a_log2e[n]), r.h[in_span][n],
+                    r.h[i + 1][n], to_state(B[n]), to_state(C[n]), r.g[n], r.dA[n],
+                    shared.dB[n][thread], shared.dC[n][thread]);
     }
     S ddelta = adjoint.delta_grad(step.x);
     if (p.scan.in.delta_softplus) ddelta *= sigmoid(step.raw);
