@@ -449,7 +449,7 @@ struct ChunkBackward {
     for (int n = 0; n < kStates; ++n) {
       if (n >= s.states) continue;
       adjoint.state(r.c.a_log2e[n], decay_of(step.delta, r.c.a_log2e[n]), r.h[in_span][n],
-                    r.h[i + 1][n], to_state(B[n]), to_state(C[n]), r.g[n], r.dA[n],
+                    r.h[in_span + 1][n], to_state(B[n]), to_state(C[n]), r.g[n], r.dA[n],
                     shared.dB[n][thread], shared.dC[n][thread]);
     }
     S ddelta = adjoint.delta_grad(step.x);
