@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <fstream>
 #include <mutex>
-#include <optional>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -55,39 +54,27 @@ class TemporaryFolder {
   fs::path path_;
 };
 
-// ITK 5.2 reads neither NIfTI-2 nor directions that are orthonormal only nearly. Such a file is
-// given to it as a NIfTI-1 copy without an orientation; the orientation comes from our own parser.
-bool itk_accepts(itk::NiftiImageIO& io, const NiftiFile& file) {
-  if (file.header.version != 1) return false;
-  io.SetFileName(file.header_path.string());
-  try {
-    io.ReadImageInformation();
-    return true;
-  } catch (const itk::ExceptionObject&) {
-    return false;
-  }
-}
-
+// ITK 5.2 reads neither NIfTI-2 nor direction cosines that rounding has moved, and its numerics
+// library writes to the terminal about some. So it gets every file's voxels, once they are known to
+// be complete, behind a plain header; the orientation comes from our own parser.
 void write_plain_copy(const fs::path& path, const NiftiFile& file) {
   std::ofstream output(path, std::ios::binary);
   output << plain_header(file.header);
-  const std::size_t width = static_cast<std::size_t>(file.header.bytes_per_voxel);
-  std::vector<char> voxel;
-  verify_content(file, [&](std::span<const char> piece) {
-    if (!file.header.swapped) {
-      output.write(piece.data(), static_cast<std::streamsize>(piece.size()));
-      return;
-    }
-    for (const char byte : piece) {
-      voxel.push_back(byte);
-      if (voxel.size() < width) continue;
-      std::reverse(voxel.begin(), voxel.end());
-      output.write(voxel.data(), static_cast<std::streamsize>(width));
-      voxel.clear();
-    }
+  std::int64_t not_finite = 0;
+  read_content(file, [&](std::span<const char> piece) {
+    output.write(piece.data(), static_cast<std::streamsize>(piece.size()));
+    not_finite += count_not_finite(piece, file.header);
   });
+  if (not_finite > 0) {
+    const auto& dim = file.header.dim;
+    throw Error(concat(file.header_path.string(), ": ", not_finite, " of ",
+                       dim[1] * dim[2] * dim[3], " voxels are NaN or infinite"));
+  }
   output.close();
-  if (!output) throw Error(concat("cannot write ", path.string(), " (is the disk full?)"));
+  if (!output) {
+    throw Error(concat("cannot write ", path.string(),
+                       " (is the disk full? TMPDIR names the folder for such copies)"));
+  }
 }
 
 template <class T>
@@ -160,27 +147,19 @@ void write_with_itk(const fs::path& path, const Geometry& geometry, std::span<co
 }  // namespace
 
 Voxels read_voxels(const NiftiFile& file) {
-  auto io = make_itk_io();
-  std::optional<TemporaryFolder> folder;
+  const TemporaryFolder folder;
+  const fs::path copy = folder.path() / "copy.nii";
+  write_plain_copy(copy, file);
+  const auto io = make_itk_io();
+  io->SetFileName(copy.string());
   try {
-    if (!itk_accepts(*io, file)) {
-      folder.emplace();
-      const fs::path copy = folder->path() / "copy.nii";
-      write_plain_copy(copy, file);
-      io = make_itk_io();
-      io->SetFileName(copy.string());
-      io->ReadImageInformation();
-    }
-    itk::ImageIORegion region(io->GetNumberOfDimensions());
+    io->ReadImageInformation();
+    itk::ImageIORegion region(3);
     std::int64_t count = 1;
-    for (unsigned axis = 0; axis < io->GetNumberOfDimensions(); ++axis) {
+    for (unsigned axis = 0; axis < 3; ++axis) {
       region.SetIndex(axis, 0);
       region.SetSize(axis, io->GetDimensions(axis));
       count *= static_cast<std::int64_t>(io->GetDimensions(axis));
-    }
-    const auto& dim = file.header.dim;
-    if (count != dim[1] * dim[2] * dim[3] || io->GetPixelType() != itk::IOPixelEnum::SCALAR) {
-      throw Error(concat(file.header_path.string(), ": ITK reads its header differently"));
     }
     io->SetIORegion(region);
     return read_component(*io, count);

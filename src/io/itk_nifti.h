@@ -18,7 +18,8 @@ using Voxels =
                  std::vector<std::uint64_t>, std::vector<std::int64_t>, std::vector<float>,
                  std::vector<double>>;
 
-// The voxels of a verified file. Throws Error.
+// All voxels. Memory is taken only once the file has proved to hold what its header promises.
+// Throws Error naming the file.
 Voxels read_voxels(const NiftiFile& file);
 
 // An uncompressed single-file NIfTI-1. Throws Error.

@@ -22,11 +22,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Checked before memory is taken: a header of a few bytes can promise terabytes.
-std::pair<Geometry, Voxels> read_verified(const fs::path& path) {
+std::pair<Geometry, Voxels> read_volume(const fs::path& path) {
   const NiftiFile file = open_nifti(path);
   Geometry geometry = geometry_of(file);
-  verify_content(file);
   return {std::move(geometry), read_voxels(file)};
 }
 
@@ -70,19 +68,13 @@ void compress(const fs::path& source, const fs::path& target) {
   output.close();
 }
 
-// The header's own fields go back only where the geometry still is the one they describe.
-bool still_describes(const Geometry& geometry) {
-  if (!geometry.header) return false;
-  NiftiFile source;
-  source.header = *geometry.header;
-  return geometry_difference(geometry_of(source), geometry, 1e-6).empty();
-}
-
 void finish_header(const fs::path& path, const Geometry& geometry) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
   std::array<char, kNifti1HeaderBytes> bytes{};
   file.read(bytes.data(), bytes.size());
-  if (still_describes(geometry)) restore_header(bytes, *geometry.header);
+  if (geometry.header && still_describes(*geometry.header, geometry)) {
+    restore_header(bytes, *geometry.header);
+  }
   set_description(bytes, concat("segmamba ", version()));
   file.seekp(0);
   file.write(bytes.data(), bytes.size());
@@ -130,7 +122,7 @@ void write_volume(const fs::path& path, const Volume<T>& volume) {
 Geometry read_geometry(const fs::path& path) { return geometry_of(open_nifti(path)); }
 
 Image read_image(const fs::path& path) {
-  auto [geometry, stored] = read_verified(path);
+  auto [geometry, stored] = read_volume(path);
   Image image{std::move(geometry), {}};
   if (auto* floats = std::get_if<std::vector<float>>(&stored)) {
     image.voxels = std::move(*floats);
@@ -143,17 +135,18 @@ Image read_image(const fs::path& path) {
         },
         stored);
   }
-  const auto bad = std::count_if(image.voxels.begin(), image.voxels.end(),
-                                 [](float value) { return !std::isfinite(value); });
-  if (bad > 0) {
-    throw Error(concat(path.string(), ": ", bad, " of ", image.voxels.size(),
-                       " voxels are NaN or infinite"));
+  // Stored voxels are finite; scaling or rounding to float may still overflow.
+  const auto overflown = std::count_if(image.voxels.begin(), image.voxels.end(),
+                                       [](float value) { return !std::isfinite(value); });
+  if (overflown > 0) {
+    throw Error(concat(path.string(), ": ", overflown, " of ", image.voxels.size(),
+                       " voxels are too large for float"));
   }
   return image;
 }
 
 LabelMap read_labels(const fs::path& path) {
-  auto [geometry, stored] = read_verified(path);
+  auto [geometry, stored] = read_volume(path);
   LabelMap labels{std::move(geometry), {}};
   if (auto* bytes = std::get_if<std::vector<std::uint8_t>>(&stored)) {
     labels.voxels = std::move(*bytes);
@@ -162,7 +155,6 @@ LabelMap read_labels(const fs::path& path) {
   std::visit(
       [&](const auto& voxels) {
         using Stored = typename std::decay_t<decltype(voxels)>::value_type;
-        // NaN fails both comparisons.
         const auto is_label = [](Stored value) {
           const bool in_range = value >= Stored{0} && value <= static_cast<Stored>(255);
           if constexpr (std::is_floating_point_v<Stored>) {

@@ -25,8 +25,8 @@ constexpr std::size_t kNifti2HeaderBytes = 540;
 // Largest entry by which direction cosines may differ from the nearest orthonormal ones. Files of
 // registration tools are off by 1e-6 to 1e-3; 0.01 is about half a degree of shear.
 constexpr double kMaximumRepair = 0.01;
-// What rounding to float explains; not worth a line in the log.
-constexpr double kRoundingRepair = 1e-4;
+// What a few decimals in a text header explain; for the debug log. Below the second, float itself.
+constexpr double kRoundingRepair = 1e-4, kFloatRepair = 1e-6;
 // Bytes after the last voxel that are read through (for the check sum of gzip) before giving up.
 constexpr std::int64_t kMaximumTrailing = std::int64_t{1} << 26;
 
@@ -77,8 +77,9 @@ T load(std::span<const char> bytes, std::size_t offset, bool swap) {
 }
 
 template <class T>
-void store(std::span<char> bytes, std::size_t offset, T value) {
-  const auto raw = std::bit_cast<std::array<char, sizeof(T)>>(value);
+void store(std::span<char> bytes, std::size_t offset, T value, bool swap = false) {
+  auto raw = std::bit_cast<std::array<char, sizeof(T)>>(value);
+  if (swap) std::reverse(raw.begin(), raw.end());
   std::copy(raw.begin(), raw.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset));
 }
 
@@ -100,7 +101,7 @@ NiftiHeader parse_nifti1(std::span<const char> bytes, bool swap) {
     header.pixdim[i] = f32(76 + 4 * i);
   }
   header.datatype = i16(70);
-  header.bytes_per_voxel = i16(72);
+  header.bits_per_voxel = i16(72);
   const double offset = f32(108);
   const bool whole = offset >= 0 && offset < 1e9 && offset == std::floor(offset);
   header.voxel_offset = whole ? static_cast<std::int64_t>(offset) : -1;
@@ -122,7 +123,7 @@ NiftiHeader parse_nifti2(std::span<const char> bytes, bool swap) {
   const auto f64 = [&](std::size_t offset) { return load<double>(bytes, offset, swap); };
   const auto i32 = [&](std::size_t offset) { return load<std::int32_t>(bytes, offset, swap); };
   header.datatype = load<std::int16_t>(bytes, 12, swap);
-  header.bytes_per_voxel = load<std::int16_t>(bytes, 14, swap);
+  header.bits_per_voxel = load<std::int16_t>(bytes, 14, swap);
   for (std::size_t i = 0; i < 8; ++i) {
     header.dim[i] = load<std::int64_t>(bytes, 16 + 8 * i, swap);
     header.pixdim[i] = f64(104 + 8 * i);
@@ -170,6 +171,7 @@ struct Datatype {
 };
 
 // NIFTI_TYPE_* of nifti1.h.
+constexpr int kFloat32 = 16, kFloat64 = 64;
 constexpr std::array<Datatype, 16> kDatatypes = {{
     {2, 8, ""},
     {4, 16, ""},
@@ -210,7 +212,7 @@ void check_dimensions(const fs::path& path, const NiftiHeader& header) {
   if (voxels > 0x1p40) fail(path, "header is damaged: more than 2^40 voxels");
 }
 
-void check_datatype(const fs::path& path, NiftiHeader& header) {
+void check_datatype(const fs::path& path, const NiftiHeader& header) {
   const auto* type =
       std::find_if(kDatatypes.begin(), kDatatypes.end(),
                    [&](const Datatype& candidate) { return candidate.code == header.datatype; });
@@ -220,10 +222,10 @@ void check_datatype(const fs::path& path, NiftiHeader& header) {
   if (!type->unsupported.empty()) {
     fail(path, concat("holds ", type->unsupported, " voxels; a real scalar image is needed"));
   }
-  const int bits = std::exchange(header.bytes_per_voxel, type->bits / 8);
-  if (bits != type->bits) {
-    fail(path, concat("header is damaged: ", bits, " bits a voxel (bitpix) for data type ",
-                      header.datatype, ", which has ", type->bits));
+  if (header.bits_per_voxel != type->bits) {
+    fail(path, concat("header is damaged: ", header.bits_per_voxel,
+                      " bits a voxel (bitpix) for data type ", header.datatype, ", which has ",
+                      type->bits));
   }
 }
 
@@ -232,9 +234,15 @@ void check_rest(const fs::path& path, const NiftiHeader& header) {
   if (header.voxel_offset < first || header.voxel_offset > 1'000'000'000) {
     fail(path, "header is damaged: impossible offset of the voxels (vox_offset)");
   }
-  if (std::isinf(header.slope) ||
-      (header.slope != 0 && !std::isnan(header.slope) && !std::isfinite(header.intercept))) {
-    fail(path, "header is damaged: intensity scaling (scl_slope, scl_inter) is not finite");
+  // A slope of 0 (or NaN, as nibabel writes) means that there is no scaling. ITK adds the intercept
+  // even then, and leaves out slopes as small as the rounding of 1.
+  const bool unscaled = header.slope == 0 || std::isnan(header.slope);
+  const bool sound = unscaled ? header.intercept == 0 || std::isnan(header.intercept)
+                              : std::isfinite(header.slope) && std::isfinite(header.intercept) &&
+                                    std::abs(header.slope) > 1e-15;
+  if (!sound) {
+    fail(path, concat("header is damaged: intensity scaling by scl_slope ", header.slope,
+                      " and scl_inter ", header.intercept));
   }
   for (const int code : {header.qform_code, header.sform_code}) {
     if (code < 0 || code > 5) {
@@ -345,6 +353,7 @@ Affine spacing_affine(const NiftiHeader& header) {
 struct Frame {
   Geometry geometry;
   double repair = 0;  // largest change of a direction cosine
+  bool sheared_sform = false;
 };
 
 Frame frame_of(const fs::path& path, const Affine& affine, const std::string& form) {
@@ -379,6 +388,29 @@ Frame frame_of(const fs::path& path, const Affine& affine, const std::string& fo
   for (std::size_t i = 0; i < 9; ++i) {
     frame.repair = std::max(frame.repair, std::abs(frame.geometry.direction[i] - direction[i]));
   }
+  return frame;
+}
+
+Frame choose_frame(const fs::path& path, const NiftiHeader& header) {
+  Frame frame;
+  if (header.sform_code > 0) frame = frame_of(path, sform_affine(header), "sform");
+  // A map to an atlas may be sheared, and the qform then is the scanner's frame. Two forms of the
+  // same code claim to be equal, so that there one of them is damaged.
+  frame.sheared_sform = frame.repair > kMaximumRepair && header.qform_code > 0 &&
+                        header.qform_code != header.sform_code;
+  if (frame.sheared_sform || (header.sform_code == 0 && header.qform_code > 0)) {
+    const bool sheared_sform = frame.sheared_sform;
+    frame = frame_of(path, qform_affine(path, header), "qform");
+    frame.sheared_sform = sheared_sform;
+  } else if (header.sform_code == 0) {
+    frame = frame_of(path, spacing_affine(header), "spacing (pixdim)");
+  }
+  if (frame.repair > kMaximumRepair) {
+    fail(path, concat("its axes are sheared (direction cosines differ from orthonormal ones by ",
+                      format_fixed(frame.repair, 4), ", more than ", kMaximumRepair,
+                      "); resample it to a rectangular grid"));
+  }
+  for (std::size_t axis = 0; axis < 3; ++axis) frame.geometry.size[axis] = header.dim[axis + 1];
   return frame;
 }
 
@@ -425,58 +457,55 @@ NiftiFile open_nifti(const fs::path& path) {
 
 Geometry geometry_of(const NiftiFile& file) {
   const fs::path& path = file.header_path;
-  const NiftiHeader& header = file.header;
-  Frame frame;
-  if (header.sform_code > 0) {
-    frame = frame_of(path, sform_affine(header), "sform");
-    if (frame.repair > kMaximumRepair && header.qform_code > 0) {
-      log_warning(concat(path.string(), ": the sform is sheared; the qform is used instead"));
-      frame = frame_of(path, qform_affine(path, header), "qform");
-    }
-  } else if (header.qform_code > 0) {
-    frame = frame_of(path, qform_affine(path, header), "qform");
-  } else {
-    frame = frame_of(path, spacing_affine(header), "spacing (pixdim)");
-  }
-  if (frame.repair > kMaximumRepair) {
-    fail(path, concat("its axes are sheared (direction cosines differ from orthonormal ones by ",
-                      format_fixed(frame.repair, 4), ", more than ", kMaximumRepair,
-                      "); resample it to a rectangular grid"));
+  Frame frame = choose_frame(path, file.header);
+  if (frame.sheared_sform) {
+    log_warning(concat(path.string(), ": the sform is sheared; the qform is used instead"));
   }
   const std::string note = concat(path.string(), ": direction cosines are orthonormal only to ",
                                   frame.repair, "; the nearest orthonormal ones are used");
   if (frame.repair > kRoundingRepair) {
     log_info(note);
-  } else if (frame.repair > 1e-6) {
+  } else if (frame.repair > kFloatRepair) {
     log_debug(note);
   }
-  for (std::size_t axis = 0; axis < 3; ++axis) frame.geometry.size[axis] = header.dim[axis + 1];
-  frame.geometry.header = std::make_shared<const NiftiHeader>(header);
+  frame.geometry.header = std::make_shared<const NiftiHeader>(file.header);
   return frame.geometry;
 }
 
-void verify_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink) {
-  const std::int64_t begin = file.header.voxel_offset;
-  const std::int64_t end = begin + file.header.data_bytes();
+bool still_describes(const NiftiHeader& header, const Geometry& geometry) {
+  return geometry_difference(choose_frame({}, header).geometry, geometry, 1e-6).empty();
+}
+
+void read_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink) {
   InputFile input(file.data_path);
   std::vector<char> buffer(std::size_t{1} << 18);
   std::int64_t position = 0;
-  while (const std::size_t count = input.read(buffer.data(), buffer.size())) {
-    const std::int64_t next = position + static_cast<std::int64_t>(count);
-    const std::int64_t from = std::clamp(begin, position, next);
-    const std::int64_t to = std::clamp(end, position, next);
-    if (sink && from < to) {
-      sink(std::span(buffer).subspan(static_cast<std::size_t>(from - position),
-                                     static_cast<std::size_t>(to - from)));
-    }
-    position = next;
-    if (position > end + kMaximumTrailing) {
-      fail(file.data_path, "header is damaged: the file holds far more than its header says");
-    }
+  // Reads on to `end` and returns the next piece; an empty one at the end of the file.
+  const auto next_piece = [&](std::int64_t end) {
+    const auto wanted = std::min<std::int64_t>(std::ssize(buffer), end - position);
+    const std::size_t count = input.read(buffer.data(), static_cast<std::size_t>(wanted));
+    position += static_cast<std::int64_t>(count);
+    return std::span<const char>(buffer).first(count);
+  };
+
+  const std::int64_t begin = file.header.voxel_offset;
+  const std::int64_t end = begin + file.header.data_bytes();
+  while (position < begin && !next_piece(begin).empty()) {
+  }
+  while (position < end) {
+    const auto piece = next_piece(end);
+    if (piece.empty()) break;
+    sink(piece);
   }
   if (position < end) {
     fail(file.data_path,
          concat("is truncated: its header promises ", end, " bytes, it holds ", position));
+  }
+  const std::int64_t limit = end + kMaximumTrailing;
+  while (position < limit && !next_piece(limit).empty()) {
+  }
+  if (position == limit) {
+    fail(file.data_path, "header is damaged: the file holds far more than its header says");
   }
   if (position > end) {
     log_warning(concat(file.data_path.string(), ": ", position - end,
@@ -484,21 +513,36 @@ void verify_content(const NiftiFile& file, const std::function<void(std::span<co
   }
 }
 
+std::int64_t count_not_finite(std::span<const char> piece, const NiftiHeader& header) {
+  const auto count = [&]<class T>(T /*type*/) {
+    std::int64_t result = 0;
+    for (std::size_t i = 0; i + sizeof(T) <= piece.size(); i += sizeof(T)) {
+      if (!std::isfinite(load<T>(piece, i, header.swapped))) ++result;
+    }
+    return result;
+  };
+  if (header.datatype == kFloat32) return count(float{});
+  if (header.datatype == kFloat64) return count(double{});
+  return 0;
+}
+
 std::string plain_header(const NiftiHeader& header) {
   std::string bytes(kNifti1HeaderBytes + 4, '\0');
-  const std::span<char> span(bytes);
-  store<std::int32_t>(span, 0, static_cast<std::int32_t>(kNifti1HeaderBytes));
+  const auto put = [&](std::size_t offset, auto value) {
+    store(std::span<char>(bytes), offset, value, header.swapped);
+  };
+  put(0, static_cast<std::int32_t>(kNifti1HeaderBytes));
   for (std::size_t i = 0; i < 8; ++i) {
     const std::int64_t size = i == 0 ? 3 : (i <= 3 ? header.dim[i] : 1);
     if (size > INT16_MAX) throw Error(concat("an axis of ", size, " voxels is too long for ITK"));
-    store<std::int16_t>(span, 40 + 2 * i, static_cast<std::int16_t>(size));
-    store<float>(span, 76 + 4 * i, 1);
+    put(40 + 2 * i, static_cast<std::int16_t>(size));
+    put(76 + 4 * i, 1.0f);
   }
-  store<std::int16_t>(span, 70, static_cast<std::int16_t>(header.datatype));
-  store<std::int16_t>(span, 72, static_cast<std::int16_t>(8 * header.bytes_per_voxel));
-  store<float>(span, 108, kNifti1HeaderBytes + 4);
-  store<float>(span, 112, static_cast<float>(header.slope));
-  store<float>(span, 116, static_cast<float>(header.intercept));
+  put(70, static_cast<std::int16_t>(header.datatype));
+  put(72, static_cast<std::int16_t>(header.bits_per_voxel));
+  put(108, static_cast<float>(kNifti1HeaderBytes + 4));
+  put(112, static_cast<float>(header.slope));
+  put(116, static_cast<float>(header.intercept));
   bytes.replace(344, 3, "n+1");
   return bytes;
 }

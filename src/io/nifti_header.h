@@ -1,9 +1,9 @@
 #pragma once
 // NIfTI-1 and NIfTI-2 headers: parsed, checked against the file, and put back into outputs.
 //
-// ITK (and niftilib under it) trusts a header: a truncated or damaged file comes back as zeros, and
-// rounding in the direction cosines or NIfTI-2 makes it refuse a good one. So a file is understood
-// and verified here first. Field offsets: nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
+// ITK (and niftilib under it) trusts a header: a truncated or damaged file comes back as zeros;
+// and it refuses NIfTI-2 and direction cosines that rounding has moved. So a file is understood and
+// verified here first. Field offsets: nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
 
 #include <array>
 #include <cstdint>
@@ -21,7 +21,7 @@ struct NiftiHeader {
   bool swapped = false;     // byte order differs from this machine's
   bool single_file = true;  // false: .hdr + .img
   int datatype = 0;         // NIFTI_TYPE_* code
-  int bytes_per_voxel = 0;
+  int bits_per_voxel = 0;
   std::array<std::int64_t, 8> dim{};
   std::int64_t voxel_offset = 0;  // of the first voxel in the (decompressed) file
   double slope = 0, intercept = 0;
@@ -32,7 +32,7 @@ struct NiftiHeader {
   std::array<double, 6> qform{};   // quatern_b, c, d, qoffset_x, y, z
   std::array<double, 12> sform{};  // srow_x, srow_y, srow_z
 
-  std::int64_t data_bytes() const { return dim[1] * dim[2] * dim[3] * bytes_per_voxel; }
+  std::int64_t data_bytes() const { return dim[1] * dim[2] * dim[3] * bits_per_voxel / 8; }
 };
 
 struct NiftiFile {
@@ -51,16 +51,21 @@ NiftiFile open_nifti(const std::filesystem::path& path);
 // Throws Error where they are sheared.
 Geometry geometry_of(const NiftiFile& file);
 
-// Reads the file to its end: throws Error where it is shorter than its header says, or where
-// gzip's check sum or stream is damaged. `sink`, where given, gets the bytes of the voxels in
-// pieces.
-void verify_content(const NiftiFile& file,
-                    const std::function<void(std::span<const char>)>& sink = {});
+// Whether `geometry` still is the grid of the header it came with (it may have been resampled).
+bool still_describes(const NiftiHeader& header, const Geometry& geometry);
+
+// Reads the file to its end and gives the bytes of the voxels to `sink` in pieces of whole voxels
+// (but for the last piece of a truncated file). Throws Error
+// where the file is shorter than its header says, or where gzip's check sum or stream is damaged.
+void read_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink);
+
+// Voxels of a piece that are NaN or infinite, as stored. niftilib makes them 0 without a word.
+std::int64_t count_not_finite(std::span<const char> piece, const NiftiHeader& header);
 
 inline constexpr std::size_t kNifti1HeaderBytes = 348;
 
-// A NIfTI-1 header (with the empty extension flag, 352 bytes) in this machine's byte order for the
-// voxels of `file` in an axis-aligned grid: what ITK reads without objection.
+// A NIfTI-1 header (with the empty extension flag, 352 bytes) for the same voxels, in the file's
+// byte order, without an orientation: what ITK reads without objection.
 std::string plain_header(const NiftiHeader& header);
 
 // Replaces units, spacing, qform and sform in a NIfTI-1 header of this machine's byte order by

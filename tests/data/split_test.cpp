@@ -1,0 +1,141 @@
+#include "segmamba/data/split.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "segmamba/core/log.h"
+#include "support/temporary_folder.h"
+
+namespace segmamba::data {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// `patients` patients, every third with two scans.
+std::vector<Case> make_cases(int patients) {
+  std::vector<Case> cases;
+  for (int i = 0; i < patients; ++i) {
+    std::string number = std::to_string(100000 + i).substr(1);
+    for (int scan = 0; scan < (i % 3 == 0 ? 2 : 1); ++scan) {
+      Case item;
+      item.name = "BraTS-GLI-" + number + "-00" + std::to_string(scan);
+      item.patient = patient_of(item.name);
+      cases.push_back(item);
+    }
+  }
+  return cases;
+}
+
+std::set<std::string> patients_of(const std::vector<std::string>& names) {
+  std::set<std::string> patients;
+  for (const auto& name : names) patients.insert(patient_of(name));
+  return patients;
+}
+
+bool same(const Split& a, const Split& b) {
+  return a.train == b.train && a.validation == b.validation && a.test == b.test;
+}
+
+TEST(SplitTest, IsSeventyTenTwentyByPatient) {
+  for (const int count : {10, 100, 1251}) {
+    const Split split = make_split(make_cases(count), 1);
+    EXPECT_NEAR(static_cast<double>(patients_of(split.train).size()), 0.7 * count, 1);
+    EXPECT_NEAR(static_cast<double>(patients_of(split.validation).size()), 0.1 * count, 1);
+    EXPECT_NEAR(static_cast<double>(patients_of(split.test).size()), 0.2 * count, 1);
+  }
+}
+
+TEST(SplitTest, HoldsEveryCaseOnceAndNoPatientTwice) {
+  const auto cases = make_cases(60);
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    const Split split = make_split(cases, seed);
+    std::multiset<std::string> names;
+    std::map<std::string, int> parts_of_patient;
+    for (const auto* part : {&split.train, &split.validation, &split.test}) {
+      EXPECT_TRUE(std::is_sorted(part->begin(), part->end()));
+      names.insert(part->begin(), part->end());
+      for (const auto& patient : patients_of(*part)) ++parts_of_patient[patient];
+    }
+    std::multiset<std::string> expected;
+    for (const auto& item : cases) expected.insert(item.name);
+    EXPECT_EQ(names, expected);
+    for (const auto& [patient, parts] : parts_of_patient) EXPECT_EQ(parts, 1) << patient;
+  }
+}
+
+TEST(SplitTest, DependsOnNamesAndSeedAlone) {
+  auto cases = make_cases(60);
+  const Split split = make_split(cases, 7);
+  std::reverse(cases.begin(), cases.end());
+  EXPECT_TRUE(same(make_split(cases, 7), split));
+  EXPECT_FALSE(same(make_split(cases, 8), split));
+}
+
+// The numbers themselves: a change of the hash or of the random numbers would silently mix training
+// and test cases of existing users.
+TEST(SplitTest, StaysAsItIs) {
+  const Split split = make_split(make_cases(10), 42);
+  EXPECT_THAT(split.validation, ElementsAre("BraTS-GLI-00001-000"));
+  EXPECT_THAT(split.test,
+              ElementsAre("BraTS-GLI-00000-000", "BraTS-GLI-00000-001", "BraTS-GLI-00005-000"));
+}
+
+TEST(SplitTest, FewPatientsFillTrainThenValidationThenTest) {
+  const auto sizes = [](int patients) {
+    const Split split = make_split(make_cases(patients), 3);
+    return std::array<std::size_t, 3>{patients_of(split.train).size(),
+                                      patients_of(split.validation).size(),
+                                      patients_of(split.test).size()};
+  };
+  using Sizes = std::array<std::size_t, 3>;
+  EXPECT_EQ(sizes(1), (Sizes{1, 0, 0}));
+  EXPECT_EQ(sizes(2), (Sizes{1, 1, 0}));
+  EXPECT_EQ(sizes(3), (Sizes{1, 1, 1}));
+  EXPECT_EQ(sizes(5), (Sizes{3, 1, 1}));
+  EXPECT_THROW(make_split({}, 3), Error);
+}
+
+class SplitFileTest : public ::testing::Test {
+ protected:
+  void SetUp() override { set_log_level(LogLevel::kError); }
+  void TearDown() override { set_log_level(LogLevel::kInfo); }
+  std::string error_of(const std::string& text) const {
+    write_file_atomically(path(), text);
+    try {
+      read_split(path());
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+  std::filesystem::path path() const { return folder_.path() / "split.yaml"; }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(SplitFileTest, ReadsBackWhatItWrote) {
+  Split split = make_split(make_cases(20), 5);
+  split.train.push_back("name with: colon # and \"quotes\"");
+  split.validation = {"2021"};
+  split.test = {};
+  write_split(path(), split, 5);
+  EXPECT_TRUE(same(read_split(path()), split));
+  EXPECT_THAT(read_file(path()), HasSubstr("seed 5"));
+}
+
+TEST_F(SplitFileTest, RefusesMistakes) {
+  EXPECT_THAT(error_of("train: [a, b]\nvalidation: [b]\n"), HasSubstr("case b stands twice"));
+  EXPECT_THAT(error_of("train: [a]\nvaldation: [b]\n"), HasSubstr("validation"));
+  EXPECT_THAT(error_of("train: []\n"), HasSubstr("split.yaml"));
+  EXPECT_THAT(error_of("train: ["), HasSubstr("split.yaml"));
+}
+
+}  // namespace
+}  // namespace segmamba::data
