@@ -12,6 +12,7 @@
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/progress.h"
 #include "segmamba/core/text.h"
+#include "segmamba/data/split.h"
 #include "segmamba/eval/evaluate.h"
 #include "segmamba/eval/options.h"
 #include "segmamba/eval/report.h"
@@ -22,11 +23,26 @@ using namespace segmamba;
 
 struct Options {
   std::vector<std::string> predictions, conventions, metrics, regions;
-  std::filesystem::path reference, output;
-  std::string label_four = "auto";
+  std::filesystem::path reference, output, split;
+  std::string part = "test", label_four = "auto";
   bool explain = false, ignore_geometry = false, allow_missing = false;
   std::int64_t threads = 0;
 };
+
+std::vector<std::string> cases_of_part(const Options& options) {
+  const data::Split split = data::read_split(options.split);
+  const std::vector<std::string>* cases = nullptr;
+  if (options.part == "train") cases = &split.train;
+  if (options.part == "validation") cases = &split.validation;
+  if (options.part == "test") cases = &split.test;
+  if (cases == nullptr) {
+    throw UsageError(concat("--part ", options.part, ": expected train, validation or test"));
+  }
+  if (cases->empty()) {
+    throw Error(concat(options.split.string(), ": part ", options.part, " has no cases"));
+  }
+  return *cases;
+}
 
 void run(const Options& options) {
   eval::EvaluateOptions evaluate_options;
@@ -41,6 +57,7 @@ void run(const Options& options) {
   if (options.reference.empty()) throw UsageError("--reference is required; see --help");
   evaluate_options.methods = eval::parse_methods(options.predictions);
   evaluate_options.reference = options.reference;
+  if (!options.split.empty()) evaluate_options.cases = cases_of_part(options);
   evaluate_options.regions = eval::parse_regions(options.regions);
   evaluate_options.metrics = eval::split_lists(options.metrics);
   evaluate_options.label_four = eval::parse_label_four(options.label_four);
@@ -58,10 +75,6 @@ void run(const Options& options) {
       });
   progress.reset();
   for (const std::string& notice : evaluation.notices) log_warning(notice);
-  if (!evaluation.without_reference.empty()) {
-    log_warning(concat(evaluation.without_reference.size(), " predictions have no reference: ",
-                       join(evaluation.without_reference, ", ")));
-  }
   std::fputs(eval::table_text(evaluation).c_str(), stdout);
   if (options.output.empty()) return;
   eval::write_reports(evaluation, options.output);
@@ -91,6 +104,8 @@ int main(int argc, char** argv) {
               "Comma-separated: WT, TC, ET, NETC, SNFH, RC or NAME=1+2; default WT,TC,ET");
   line.option("--label-4", options.label_four,
               "Label 4: 'et' (older BraTS), 'keep', or 'auto' (et where there is no label 3)");
+  line.option("--split", options.split, "Score only the cases of one part of this split file");
+  line.option("--part", options.part, "With --split: train, validation or test");
   line.flag("--ignore-geometry", options.ignore_geometry,
             "Compare voxel by voxel although the headers disagree (sizes must be equal)");
   line.flag("--allow-missing", options.allow_missing, "Score the cases that have a prediction");

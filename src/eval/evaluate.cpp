@@ -9,6 +9,7 @@
 #include <set>
 #include <tuple>
 
+#include "listed.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
@@ -33,13 +34,21 @@ struct CaseResult {
   std::string error;
 };
 
-// "a, b, c and 9 more"
-std::string listed(const std::vector<std::string>& names) {
-  constexpr std::size_t kShown = 3;
-  const std::size_t shown = std::min(names.size(), kShown);
-  std::string text = join(std::vector<std::string>(names.begin(), names.begin() + shown), ", ");
-  if (names.size() > shown) text += concat(" and ", names.size() - shown, " more");
-  return text;
+// Leaves the cases asked for, all of which must have a reference.
+Pairing restricted(Pairing pairing, const EvaluateOptions& options) {
+  if (options.cases.empty()) return pairing;
+  std::set<std::string> left(options.cases.begin(), options.cases.end());
+  const auto is_unwanted = [&](const std::string& name) { return left.erase(name) == 0; };
+  std::erase_if(pairing.pairs, [&](const CasePair& pair) { return is_unwanted(pair.name); });
+  std::erase_if(pairing.missing, is_unwanted);
+  // A prediction for another part of the data is nothing to remark upon.
+  pairing.without_reference.clear();
+  if (!left.empty()) {
+    throw Error(concat(left.size(), " of the cases asked for have no reference in ",
+                       options.reference.string(), ": ",
+                       listed(std::vector<std::string>(left.begin(), left.end()))));
+  }
+  return pairing;
 }
 
 void check_metrics(const EvaluateOptions& options) {
@@ -170,12 +179,14 @@ Evaluation evaluate(const EvaluateOptions& options,
   std::vector<Task> tasks;
   std::set<std::string> cases;
   for (const Method& method : options.methods) {
-    const Pairing pairing = pair_cases(method.predictions, options.reference);
+    const Pairing pairing = restricted(pair_cases(method.predictions, options.reference), options);
     if (!pairing.missing.empty() && !options.allow_missing) {
-      throw Error(concat(method.predictions.string(), ": ", pairing.missing.size(), " of ",
-                         pairing.missing.size() + pairing.pairs.size(),
-                         " reference cases have no prediction: ", listed(pairing.missing),
-                         "; pass --allow-missing to score the others"));
+      throw Error(
+          concat(method.predictions.string(), ": ", pairing.missing.size(), " of ",
+                 pairing.missing.size() + pairing.pairs.size(),
+                 " reference cases have no prediction: ", listed(pairing.missing),
+                 "; pass --allow-missing to score the others, or --split to score one part of the "
+                 "data"));
     }
     for (const std::string& name : pairing.missing) {
       evaluation.missing.push_back(concat(method.name, ": ", name));
@@ -222,6 +233,11 @@ Evaluation evaluate(const EvaluateOptions& options,
   for (const auto& [text, files] : notices) {
     evaluation.notices.push_back(
         concat(text, ": ", listed(std::vector<std::string>(files.begin(), files.end()))));
+  }
+  if (!evaluation.without_reference.empty()) {
+    evaluation.notices.push_back(
+        concat(evaluation.without_reference.size(),
+               " predictions have no reference: ", listed(evaluation.without_reference)));
   }
   return evaluation;
 }

@@ -69,6 +69,7 @@ std::vector<metrics::Convention> parse_conventions(const std::vector<std::string
   if (names.empty()) names = {"segmamba"};
   if (names == std::vector<std::string>{"all"}) return metrics::conventions();
   std::vector<metrics::Convention> conventions;
+  conventions.reserve(names.size());
   for (const std::string& name : names) conventions.push_back(metrics::find_convention(name));
   refuse_doubles(conventions, "conventions");
   return conventions;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 
+#include "listed.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
@@ -130,7 +131,7 @@ class TableMaker {
     if (!evaluation_.missing.empty()) {
       notes.push_back(
           concat(evaluation_.missing.size(),
-                 " cases without a prediction are left out: ", join(evaluation_.missing, ", ")));
+                 " cases without a prediction are left out: ", listed(evaluation_.missing)));
     }
     table_.notes = std::move(notes);
   }

@@ -98,6 +98,24 @@ TEST(Evaluate, MissingPredictionsAreAnErrorUnlessAllowed) {
   EXPECT_EQ(evaluation.cases.size(), 3u);
   EXPECT_THAT(evaluation.missing, ElementsAre("prediction: BraTS-GLI-00002-000"));
   EXPECT_THAT(evaluation.without_reference, ElementsAre("prediction: extra"));
+  EXPECT_THAT(evaluation.notices,
+              ElementsAre("1 predictions have no reference: prediction: extra"));
+}
+
+TEST(Evaluate, OnlyTheCasesAskedFor) {
+  const test::TemporaryFolder folder;
+  write_data_set(folder.path());
+  fs::remove(folder.path() / "prediction/BraTS-GLI-00002-000.nii.gz");
+  EvaluateOptions options = options_for(folder.path());
+  options.cases = {"BraTS-GLI-00001-000", "BraTS-GLI-00003-000"};
+  const Evaluation evaluation = evaluate(options);
+  EXPECT_THAT(evaluation.cases, ElementsAre("BraTS-GLI-00001-000", "BraTS-GLI-00003-000"));
+  EXPECT_TRUE(evaluation.missing.empty());
+  EXPECT_TRUE(evaluation.notices.empty());
+  options.cases.emplace_back("BraTS-GLI-00002-000");
+  EXPECT_THAT(message_of(options), HasSubstr("1 of 3 reference cases have no prediction"));
+  options.cases = {"BraTS-GLI-00001-000", "absent"};
+  EXPECT_THAT(message_of(options), HasSubstr("1 of the cases asked for have no reference"));
 }
 
 TEST(Evaluate, NothingInCommonIsAnError) {

@@ -66,6 +66,18 @@ TEST_F(Program, WritesWhatTheLibraryComputes) {
   EXPECT_EQ(std::distance(fs::directory_iterator(scores), fs::directory_iterator()), 3);
 }
 
+TEST_F(Program, ScoresOnePartOfASplit) {
+  testing::write_text(folder_.path() / "split.yaml",
+                      "train: [BraTS-GLI-00000-000]\nvalidation: [BraTS-GLI-00002-000]\n"
+                      "test: [BraTS-GLI-00001-000, BraTS-GLI-00003-000]\n");
+  fs::remove(folder_.path() / "prediction/BraTS-GLI-00000-000.nii.gz");
+  const Outcome outcome = run("-p prediction -r reference --split split.yaml --metrics dice -o s");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(lines(read_file(folder_.path() / "s/cases.csv")), 1 + 2 * 3);
+  EXPECT_EQ(run("-p prediction -r reference --split split.yaml --part train").exit_code, 1);
+  EXPECT_EQ(run("-p prediction -r reference --split split.yaml --part all").exit_code, 2);
+}
+
 TEST_F(Program, WithoutOutputOnlyPrints) {
   const Outcome outcome = run("-p prediction -r reference");
   EXPECT_EQ(outcome.exit_code, 0);

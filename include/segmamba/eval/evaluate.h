@@ -30,6 +30,9 @@ enum class LabelFour {
 struct EvaluateOptions {
   std::vector<Method> methods;
   std::filesystem::path reference;
+  // Score these cases only, e.g. one part of a split; empty: every reference. A name that has no
+  // reference is an error.
+  std::vector<std::string> cases;
   std::vector<metrics::Convention> conventions;
   std::vector<metrics::Region> regions = metrics::brats_regions();
   std::vector<std::string> metrics;  // empty: all that the conventions have
