@@ -51,13 +51,21 @@ CommandLine::~CommandLine() = default;
 
 namespace {
 
+bool has_no_default(const std::string& value) { return value.empty(); }
+bool has_no_default(const std::filesystem::path& value) { return value.empty(); }
+bool has_no_default(const std::vector<std::string>& value) { return value.empty(); }
+template <class Number>
+bool has_no_default(Number) {
+  return false;
+}
+
 template <class Target>
 void add_option(CLI::App& app, const std::string& names, Target& target, const std::string& help,
                 Need need) {
   auto* option = app.add_option(names, target, help);
   if (need == Need::kRequired) {
     option->required();
-  } else {
+  } else if (!has_no_default(target)) {
     option->capture_default_str();
   }
 }

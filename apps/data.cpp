@@ -15,6 +15,7 @@
 #include "segmamba/data/check.h"
 #include "segmamba/data/phantom.h"
 #include "segmamba/data/split.h"
+#include "segmamba/data/threshold.h"
 
 namespace {
 
@@ -37,6 +38,12 @@ struct SplitOptions {
   fs::path folder, output;
   std::uint64_t seed = 0;
   bool overwrite = false;
+};
+
+struct ThresholdOptions {
+  fs::path folder, split;
+  std::string part = "test";
+  std::vector<std::string> channels = data::kBratsChannels;
 };
 
 // "64" is 64x64x64; "155x240x240" is DxHxW.
@@ -107,6 +114,24 @@ void split_cases(const SplitOptions& options) {
                   " to validate, ", result.test.size(), " to test in ", options.output.string()));
 }
 
+void threshold(const ThresholdOptions& options) {
+  auto cases = data::find_cases(options.folder, options.channels, /*need_labels=*/true);
+  if (!options.split.empty()) {
+    const auto split = data::read_split(options.split);
+    cases =
+        data::select_cases(cases, data::split_part(split, options.part), options.split.string());
+  }
+  std::vector<data::CaseData> loaded;
+  for (const auto& item : cases) loaded.push_back(data::load_case(item));
+  const auto results = data::best_threshold_dice(loaded);
+  for (std::size_t channel = 0; channel < results.size(); ++channel) {
+    const auto& result = results[channel];
+    std::printf("%-4s  WT Dice %.3f  (whole tumour where z-score %s %.2f)\n",
+                options.channels[channel].c_str(), result.dice, result.above ? ">=" : "<",
+                result.threshold);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -145,6 +170,16 @@ int main(int argc, char** argv) {
                        apps::Need::kRequired);
   split_command.option("--seed", splitting.seed, "The same seed gives the same split");
   split_command.flag("--overwrite", splitting.overwrite, "Replace the file if it exists");
+
+  ThresholdOptions thresholding;
+  auto& threshold_command = program.command(
+      "threshold",
+      "How far one threshold on one modality gets: the baseline that a model has to beat",
+      [&] { threshold(thresholding); });
+  threshold_command.option("folder", thresholding.folder, "Data set", apps::Need::kRequired);
+  threshold_command.option("--split", thresholding.split, "Take one part of this split file");
+  threshold_command.option("--part", thresholding.part, "With --split: train, validation or test");
+  threshold_command.option("--channels", thresholding.channels, "Modalities to try");
 
   return program.run(argc, argv);
 }

@@ -121,4 +121,26 @@ Split read_split(const std::filesystem::path& path) {
   return file.split;
 }
 
+const std::vector<std::string>& split_part(const Split& split, const std::string& part) {
+  if (part == "train") return split.train;
+  if (part == "validation") return split.validation;
+  if (part == "test") return split.test;
+  throw UsageError("a split has the parts train, validation and test, not " + part);
+}
+
+std::vector<Case> select_cases(const std::vector<Case>& cases,
+                               const std::vector<std::string>& names, const std::string& origin) {
+  std::vector<Case> selected;
+  for (const auto& name : names) {
+    const auto found = std::find_if(cases.begin(), cases.end(),
+                                    [&](const Case& item) { return item.name == name; });
+    if (found == cases.end()) {
+      throw Error(concat(origin, ": case ", name, " is not among the ", cases.size(),
+                         " cases of the data set"));
+    }
+    selected.push_back(*found);
+  }
+  return selected;
+}
+
 }  // namespace segmamba::data

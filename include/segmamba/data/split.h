@@ -22,4 +22,11 @@ Split make_split(const std::vector<Case>& cases, std::uint64_t seed);
 void write_split(const std::filesystem::path& path, const Split& split, std::uint64_t seed);
 Split read_split(const std::filesystem::path& path);
 
+// The names of "train", "validation" or "test". Throws UsageError on anything else.
+const std::vector<std::string>& split_part(const Split& split, const std::string& part);
+// The cases with these names, in their order. Throws Error naming one that is not among `cases`;
+// `origin` says where the names came from.
+std::vector<Case> select_cases(const std::vector<Case>& cases,
+                               const std::vector<std::string>& names, const std::string& origin);
+
 }  // namespace segmamba::data
