@@ -13,7 +13,7 @@ namespace segmamba::ops {
 //   out[k, b, token(t), d] = silu(bias[k, d] + sum_j weight[k, d, j] x[b, token(t - (J-1) + j), d])
 // where steps before 0 count as zero.
 // x [B, L, D] (may be a strided view with unit stride in the last dimension); weight [K, D, J];
-// bias [K, D]; returns [K, B, L, D], in memory (token) order.
+// bias [K, D]; returns [K, B, L, D], in memory (token) order. Throws Error as the scan does.
 at::Tensor causal_conv1d_silu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                               const std::vector<ScanOrder>& orders);
 

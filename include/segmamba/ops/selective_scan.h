@@ -3,7 +3,7 @@
 //   delta' = softplus(delta + delta_bias)         (softplus and bias where asked for)
 //   h_t = exp(delta'_t A) h_{t-1} + delta'_t B_t x_t
 //   y_t = C_t . h_t + D x_t;   out_t = y_t silu(z_t)
-// Layout is token-major: [batch, length, channels].
+// Token-major layout [batch, length, channels]. Arguments that do not fit throw Error by name.
 
 #include <ATen/core/Tensor.h>
 
@@ -39,8 +39,8 @@ at::Tensor selective_scan(const at::Tensor& x, const at::Tensor& delta, const at
 // K directions in one launch, each with its own inputs, summed, then gated once:
 //   out = silu(z) * sum_k scan_k(...).
 // Everything is stored in memory (token) order; only the walk differs by orders[k].
-// x, delta [K, B, L, D]; A [K, D, N]; B, C [K, B, L, N]; D, delta_bias [K, D]; z [B, L, D] (may be a
-// strided view: unit stride in the last dimension is enough); returns [B, L, D].
+// x, delta [K, B, L, D]; A [K, D, N]; B, C [K, B, L, N]; D, delta_bias [K, D]; z [B, L, D] (may be
+// a strided view: unit stride in the last dimension is enough); returns [B, L, D].
 at::Tensor selective_scan_directions(const at::Tensor& x, const at::Tensor& delta,
                                      const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
                                      const std::optional<at::Tensor>& D,
