@@ -1,0 +1,252 @@
+// The programs as processes: data, training, inference and scores on tiny phantoms.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <torch/torch.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "segmamba/core/files.h"
+#include "segmamba/core/random.h"
+#include "segmamba/core/text.h"
+#include "segmamba/engine/checkpoint.h"
+#include "segmamba/io/volume.h"
+#include "support/temporary_folder.h"
+
+namespace segmamba {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+struct Outcome {
+  int exit_code;  // 1000 + signal where one ended it
+  std::string out, err;
+};
+
+class Pipeline : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    shared_ = new test::TemporaryFolder;
+    const Outcome outcome = run_in(shared_->path(), {"segmamba-data", "phantom", "--output",
+                                                     "cases", "--cases", "5", "--size", "32"});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    write_file_atomically(shared_->path() / "tiny.yaml",
+                          "model:\n"
+                          "  dims: [4, 8, 8, 8]\n"
+                          "  depths: [1, 1, 1, 1]\n"
+                          "  hidden_size: 16\n"
+                          "data:\n"
+                          "  patch_size: [16, 16, 16]\n"
+                          "training:\n"
+                          "  iterations: 16\n"
+                          "  threads: 1\n"
+                          "  workers: 1\n"
+                          "  checkpoint_every: 5\n"
+                          "validation:\n"
+                          "  every: 6\n");
+  }
+  static void TearDownTestSuite() {
+    delete shared_;
+    shared_ = nullptr;
+  }
+
+  // `words`: program and arguments.
+  static pid_t start(const fs::path& folder, std::vector<std::string> words) {
+    words[0] = concat(SEGMAMBA_BIN_DIR, "/", words[0]);
+    std::vector<char*> arguments;
+    for (auto& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    const pid_t child = fork();
+    if (child != 0) return child;
+    const bool ready = ::chdir(folder.c_str()) == 0;
+    ::dup2(::open("out.txt", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
+    ::dup2(::open("err.txt", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
+    if (ready) ::execv(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  static Outcome finish(const fs::path& folder, pid_t child) {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status),
+            read_file(folder / "out.txt"), read_file(folder / "err.txt")};
+  }
+  static Outcome run_in(const fs::path& folder, std::vector<std::string> words) {
+    return finish(folder, start(folder, std::move(words)));
+  }
+
+  fs::path cases() const { return shared_->path() / "cases"; }
+  std::vector<std::string> train_command(std::vector<std::string> more) const {
+    std::vector<std::string> words = {"segmamba-train",
+                                      "--config",
+                                      (shared_->path() / "tiny.yaml").string(),
+                                      "--device",
+                                      "cpu",
+                                      "--set",
+                                      "data.root=" + cases().string()};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  Outcome run(std::vector<std::string> words) { return run_in(folder_.path(), std::move(words)); }
+  std::map<std::string, torch::Tensor> weights(const fs::path& run_folder) {
+    return engine::load_checkpoint(folder_.path() / run_folder / "checkpoints/last.pt").model;
+  }
+
+  static test::TemporaryFolder* shared_;
+  test::TemporaryFolder folder_;
+};
+test::TemporaryFolder* Pipeline::shared_ = nullptr;
+
+std::int64_t line_count(const std::string& text) {
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+TEST_F(Pipeline, TrainsSegmentsAndScores) {
+  const Outcome trained = run(train_command({"--output", "run folder"}));
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  for (const char* name : {"config.yaml", "split.yaml", "train.log", "metrics.csv",
+                           "checkpoints/last.pt", "checkpoints/best.pt"}) {
+    EXPECT_TRUE(fs::exists(folder_.path() / "run folder" / name)) << name;
+  }
+  // A header, 16 steps and the validations after 6, 12 and 16.
+  EXPECT_EQ(line_count(read_file(folder_.path() / "run folder/metrics.csv")), 1 + 16 + 3);
+
+  const std::vector<std::string> infer = {
+      "segmamba-infer", "--checkpoint", "run folder/checkpoints/best.pt",
+      "--input",        cases(),        "--output",
+      "labels",         "--threads",    "1"};
+  auto test_part = infer;
+  for (const char* word : {"--split", "run folder/split.yaml", "--part", "test"}) {
+    test_part.emplace_back(word);
+  }
+  const Outcome segmented = run(test_part);
+  ASSERT_EQ(segmented.exit_code, 0) << segmented.err;
+  std::int64_t count = 0;
+  for (const auto& entry : fs::directory_iterator(folder_.path() / "labels")) {
+    const std::string file = entry.path().filename().string();
+    const std::string name = file.substr(0, file.find('.'));
+    const auto labels = io::read_labels(entry.path());
+    const auto input = io::read_geometry(cases() / name / (name + "-t1n.nii.gz"));
+    EXPECT_EQ(io::geometry_difference(labels.geometry, input, 0), "") << name;
+    ++count;
+  }
+  EXPECT_EQ(count, 1);
+
+  const Outcome again = run(infer);
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.err, HasSubstr("exists: add --overwrite, or --skip-existing"));
+  auto rest = infer;
+  rest.emplace_back("--skip-existing");
+  ASSERT_EQ(run(rest).exit_code, 0);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path() / "labels"), {}), 5);
+
+  const Outcome scored = run({"segmamba-eval", "--prediction", "labels", "--reference", cases(),
+                              "--convention", "segmamba", "--output", "scores"});
+  ASSERT_EQ(scored.exit_code, 0) << scored.err;
+  // 5 cases, 3 regions, Dice and HD95 at least.
+  EXPECT_GE(line_count(read_file(folder_.path() / "scores/cases.csv")), 1 + 5 * 3 * 2);
+}
+
+TEST_F(Pipeline, TerminatedTrainingResumesToTheSameWeights) {
+  ASSERT_EQ(run(train_command({"--output", "whole"})).exit_code, 0);
+  const auto expected = weights("whole");
+
+  Random random(static_cast<std::uint64_t>(::getpid()));
+  int interruptions = 0;
+  Outcome outcome{};
+  do {
+    const pid_t child = start(folder_.path(), train_command({"--output", "parts", "--resume"}));
+    // Wait for the first step of this start, then for a random moment.
+    const auto log = folder_.path() / "parts/metrics.csv";
+    const auto rows_before = fs::exists(log) ? line_count(read_file(log)) : 1;
+    for (int i = 0; i < 2000; ++i) {
+      if (fs::exists(log) && line_count(read_file(log)) > rows_before) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(random.integer(60)));
+    ::kill(child, interruptions % 2 == 0 ? SIGTERM : SIGINT);
+    outcome = finish(folder_.path(), child);
+    if (outcome.exit_code == 0) break;
+    EXPECT_EQ(outcome.exit_code, interruptions % 2 == 0 ? 143 : 130) << outcome.err;
+    ++interruptions;
+  } while (interruptions < 20);
+  EXPECT_EQ(outcome.exit_code, 0);
+  const auto resumed = weights("parts");
+  ASSERT_EQ(resumed.size(), expected.size());
+  for (const auto& [name, tensor] : expected) {
+    EXPECT_TRUE(torch::equal(resumed.at(name), tensor)) << name;
+  }
+}
+
+TEST_F(Pipeline, MistakesGetOneClearLine) {
+  const Outcome unknown_key = run(train_command({"--set", "training.batchsize=4"}));
+  EXPECT_EQ(unknown_key.exit_code, 1);
+  EXPECT_EQ(unknown_key.err,
+            "segmamba-train: --set training.batchsize=4: unknown key training.batchsize; did you "
+            "mean batch_size?\n");
+
+  const Outcome no_data = run(train_command({"--set", "data.root=nowhere", "--output", "run"}));
+  EXPECT_EQ(no_data.exit_code, 1);
+  EXPECT_THAT(no_data.err, AllOf(HasSubstr("nowhere"), HasSubstr("segmamba-train: ")));
+  EXPECT_EQ(line_count(no_data.err), 1);
+
+  fs::create_directories(folder_.path() / "used");
+  write_file_atomically(folder_.path() / "used/notes.txt", std::string("mine"));
+  const Outcome used = run(train_command({"--output", "used"}));
+  EXPECT_EQ(used.exit_code, 1);
+  EXPECT_EQ(used.err,
+            "segmamba-train: used is not empty: add --resume to continue the run in it, "
+            "--overwrite to start anew, or take another folder\n");
+
+  write_file_atomically(folder_.path() / "broken.pt", std::string("PK no archive"));
+  const Outcome broken = run(
+      {"segmamba-infer", "--checkpoint", "broken.pt", "--input", cases(), "--output", "labels"});
+  EXPECT_EQ(broken.exit_code, 1);
+  EXPECT_THAT(broken.err, HasSubstr("broken.pt"));
+  EXPECT_EQ(line_count(broken.err), 1);
+  EXPECT_FALSE(fs::exists(folder_.path() / "labels"));
+}
+
+TEST_F(Pipeline, UsageErrorsExitWithTwo) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"segmamba-train", "--no-such-option"},
+        {"segmamba-train"},
+        {"segmamba-infer", "--input", "x"},
+        train_command({"--resume", "--overwrite"}),
+        train_command({"--set", "no-assignment"})}) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.exit_code, 2) << join(words, " ") << "\n" << outcome.err;
+    EXPECT_EQ(line_count(outcome.err), 1) << outcome.err;
+  }
+}
+
+TEST_F(Pipeline, PrintedConfigReadsBack) {
+  const Outcome printed = run(train_command({"--set", "training.seed=7", "--print-config"}));
+  ASSERT_EQ(printed.exit_code, 0) << printed.err;
+  EXPECT_THAT(printed.out, HasSubstr("  seed: 7\n"));
+  write_file_atomically(folder_.path() / "again.yaml", printed.out);
+  const Outcome again = run({"segmamba-train", "--config", "again.yaml", "--print-config"});
+  EXPECT_EQ(again.out, printed.out);
+  EXPECT_THAT(run({"segmamba-train", "--help-config"}).out, HasSubstr("learning_rate: 0.01\n"));
+}
+
+TEST_F(Pipeline, ErrorsNameTheCase) {
+  ASSERT_EQ(run(train_command({"--output", "run", "--set", "training.iterations=1"})).exit_code, 0);
+  fs::copy(cases(), folder_.path() / "bad", fs::copy_options::recursive);
+  const auto name = fs::directory_iterator(folder_.path() / "bad")->path().filename().string();
+  const auto file = folder_.path() / "bad" / name / (name + "-t1c.nii.gz");
+  write_file_atomically(file, read_file(file).substr(0, 500));
+  const Outcome outcome = run({"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt",
+                               "--input", "bad", "--output", "labels", "-q"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr(name));
+  EXPECT_EQ(line_count(outcome.err), 1);
+}
+
+}  // namespace
+}  // namespace segmamba
