@@ -94,8 +94,11 @@ std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fu
     current->multiply_adds += numel(0) * last_size(1);
   } else if (name == "aten::addmm") {
     current->multiply_adds += numel(1) * last_size(2);
-  } else if (name == "segmamba::causal_conv1d_silu") {
-    // x [B, L, D], weight [K, D, J]
+  } else if (name == "segmamba::causal_conv1d_silu" &&
+             c10::impl::tls_local_dispatch_key_set().excluded_.has_any(
+                 c10::autograd_dispatch_keyset)) {
+    // The operator is called twice, by its user and, below autograd, by itself; here x is
+    // [B, L, D], weight [K, D, J].
     const auto& x = inputs[0].toTensor();
     current->multiply_adds += x.size(0) * x.size(1) * numel(1);
   } else if (name == "segmamba::_selective_scan_forward") {
