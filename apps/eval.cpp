@@ -29,21 +29,6 @@ struct Options {
   std::int64_t threads = 0;
 };
 
-std::vector<std::string> cases_of_part(const Options& options) {
-  const data::Split split = data::read_split(options.split);
-  const std::vector<std::string>* cases = nullptr;
-  if (options.part == "train") cases = &split.train;
-  if (options.part == "validation") cases = &split.validation;
-  if (options.part == "test") cases = &split.test;
-  if (cases == nullptr) {
-    throw UsageError(concat("--part ", options.part, ": expected train, validation or test"));
-  }
-  if (cases->empty()) {
-    throw Error(concat(options.split.string(), ": part ", options.part, " has no cases"));
-  }
-  return *cases;
-}
-
 void run(const Options& options) {
   eval::EvaluateOptions evaluate_options;
   evaluate_options.conventions = eval::parse_conventions(options.conventions);
@@ -57,7 +42,12 @@ void run(const Options& options) {
   if (options.reference.empty()) throw UsageError("--reference is required; see --help");
   evaluate_options.methods = eval::parse_methods(options.predictions);
   evaluate_options.reference = options.reference;
-  if (!options.split.empty()) evaluate_options.cases = cases_of_part(options);
+  if (!options.split.empty()) {
+    evaluate_options.cases = data::split_part(data::read_split(options.split), options.part);
+    if (evaluate_options.cases.empty()) {
+      throw Error(concat(options.split.string(), ": part ", options.part, " has no cases"));
+    }
+  }
   evaluate_options.regions = eval::parse_regions(options.regions);
   evaluate_options.metrics = eval::split_lists(options.metrics);
   evaluate_options.label_four = eval::parse_label_four(options.label_four);
