@@ -28,7 +28,7 @@ const std::map<std::string, std::string>& old_channel_names() {
 // "BraTS" and "./BraTS/" alike; the name of a case is that of its folder.
 fs::path named_folder(const fs::path& folder) {
   std::error_code error;
-  const fs::path full = fs::canonical(folder, error);
+  fs::path full = fs::canonical(folder, error);
   if (error) throw Error(concat(folder.string(), ": ", error.message()));
   if (!fs::is_directory(full)) throw Error(concat(folder.string(), ": is not a folder"));
   return full;
@@ -146,7 +146,7 @@ fs::path find_case_file(const fs::path& folder, const std::string& channel) {
   if (old != old_channel_names().end()) endings.push_back("_" + old->second);
   for (const auto& ending : endings) {
     for (const char* suffix : {".nii.gz", ".nii"}) {
-      const fs::path path = folder / concat(name, ending, suffix);
+      fs::path path = folder / concat(name, ending, suffix);
       std::error_code error;
       if (fs::is_regular_file(path, error)) return path;
     }

@@ -61,6 +61,7 @@ Split make_split(const std::vector<Case>& cases, std::uint64_t seed) {
 
   // Each patient's place in the order depends on its own name alone.
   std::vector<std::pair<std::uint64_t, std::string>> order;
+  order.reserve(patients.size());
   for (const auto& [patient, names] : patients) {
     order.emplace_back(Random::keyed(seed, {hash_of(patient)}).next_u64(), patient);
   }

@@ -156,13 +156,10 @@ LabelMap read_labels(const fs::path& path) {
       [&](const auto& voxels) {
         using Stored = typename std::decay_t<decltype(voxels)>::value_type;
         const auto is_label = [](Stored value) {
-          const bool in_range = value >= Stored{0} && value <= static_cast<Stored>(255);
           if constexpr (std::is_floating_point_v<Stored>) {
-            return in_range && value == std::floor(value);
-          } else if constexpr (sizeof(Stored) == 1) {
-            return value >= Stored{0};
+            return value >= 0 && value <= 255 && value == std::floor(value);
           } else {
-            return in_range;
+            return std::in_range<std::uint8_t>(value);
           }
         };
         const auto bad = std::count_if(voxels.begin(), voxels.end(),
