@@ -58,29 +58,36 @@ void print_row(const std::string& name, const std::string& value) {
   std::printf("  %-36s %20s\n", name.c_str(), value.c_str());
 }
 
+// The model of a checkpoint, with its weights. Errors name the file.
+std::shared_ptr<nn::SegmentationModel> load_checkpoint(const std::filesystem::path& path,
+                                                       nn::ModelConfig& config) {
+  const auto file = nn::read_archive(path);
+  const auto origin = path.string();
+  try {
+    config = read_model_config(
+        ConfigDocument::from_text(file.dict().at("config").text(), origin + " (config)"));
+    auto model = nn::make_model(config);
+    nn::load_state_dict(*model, nn::tensor_map(file.dict().at("model").dict()));
+    return model;
+  } catch (const Error& error) {
+    throw Error(starts_with(error.what(), origin) ? error.what() : origin + ": " + error.what());
+  }
+}
+
 void info(const Options& options) {
   if (options.config.empty() == options.checkpoint.empty()) {
     throw UsageError("info: give one of --config and --checkpoint");
   }
-  nn::ModelConfig config;
-  std::map<std::string, torch::Tensor> weights;
-  if (!options.config.empty()) {
-    config = read_model_config(ConfigDocument::from_file(options.config));
-  } else {
-    const auto file = nn::read_archive(options.checkpoint);
-    const auto origin = options.checkpoint.string();
-    try {
-      config = read_model_config(
-          ConfigDocument::from_text(file.dict().at("config").text(), origin + " (config)"));
-      weights = nn::tensor_map(file.dict().at("model").dict());
-    } catch (const Error& error) {
-      throw Error(starts_with(error.what(), origin) ? error.what() : origin + ": " + error.what());
-    }
-  }
   auto sizes = parse_size(options.size);
+  nn::ModelConfig config;
+  std::shared_ptr<nn::SegmentationModel> model;
+  if (!options.checkpoint.empty()) {
+    model = load_checkpoint(options.checkpoint, config);
+  } else {
+    config = read_model_config(ConfigDocument::from_file(options.config));
+    model = nn::make_model(config);
+  }
   sizes.insert(sizes.begin(), {1, config.in_channels});
-  const auto model = nn::make_model(config);
-  if (!weights.empty()) nn::load_state_dict(*model, weights);
   const auto cost = nn::forward_cost(config, sizes);
   const auto count = nn::parameter_count(*model);
   const auto bytes = [](std::int64_t size) {
