@@ -12,6 +12,7 @@
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/device.h"
 #include "segmamba/engine/predictor.h"
+#include "segmamba/io/picture.h"
 #include "segmamba/io/volume.h"
 
 namespace {
@@ -20,7 +21,7 @@ using namespace segmamba;
 namespace fs = std::filesystem;
 
 struct Options {
-  fs::path checkpoint, input, output, split;
+  fs::path checkpoint, input, output, split, pictures;
   std::string part = "test", device = "auto";
   bool overwrite = false, skip_existing = false, no_tta = false;
   double overlap = -1;
@@ -54,6 +55,17 @@ std::vector<data::Case> chosen_cases(const Options& options,
   return cases;
 }
 
+// The labels over the case's last channel, beside its reference where it has one.
+void draw(const fs::path& path, const data::Case& item, const io::LabelMap& labels) {
+  const auto background = io::read_image(item.images.back());
+  if (item.labels.empty()) {
+    io::write_overlay_picture(path, background, nullptr, &labels);
+  } else {
+    const auto reference = io::read_labels(item.labels);
+    io::write_overlay_picture(path, background, &reference, &labels);
+  }
+}
+
 void infer(const Options& options) {
   engine::set_compute_threads(options.threads);
   const auto device = engine::select_device(options.device);
@@ -78,6 +90,7 @@ void infer(const Options& options) {
   }
   make_folders(options.output);
   remove_stale_temporaries(options.output);
+  if (!options.pictures.empty()) make_folders(options.pictures);
 
   const engine::Predictor predictor(engine::checkpoint_model(checkpoint, options.checkpoint),
                                     config.inference, config.patch_size(), device);
@@ -86,7 +99,11 @@ void infer(const Options& options) {
   Progress progress("segment", static_cast<std::int64_t>(cases.size()));
   for (std::size_t i = 0; i < cases.size(); ++i) {
     try {
-      io::write_labels(target(cases[i]), predictor.segment(data::load_case(cases[i])));
+      const auto labels = predictor.segment(data::load_case(cases[i]));
+      if (!options.pictures.empty()) {
+        draw(options.pictures / (cases[i].name + ".png"), cases[i], labels);
+      }
+      io::write_labels(target(cases[i]), labels);
     } catch (const Error& error) {
       const std::string what = error.what();
       const bool named = what.find(cases[i].name) != std::string::npos;
@@ -113,6 +130,7 @@ int main(int argc, char** argv) {
   line.option("--input,-i", options.input, "A folder of case folders, or one case folder",
               Need::kRequired);
   line.option("--output,-o", options.output, "Folder for <case>.nii.gz", Need::kRequired);
+  line.option("--pictures", options.pictures, "Folder for <case>.png: the labels over the image");
   line.option("--split", options.split, "Segment only the cases of one part of this split file");
   line.option("--part", options.part, "With --split: train, validation or test");
   line.option("--device", options.device, "auto, cpu, cuda or cuda:N");

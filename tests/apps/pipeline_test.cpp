@@ -121,7 +121,8 @@ TEST_F(Pipeline, TrainsSegmentsAndScores) {
       "--input",        cases(),        "--output",
       "labels",         "--threads",    "1"};
   auto test_part = infer;
-  for (const char* word : {"--split", "run folder/split.yaml", "--part", "test"}) {
+  for (const char* word :
+       {"--split", "run folder/split.yaml", "--part", "test", "--pictures", "pictures"}) {
     test_part.emplace_back(word);
   }
   const Outcome segmented = run(test_part);
@@ -133,6 +134,7 @@ TEST_F(Pipeline, TrainsSegmentsAndScores) {
     const auto labels = io::read_labels(entry.path());
     const auto input = io::read_geometry(cases() / name / (name + "-t1n.nii.gz"));
     EXPECT_EQ(io::geometry_difference(labels.geometry, input, 0), "") << name;
+    EXPECT_EQ(read_file(folder_.path() / "pictures" / (name + ".png")).substr(1, 3), "PNG");
     ++count;
   }
   EXPECT_EQ(count, 1);
