@@ -43,7 +43,7 @@ step "6/7 Segment the test cases, which training never saw"
 
 step "7/7 Score them"
 "$bin/segmamba-eval" --prediction demo/predictions --reference demo/data \
-  --convention segmamba,brats2023 --output demo/evaluation
+  --split demo/split.yaml --part test --convention segmamba,brats2023 --output demo/evaluation
 
 say "Done in $((SECONDS - started)) s. Look at demo/pictures/*.png and demo/evaluation/table.md."
 echo "On your own cases:"
