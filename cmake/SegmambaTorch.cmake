@@ -57,9 +57,15 @@ target_include_directories(segmamba_torch SYSTEM INTERFACE
   "${torch_root}/include" "${torch_root}/include/torch/csrc/api/include")
 target_link_libraries(segmamba_torch INTERFACE ${torch_libraries})
 target_compile_definitions(segmamba_torch INTERFACE ${torch_definitions})
-# LibTorch's libraries export an older std::filesystem of their own, which crashes (remove_all) when
-# it comes first in the symbol look-up: every program loads libstdc++ before them.
+# Kept although no symbol of theirs is asked for. libstdc++ first: LibTorch's libraries export an
+# older std::filesystem of their own, which crashes (remove_all) when the look-up finds it before.
+# libtorch_cuda registers the CUDA back end when it is loaded; without it there is no GPU.
+set(torch_kept "-lstdc++")
+if(SEGMAMBA_WITH_CUDA)
+  string(APPEND torch_kept ",-ltorch_cuda")
+endif()
+target_link_directories(segmamba_torch INTERFACE "${torch_root}/lib")
 target_link_options(segmamba_torch INTERFACE
-  "LINKER:--push-state,--no-as-needed,-lstdc++,--pop-state")
+  "LINKER:--push-state,--no-as-needed,${torch_kept},--pop-state")
 list(APPEND CMAKE_BUILD_RPATH "${torch_root}/lib")
 list(APPEND CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}" "$ORIGIN" "${torch_root}/lib")
