@@ -15,6 +15,7 @@
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/cost.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/operator_times.h"
 #include "segmamba/nn/weights.h"
 
 namespace segmamba::apps {
@@ -124,6 +125,12 @@ torch::Tensor read_input(const std::filesystem::path& path) {
                      tensors.size()));
 }
 
+std::uint64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // ru_maxrss is in KB
+}
+
 void forward(const Options& options) {
   if (options.dtype != "float32" && options.dtype != "float64") {
     throw UsageError("--dtype: expected float32 or float64, got \"" + options.dtype + "\"");
@@ -144,12 +151,27 @@ void forward(const Options& options) {
   const auto logits = model->forward(input);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   nn::write_safetensors(options.output, {.tensors = {{"logits", logits}}, .metadata = {}});
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);  // ru_maxrss is in KB
   std::printf("forward pass %s s, peak memory of the process %s; logits [%s] -> %s\n",
-              format_fixed(seconds.count(), 3).c_str(),
-              format_bytes(static_cast<std::uint64_t>(usage.ru_maxrss) * 1024).c_str(),
+              format_fixed(seconds.count(), 3).c_str(), format_bytes(peak_memory()).c_str(),
               join(logits.sizes(), ", ").c_str(), options.output.c_str());
+}
+
+// The initial weights serve as well as trained ones: the time does not depend on them.
+void bench(const Options& options) {
+  const auto config = read_model_config(ConfigDocument::from_file(options.config));
+  const auto model = nn::make_model(config);
+  auto sizes = parse_size(options.size);
+  sizes.insert(sizes.begin(), {1, config.in_channels});
+  const auto times = nn::time_forward(*model, torch::randn(sizes));
+  std::printf("forward pass of [%s] with %d threads: %s s, peak memory of the process %s\n",
+              join(sizes, ", ").c_str(), at::get_num_threads(),
+              format_fixed(times.seconds, 2).c_str(), format_bytes(peak_memory()).c_str());
+  for (const auto& entry : times.operators) {
+    if (entry.seconds < 0.005 * times.seconds) break;
+    std::printf("  %-40s %4lld calls %8s s %5s %%\n", entry.name.c_str(),
+                static_cast<long long>(entry.calls), format_fixed(entry.seconds, 3).c_str(),
+                format_fixed(100 * entry.seconds / times.seconds, 1).c_str());
+  }
 }
 
 }  // namespace
@@ -160,7 +182,8 @@ int main(int argc, char** argv) {
   Options options;
   CommandLine line("segmamba-model", "What a network is made of and costs, and one forward pass",
                    "Examples:\n"
-                   "  segmamba-model info --config configs/brats2023.yaml --size 128\n"
+                   "  segmamba-model info --config configs/paper.yaml --size 128\n"
+                   "  segmamba-model bench --config configs/paper.yaml --size 128\n"
                    "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
                    "  segmamba-model forward --config run.yaml --weights weights.safetensors "
                    "--input input.safetensors --output logits.safetensors");
@@ -170,6 +193,10 @@ int main(int argc, char** argv) {
   info_line.option("--checkpoint", options.checkpoint, "Checkpoint (.pt) of segmamba-train");
   info_line.option("--size", options.size, "Size of the input: N or DxHxW");
   info_line.flag("--state", options.state, "List the state dict");
+  auto& bench_line = line.command("bench", "Time one forward pass on the CPU, by operator",
+                                  [&] { bench(options); });
+  bench_line.option("--config", options.config, "YAML with a section `model`", Need::kRequired);
+  bench_line.option("--size", options.size, "Size of the input: N or DxHxW");
   auto& forward_line =
       line.command("forward", "Run a model on one input", [&] { forward(options); });
   forward_line.option("--config", options.config, "YAML with a section `model`", Need::kRequired);
