@@ -29,6 +29,12 @@ if(NOT output STREQUAL "[1, 4, 32, 32, 32]\n")
   message(FATAL_ERROR "forward printed: ${output}")
 endif()
 
+execute_process(COMMAND "${WORK_DIR}/build/segment" missing.pt case out.nii.gz
+                RESULT_VARIABLE result ERROR_VARIABLE error)
+if(NOT result EQUAL 1 OR NOT error MATCHES "^[^\n]*missing.pt[^\n]*\n$")
+  message(FATAL_ERROR "segment ended with ${result} and printed: ${error}")
+endif()
+
 file(COPY "${BUILD_DIR}/install_manifest.txt" DESTINATION "${WORK_DIR}")
 run("${CMAKE_COMMAND}" --build "${BUILD_DIR}" --target uninstall)
 file(GLOB_RECURSE left LIST_DIRECTORIES FALSE "${prefix}/*")

@@ -1,0 +1,21 @@
+// The example of the README: segments one case in a C++ program.
+#include <iostream>
+
+#include "segmamba/core/error.h"
+#include "segmamba/engine/checkpoint.h"
+#include "segmamba/engine/predictor.h"
+
+int main(int argc, char** argv) try {
+  if (argc != 4) throw segmamba::Error("usage: segment CHECKPOINT CASE_FOLDER OUTPUT.nii.gz");
+  const auto checkpoint = segmamba::engine::load_checkpoint(argv[1]);
+  const auto config = segmamba::engine::checkpoint_config(checkpoint, argv[1]);
+  const segmamba::engine::Predictor predictor(
+      segmamba::engine::checkpoint_model(checkpoint, argv[1]), config.inference,
+      config.patch_size(), torch::kCPU);
+  for (const auto& item : segmamba::data::find_cases(argv[2], config.data.channels, false)) {
+    segmamba::io::write_labels(argv[3], predictor.segment(segmamba::data::load_case(item)));
+  }
+} catch (const segmamba::Error& error) {
+  std::cerr << error.what() << "\n";
+  return 1;
+}
