@@ -4,7 +4,7 @@
 #include <torch/csrc/jit/serialization/pickler.h>
 
 #include <fstream>
-#include <optional>
+#include <tuple>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
@@ -44,19 +44,39 @@ std::string first_line(const c10::Error& error) {
   return text.substr(0, text.find('\n'));
 }
 
-c10::Storage read_storage(caffe2::serialize::PyTorchStreamReader& reader, const std::string& key,
-                          std::uint64_t bytes) {
-  const std::string record = "data/" + key;
-  if (!reader.hasRecord(record)) throw Error("there is no data of storage " + key);
-  if (reader.getRecordSize(record) < bytes) {
-    throw Error(concat("storage ", key, " holds ", reader.getRecordSize(record),
-                       " bytes, its tensors need ", bytes));
+// The records of an archive. torch.save does not compress them, so together they take no more bytes
+// than the file; a small file that asks for more memory is refused before it gets any.
+class Records {
+ public:
+  Records(std::istream* stream, std::uint64_t file_bytes) : reader_(stream), left_(file_bytes) {}
+
+  bool has(const std::string& name) { return reader_.hasRecord(name); }
+  std::uint64_t size(const std::string& name) { return reader_.getRecordSize(name); }
+
+  std::tuple<c10::DataPtr, std::size_t> read(const std::string& name) {
+    const auto bytes = size(name);
+    if (bytes > left_) throw Error("the record " + name + " holds more bytes than the file");
+    left_ -= bytes;
+    return reader_.getRecord(name);
   }
-  auto [data, size] = reader.getRecord(record);
-  return {c10::Storage::use_byte_size_t(), c10::SymInt(static_cast<std::int64_t>(size)),
-          std::move(data),
-          /*allocator=*/nullptr, /*resizable=*/false};
-}
+
+  c10::Storage read_storage(const std::string& key, std::uint64_t bytes) {
+    const std::string name = "data/" + key;
+    if (!has(name)) throw Error("there is no data of storage " + key);
+    if (size(name) < bytes) {
+      throw Error(
+          concat("storage ", key, " holds ", size(name), " bytes, its tensors need ", bytes));
+    }
+    auto [data, read_bytes] = read(name);
+    return {c10::Storage::use_byte_size_t(), c10::SymInt(static_cast<std::int64_t>(read_bytes)),
+            std::move(data),
+            /*allocator=*/nullptr, /*resizable=*/false};
+  }
+
+ private:
+  caffe2::serialize::PyTorchStreamReader reader_;
+  std::uint64_t left_;
+};
 
 Value read_content(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
@@ -68,22 +88,20 @@ Value read_content(const std::filesystem::path& path) {
         "newer one)");
   }
   stream.seekg(0);
-  caffe2::serialize::PyTorchStreamReader reader(&stream);
-  if (!reader.hasRecord("data.pkl")) throw Error("not a file of torch.save (no data.pkl)");
-  if (reader.hasRecord("constants.pkl")) {
-    throw Error("a TorchScript program, not a dict of tensors");
-  }
-  if (reader.hasRecord("byteorder")) {
-    const auto [data, size] = reader.getRecord("byteorder");
-    if (std::string(static_cast<const char*>(data.get()), size) != "little") {
+  Records records(&stream, std::filesystem::file_size(path));
+  if (!records.has("data.pkl")) throw Error("not a file of torch.save (no data.pkl)");
+  if (records.has("constants.pkl")) throw Error("a TorchScript program, not a dict of tensors");
+  if (records.has("byteorder")) {
+    const auto [data, size] = records.read("byteorder");
+    if (std::string_view(static_cast<const char*>(data.get()), size) != "little") {
       throw Error("saved on a big-endian machine");
     }
   }
-  if (reader.getRecordSize("data.pkl") > kMaxPickleBytes) throw Error("data.pkl is too large");
-  const auto [pickle, size] = reader.getRecord("data.pkl");
+  if (records.size("data.pkl") > kMaxPickleBytes) throw Error("data.pkl is too large");
+  const auto [pickle, size] = records.read("data.pkl");
   return unpickle({static_cast<const char*>(pickle.get()), size},
-                  [&reader](const std::string& key, std::uint64_t bytes) {
-                    return read_storage(reader, key, bytes);
+                  [&records](const std::string& key, std::uint64_t bytes) {
+                    return records.read_storage(key, bytes);
                   });
 }
 

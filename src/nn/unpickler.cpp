@@ -13,9 +13,12 @@ namespace segmamba::nn {
 namespace {
 
 constexpr int kMaxDepth = 64;
-// Values that a file may unfold to: memoized objects can be used again and again, and a short
-// pickle could stand for 2^1000 of them.
+constexpr std::size_t kMaxDimensions = 64;
+// Values that a file may unfold to, and the bytes of its texts: memoized objects can be used again
+// and again, and a short pickle could stand for 2^1000 of them.
 constexpr std::size_t kMaxValues = 4'000'000;
+constexpr std::size_t kMaxTextBytes = 256 << 20;
+constexpr std::size_t kMaxNameBytes = 1000;  // of a Python object
 
 // Objects on the pickle machine's stack. They live in one arena and point to one another freely,
 // for a list can be memoized before it is filled.
@@ -283,12 +286,12 @@ class Machine {
         return true;
       case 'c': {  // GLOBAL
         const auto module = take_line();
-        push(Global{module + " " + take_line()});
+        push_global(module, take_line());
         return true;
       }
       case 0x93: {  // STACK_GLOBAL
-        const auto name = as<std::string>(pop(), "a name");
-        push(Global{as<std::string>(pop(), "a module") + " " + name});
+        const auto& name = as<std::string>(pop(), "a name");
+        push_global(as<std::string>(pop(), "a module"), name);
         return true;
       }
       case 'Q':  // BINPERSID
@@ -304,6 +307,12 @@ class Machine {
       default:
         fail(concat("opcode 0x", std::hex, int{opcode}));
     }
+  }
+
+  void push_global(const std::string& module, const std::string& name) {
+    if (module.size() + name.size() > kMaxNameBytes)
+      fail("the name of a Python object is too long");
+    push(Global{module + " " + name});
   }
 
   // ("storage", type, key, device, number of elements)
@@ -345,7 +354,9 @@ class Machine {
 
   std::vector<std::int64_t> integers(Object* object) const {
     std::vector<std::int64_t> numbers;
-    for (auto* item : as<Sequence>(object, "a tuple").items) {
+    const auto& items = as<Sequence>(object, "a tuple").items;
+    if (items.size() > kMaxDimensions) fail(concat("a tensor of ", items.size(), " dimensions"));
+    for (auto* item : items) {
       numbers.push_back(as<std::int64_t>(item, "an integer"));
       if (numbers.back() < 0) fail("a negative size");
     }
@@ -357,7 +368,7 @@ class Machine {
     const auto& reference = as<StorageReference>(values[0], "a storage");
     const auto offset = as<std::int64_t>(values[1], "an offset");
     const auto sizes = integers(values[2]), strides = integers(values[3]);
-    if (sizes.size() != strides.size() || sizes.size() > kMaxDepth || offset < 0) {
+    if (sizes.size() != strides.size() || offset < 0) {
       fail("a tensor's sizes and strides do not fit");
     }
     // The last element must lie in the storage.
@@ -385,11 +396,18 @@ class Machine {
     return std::visit([&](const auto& data) { return convert(data, depth); }, object.data);
   }
 
+  const std::string& count(const std::string& text) {
+    text_bytes_ += text.size();
+    if (text_bytes_ > kMaxTextBytes) fail("too much text");
+    return text;
+  }
+
   template <class Plain>
   Value convert(const Plain& data, int) const {
     return data;
   }
   Value convert(std::monostate, int) const { return {}; }
+  Value convert(const std::string& text, int) { return count(text); }
   Value convert(const Sequence& sequence, int depth) {
     List list;
     for (const auto* item : sequence.items) list.push_back(to_value(*item, depth + 1));
@@ -400,7 +418,7 @@ class Machine {
     for (const auto& [key, item] : mapping.items) {
       auto value = to_value(*item, depth + 1);
       if (const auto* text = std::get_if<std::string>(&key->data)) {
-        dict.set(*text, std::move(value));
+        dict.set(count(*text), std::move(value));
       } else if (const auto* number = std::get_if<std::int64_t>(&key->data)) {
         dict.set(std::to_string(*number), std::move(value));
       } else {
@@ -422,7 +440,7 @@ class Machine {
   std::vector<std::size_t> marks_;
   std::unordered_map<std::uint64_t, Object*> memo_;
   std::unordered_map<std::string, c10::Storage> storages_;
-  std::size_t values_ = 0;
+  std::size_t values_ = 0, text_bytes_ = 0;
 };
 
 }  // namespace

@@ -17,7 +17,9 @@
 namespace segmamba::nn {
 namespace {
 
-constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
+// A thousand tensors take about 100 KB. The format allows 100 MB, but JSON of that size can take
+// 80 times as much memory.
+constexpr std::uint64_t kMaxHeaderBytes = 16 << 20;
 
 const std::vector<std::pair<std::string, torch::ScalarType>>& type_names() {
   static const std::vector<std::pair<std::string, torch::ScalarType>> names = {

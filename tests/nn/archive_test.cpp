@@ -1,5 +1,6 @@
 #include "segmamba/nn/archive.h"
 
+#include <caffe2/serialize/inline_container.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -171,6 +172,54 @@ TEST(Archive, SurvivesEveryFlippedByte) {
     }
   }
   EXPECT_GT(refused, 100);
+}
+
+std::string pickled(const std::string& text) {
+  std::string bytes = "X";
+  for (int i = 0; i < 4; ++i) bytes += static_cast<char>(text.size() >> (8 * i) & 0xff);
+  return bytes + text;
+}
+
+std::string repeated(const std::string& text, int count) {
+  std::string result;
+  for (int i = 0; i < count; ++i) result += text;
+  return result;
+}
+
+// Small files that ask for far more memory than they take.
+TEST(Archive, RefusesFilesThatUnfold) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "unfolds.pt";
+  const auto error_with = [&](const std::string& pickle, const std::string& storage) {
+    {
+      caffe2::serialize::PyTorchStreamWriter writer(path.string());
+      writer.writeRecord("data.pkl", pickle.data(), pickle.size());
+      writer.writeRecord("data/0", storage.data(), storage.size(), /*compress=*/true);
+      writer.writeEndOfFile();
+    }
+    return error_of([&] { read_archive(path); });
+  };
+  // A tensor that shows the first byte of its storage; memo entry 0 is that storage.
+  const std::string tensor = "ctorch._utils\n_rebuild_tensor_v2\n((" + pickled("storage") +
+                             "ctorch\nByteStorage\n" + pickled("0") + pickled("cpu") + "K\1tQq" +
+                             std::string(1, '\0') + "K";
+  const std::string offset_and_rest = std::string(1, '\0') + "K\1\x85K\1\x85\x89}tR.";
+  EXPECT_EQ(error_with(tensor + offset_and_rest, "abc"), "(no error)");
+  EXPECT_THAT(error_with(tensor + offset_and_rest, std::string(1 << 20, 'a')),
+              ::testing::HasSubstr("the record data/0 holds more bytes than the file"));
+
+  // A text of 1 MB, memo entry 1, used 300 times.
+  const std::string text = pickled(std::string(1 << 20, 'a')) + "q\1";
+  EXPECT_THAT(error_with("](" + text + repeated("h\1", 300) + "e.", ""),
+              ::testing::HasSubstr("too much text"));
+  EXPECT_THAT(error_with("](" + text + repeated("}h\1Ns", 300) + "e.", ""),
+              ::testing::HasSubstr("too much text"));
+  EXPECT_THAT(error_with(text + "h\1\x93.", ""), ::testing::HasSubstr("is too long"));
+  // Sizes of 65 dimensions.
+  EXPECT_THAT(
+      error_with(tensor + std::string(1, '\0') + "(" + repeated("K\1", 65) + "tK\1\x85\x89}tR.",
+                 "abc"),
+      ::testing::HasSubstr("65 dimensions"));
 }
 
 TEST(Archive, NamesTheFileAndTheReason) {

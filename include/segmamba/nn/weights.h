@@ -14,7 +14,7 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-// Throws Error on anything that is not a well-formed safetensors file (header over 100 MB,
+// Throws Error on anything that is not a well-formed safetensors file (header over 16 MB,
 // overlapping or out-of-range data, unknown types), naming the file and the tensor.
 // Format: https://github.com/huggingface/safetensors#format
 TensorFile read_safetensors(const std::filesystem::path& path);
