@@ -1,8 +1,10 @@
 #include "app_main.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <utility>
 
 #include "segmamba/core/error.h"
@@ -18,6 +20,27 @@ int exit_code = 0;
 
 // One line, whatever the exception carries: LibTorch appends a C++ stack to its messages.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+// CLI11 says only that a subcommand is required, also where one was given misspelt.
+std::string explain_command(const CLI::App& app) {
+  std::vector<std::string> known;
+  for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
+  for (const auto& word : app.remaining()) {
+    if (starts_with(word, "-")) continue;
+    const std::string near = nearest(word, known);
+    return concat("there is no command '", word, "'",
+                  near.empty() ? "" : concat(" (did you mean '", near, "'?)"),
+                  "; known: ", join(known, ", "));
+  }
+  return "a command is needed: " + join(known, ", ");
+}
+
+// What is printed last may still fail to reach a full disk or a closed pipe.
+void flush_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    throw Error("cannot write to the standard output (is the disk full?)");
+  }
+}
 
 }  // namespace
 
@@ -59,15 +82,29 @@ bool has_no_default(Number) {
   return false;
 }
 
+// CLI11 takes -1 as 2^64 - 1, and numbers beyond that as the largest.
+CLI::Validator unsigned_number() {
+  return {[](std::string& text) {
+            std::uint64_t value = 0;
+            const char* end = text.data() + text.size();
+            const auto result = std::from_chars(text.data(), end, value);
+            return result.ec == std::errc() && result.ptr == end
+                       ? std::string()
+                       : concat(text, " is not a whole number from 0 to 2^64 - 1");
+          },
+          ""};
+}
+
 template <class Target>
-void add_option(CLI::App& app, const std::string& names, Target& target, const std::string& help,
-                Need need) {
+CLI::Option* add_option(CLI::App& app, const std::string& names, Target& target,
+                        const std::string& help, Need need) {
   auto* option = app.add_option(names, target, help);
   if (need == Need::kRequired) {
     option->required();
   } else if (!has_no_default(target)) {
     option->capture_default_str();
   }
+  return option;
 }
 
 }  // namespace
@@ -86,7 +123,7 @@ void CommandLine::option(const std::string& names, std::int64_t& target, const s
 }
 void CommandLine::option(const std::string& names, std::uint64_t& target, const std::string& help,
                          Need need) {
-  add_option(*impl_->app, names, target, help, need);
+  add_option(*impl_->app, names, target, help, need)->check(unsigned_number());
 }
 void CommandLine::option(const std::string& names, double& target, const std::string& help,
                          Need need) {
@@ -119,7 +156,9 @@ int CommandLine::run(int argc, char** argv, std::function<void()> body) {
     impl_->app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return impl_->app->exit(error);  // --help, --version
-    complain(first_line(error.what()) + "; see --help");
+    const bool no_command = !impl_->commands.empty() && impl_->app->get_subcommands().empty();
+    complain((no_command ? explain_command(*impl_->app) : first_line(error.what())) +
+             "; see --help");
     return kUsage;
   }
   if (impl_->quiet) set_log_level(LogLevel::kWarning);
@@ -129,12 +168,17 @@ int CommandLine::run(int argc, char** argv, std::function<void()> body) {
       if (command->impl_->app->parsed()) command->impl_->body();
     }
     if (body) body();
+    flush_output();
     return exit_code;
   } catch (const UsageError& error) {
     complain(error.what());
     return kUsage;
   } catch (const std::bad_alloc&) {
     complain("out of memory");
+    return kFailure;
+  } catch (const std::filesystem::filesystem_error& error) {
+    complain(error.path1().empty() ? error.what()
+                                   : concat(error.path1().string(), ": ", error.code().message()));
     return kFailure;
   } catch (const std::exception& error) {
     complain(log_level() == LogLevel::kDebug ? error.what() : first_line(error.what()));

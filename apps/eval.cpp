@@ -53,7 +53,12 @@ void run(const Options& options) {
   evaluate_options.label_four = eval::parse_label_four(options.label_four);
   evaluate_options.ignore_geometry = options.ignore_geometry;
   evaluate_options.allow_missing = options.allow_missing;
+  if (options.threads < 0) throw UsageError("--threads must not be negative");
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+
+  if (std::filesystem::exists(options.output) && !std::filesystem::is_directory(options.output)) {
+    throw Error(concat("--output ", options.output.string(), ": is a file, not a folder"));
+  }
 
   const auto start = std::chrono::steady_clock::now();
   std::optional<Progress> progress;  // for what takes long enough to wait for

@@ -25,7 +25,8 @@ Json read_json(const std::filesystem::path& path) {
 }
 
 void write_json(const std::filesystem::path& path, const Json& value) {
-  write_file_atomically(path, value.dump(2) + "\n");
+  // JSON is UTF-8; the name of a file need not be.
+  write_file_atomically(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 Json json_number(double value) {

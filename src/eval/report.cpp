@@ -235,6 +235,7 @@ std::string table_markdown(const Evaluation& evaluation) {
 
 void write_reports(const Evaluation& evaluation, const std::filesystem::path& folder) {
   make_folders(folder);
+  remove_stale_temporaries(folder);
   write_file_atomically(folder / "cases.csv", cases_csv(evaluation));
   write_json(folder / "summary.json", summary_json(evaluation));
   write_file_atomically(folder / "table.md", table_markdown(evaluation));

@@ -219,6 +219,9 @@ TEST_F(Pipeline, UsageErrorsExitWithTwo) {
        {std::vector<std::string>{"segmamba-train", "--no-such-option"},
         {"segmamba-train"},
         {"segmamba-infer", "--input", "x"},
+        {"segmamba-data"},
+        {"segmamba-data", "phantm"},
+        {"segmamba-data", "phantom", "--output", "x", "--seed", "-1"},
         train_command({"--resume", "--overwrite"}),
         train_command({"--set", "no-assignment"})}) {
     const Outcome outcome = run(words);

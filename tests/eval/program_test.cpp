@@ -96,11 +96,24 @@ TEST_F(Program, HelpVersionAndExplain) {
   EXPECT_THAT(explain.out, AllOf(HasSubstr("both 50"), HasSubstr("HD95 374")));
 }
 
+TEST_F(Program, AFullDiskUnderTheTableIsAnError) {
+  const Outcome outcome = run("-p prediction -r reference 1> /dev/full; (exit $?)");
+  EXPECT_EQ(outcome.exit_code, 1);
+}
+
+TEST_F(Program, PathsThatAreNotUtf8AreReported) {
+  fs::rename(folder_.path() / "prediction", folder_.path() / "pr\xe9");
+  const Outcome outcome = run("-p pr\xe9 -r reference -o scores");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(read_json(folder_.path() / "scores/summary.json")["methods"]["prediction"],
+            "pr\xEF\xBF\xBD");
+}
+
 TEST_F(Program, UsageErrorsExitWithTwo) {
   for (const char* arguments :
        {"", "--prediction prediction", "-p prediction -r reference --convention medpi",
         "-p prediction -r reference --regions XY", "-p prediction -r reference --metrics dise",
-        "--no-such-option"}) {
+        "-p prediction -r reference --threads -1", "--no-such-option"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments;
     EXPECT_EQ(lines(outcome.err), 1) << outcome.err;

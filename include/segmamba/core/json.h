@@ -12,9 +12,10 @@ using Json = nlohmann::ordered_json;
 // Throws Error naming `origin` and the position.
 Json parse_json(const std::string& text, const std::string& origin);
 Json read_json(const std::filesystem::path& path);
-// Indented by two; NaN and infinities as the strings "nan", "inf", "-inf". Atomic.
+// Indented by two; bytes that are not UTF-8 become U+FFFD. Numbers that may be NaN or infinite go
+// through json_number, else they become null. Atomic. Throws Error.
 void write_json(const std::filesystem::path& path, const Json& value);
-// A number, or its name as a string where JSON has none.
+// A number, or "nan", "inf", "-inf" as a string, which JSON has no numbers for.
 Json json_number(double value);
 
 }  // namespace segmamba
