@@ -41,11 +41,17 @@ struct Origins {
   }
 };
 
-void refuse_duplicate_keys(const YAML::Node& node, const std::string& file, int depth = 0) {
-  // Aliases can make a YAML graph deeper than its text, even endless.
-  if (depth > 32) throw Error(concat(file, ": nested more than 32 levels deep"));
+// Aliases can make a YAML graph deeper and far larger than its text, even endless.
+constexpr int kMaxDepth = 32;
+constexpr std::int64_t kMaxNodes = 1'000'000;
+
+void refuse_duplicate_keys(const YAML::Node& node, const std::string& file, std::int64_t& nodes,
+                           int depth = 0) {
+  if (depth > kMaxDepth)
+    throw Error(concat(file, ": nested more than ", kMaxDepth, " levels deep"));
+  if (++nodes > kMaxNodes) throw Error(concat(file, ": has more than ", kMaxNodes, " values"));
   if (node.IsSequence()) {
-    for (const auto& item : node) refuse_duplicate_keys(item, file, depth + 1);
+    for (const auto& item : node) refuse_duplicate_keys(item, file, nodes, depth + 1);
   }
   if (!node.IsMap()) return;
   std::set<std::string> seen;
@@ -55,8 +61,13 @@ void refuse_duplicate_keys(const YAML::Node& node, const std::string& file, int 
     if (!seen.insert(entry.first.Scalar()).second) {
       throw Error(concat(file, ":", line, ": key '", entry.first.Scalar(), "' stands twice"));
     }
-    refuse_duplicate_keys(entry.second, file, depth + 1);
+    refuse_duplicate_keys(entry.second, file, nodes, depth + 1);
   }
+}
+
+void refuse_duplicate_keys(const YAML::Node& node, const std::string& file) {
+  std::int64_t nodes = 0;
+  refuse_duplicate_keys(node, file, nodes);
 }
 
 YAML::Node parse_yaml(const std::string& text, const std::string& origin) {
@@ -246,10 +257,11 @@ class Reader final : public ConfigVisitor {
 std::string yaml_text(const std::string& text) {
   constexpr std::string_view kSafe =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./";
+  const std::string word = to_lower(text);
   const bool plain = !text.empty() && text.find_first_not_of(kSafe) == std::string::npos &&
                      (std::isalpha(static_cast<unsigned char>(text[0])) != 0 || text[0] == '/') &&
-                     text != "true" && text != "false" && text != "null" && text != "yes" &&
-                     text != "no";
+                     word != "true" && word != "false" && word != "null" && word != "yes" &&
+                     word != "no";
   if (plain) return text;
   YAML::Emitter emitter;
   emitter << YAML::DoubleQuoted << text;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
 
 namespace segmamba {
 namespace {
@@ -77,7 +78,7 @@ TEST(Config, WrittenConfigReadsBackIdentically) {
   Config config;
   config.title = "quotes \" and: colons # and\nlines";
   config.weights = {0.1, 1e-300, -3, 1.0 / 3};
-  config.channels = {"true", "", "0x1", "~", "- a", "yes", "null"};
+  config.channels = {"true", "", "0x1", "~", "- a", "yes", "null", "NULL", "Null"};
   config.optimizer.learning_rate = 0.1 + 0.2;
   for (const bool with_help : {false, true}) {
     EXPECT_EQ(read(config_to_yaml(config, with_help)), config);
@@ -124,6 +125,14 @@ TEST(Config, TextThatIsNoConfig) {
   EXPECT_THAT(message("- 1\n"), HasSubstr("must be a mapping"));
   EXPECT_EQ(message("epochs: 1\nepochs: 2\n"), "run.yaml:2: key 'epochs' stands twice");
   EXPECT_THAT(message("a: &x [*x]\n"), HasSubstr("nested more than"));
+  // Each list holds the one before ten times: the last stands for 10^10 values.
+  std::string bomb = "a: &a [1]\n";
+  for (char name = 'b'; name <= 'k'; ++name) {
+    bomb += concat(name, ": &", name, " [");
+    for (int i = 0; i < 10; ++i) bomb += concat("*", static_cast<char>(name - 1), ", ");
+    bomb += "]\n";
+  }
+  EXPECT_THAT(message(bomb), HasSubstr("has more than 1000000 values"));
 }
 
 TEST(Config, OverridesWinAndAreNamedInErrors) {
