@@ -37,7 +37,10 @@ fs::path named_folder(const fs::path& folder) {
 bool is_case_folder(const fs::path& folder) {
   const std::string name = folder.filename().string();
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
+  const fs::directory_iterator entries(folder, error);
+  // To pass over it would train on less than the whole data set without a word.
+  if (error) throw Error(concat("cannot read the folder ", folder.string(), ": ", error.message()));
+  for (const auto& entry : entries) {
     const std::string file = entry.path().filename().string();
     const bool is_volume = ends_with(file, ".nii.gz") || ends_with(file, ".nii");
     if (is_volume && (starts_with(file, name + "-") || starts_with(file, name + "_"))) return true;

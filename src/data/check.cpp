@@ -181,6 +181,22 @@ void find_duplicates(const std::vector<CaseSummary>& summaries,
   }
 }
 
+// Folders beside the cases that training passes over: an empty case, or files of another name.
+void find_ignored(const fs::path& root, const std::vector<fs::path>& folders,
+                  std::vector<Finding>& findings) {
+  const fs::path parent = fs::canonical(root);
+  if (folders.front() == parent) return;  // one case alone
+  for (const auto& entry : fs::directory_iterator(parent)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_directory() || starts_with(name, ".") ||
+        std::binary_search(folders.begin(), folders.end(), entry.path())) {
+      continue;
+    }
+    findings.push_back({Severity::kWarning, "ignored", name,
+                        concat("not taken as a case: no files ", name, "-CHANNEL.nii.gz in it")});
+  }
+}
+
 // Cases whose `property` differs from that of most. Silent where no value has a majority.
 template <class Property>
 void find_outliers(const std::vector<CaseSummary>& summaries, const std::vector<std::string>& names,
@@ -273,6 +289,7 @@ CheckReport check_cases(
   for (const auto& summary : summaries) {
     report.findings.insert(report.findings.end(), summary.findings.begin(), summary.findings.end());
   }
+  find_ignored(root, folders, report.findings);
   find_duplicates(summaries, names, report.findings);
   find_outliers(summaries, names, "orientation", orientation, report.findings);
   find_outliers(summaries, names, "spacing", spacing_text, report.findings);

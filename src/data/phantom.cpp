@@ -419,6 +419,7 @@ void write_phantoms(const std::filesystem::path& output, const PhantomConfig& co
     const Phantom phantom = make_phantom(config, index);
     const auto folder = output / phantom.name;
     make_folders(folder);
+    remove_stale_temporaries(folder);
     for (std::size_t m = 0; m < phantom.images.size(); ++m) {
       io::write_image(folder / (phantom.name + "-" + kBratsChannels[m] + ".nii.gz"),
                       phantom.images[m]);

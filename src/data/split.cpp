@@ -42,12 +42,21 @@ bool is_plain(const std::string& name) {
          name.find_first_not_of(kPlain) == std::string::npos;
 }
 
+// A JSON string is a YAML string.
+std::string quoted(const std::string& name) {
+  try {
+    return Json(name).dump();
+  } catch (const Json::type_error&) {
+    throw Error(
+        concat("case ", name, ": its name is not UTF-8, as a split file has to be; rename it"));
+  }
+}
+
 std::string list_to_yaml(const std::string& key, const std::vector<std::string>& names) {
   if (names.empty()) return concat(key, ": []\n");
   std::string text = concat(key, ":  # ", names.size(), "\n");
   for (const auto& name : names) {
-    // A JSON string is a YAML string.
-    text += concat("  - ", is_plain(name) ? name : Json(name).dump(), "\n");
+    text += concat("  - ", is_plain(name) ? name : quoted(name), "\n");
   }
   return text;
 }

@@ -188,6 +188,21 @@ TEST_F(CheckTest, UnusualOrientation) {
   expect_only(Severity::kNotice, "outlier", "orientation RAS where most cases have LPS");
 }
 
+TEST_F(CheckTest, FoldersThatTrainingPassesOver) {
+  fs::create_directories(folder_.path() / ".cache");
+  fs::rename(folder_.path() / kBroken, folder_.path() / "renamed");
+  const CheckReport report = check();
+  ASSERT_EQ(report.findings.size(), 1) << report.to_json().dump(1);
+  EXPECT_EQ(report.cases, 2);
+  EXPECT_EQ(report.findings.front().kind, "ignored");
+  EXPECT_EQ(report.findings.front().case_name, "renamed");
+  EXPECT_EQ(report.findings.front().severity, Severity::kWarning);
+  EXPECT_THAT(check_cases(case_file(folder_.path(), "BraTS-GLI-00001-000", "seg").parent_path(),
+                          kBratsChannels)
+                  .findings,
+              IsEmpty());
+}
+
 TEST_F(CheckTest, ListsEveryDefectTheWorstFirst) {
   fs::remove(file("t1c"));
   io::LabelMap labels = test::case_labels();

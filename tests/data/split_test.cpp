@@ -130,6 +130,11 @@ TEST_F(SplitFileTest, ReadsBackWhatItWrote) {
   EXPECT_THAT(read_file(path()), HasSubstr("seed 5"));
 }
 
+TEST_F(SplitFileTest, RefusesNamesThatYamlCannotHold) {
+  EXPECT_THROW(write_split(folder_.path() / "split.yaml", {{"case-\xe9"}, {}, {}}, 0), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "split.yaml"));
+}
+
 TEST_F(SplitFileTest, RefusesMistakes) {
   EXPECT_THAT(error_of("train: [a, b]\nvalidation: [b]\n"), HasSubstr("case b stands twice"));
   EXPECT_THAT(error_of("train: [a]\nvaldation: [b]\n"), HasSubstr("validation"));

@@ -29,7 +29,8 @@ struct Case {
 std::string patient_of(const std::string& case_name);
 
 // Folders NAME with a file NAME-*.nii.gz or .nii (or NAME_*, as before BraTS 2023): `root` itself
-// where it is one, else those in it, sorted. Throws Error where `root` is no folder.
+// where it is one, else those in it, sorted. Throws Error where `root` is no folder, or a folder in
+// it cannot be read.
 std::vector<std::filesystem::path> find_case_folders(const std::filesystem::path& root);
 // The file of a channel (or of "seg") in a case's folder, also under its older name (t1, t1ce, t2,
 // flair); empty where there is none.

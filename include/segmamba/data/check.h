@@ -21,7 +21,7 @@ std::string to_string(Severity severity);
 struct Finding {
   Severity severity = Severity::kError;
   std::string kind;       // missing, unreadable, geometry, labels, old-labels, no-tumour, empty,
-                          // constant, duplicate, outlier
+                          // constant, duplicate, outlier, ignored
   std::string case_name;  // "" where it is about the whole set
   std::string message;    // names the file
 };

@@ -18,7 +18,8 @@ struct Split {
 // order of the folder. With few patients every part that must not be empty (train, then
 // validation, then test) gets at least one.
 Split make_split(const std::vector<Case>& cases, std::uint64_t seed);
-// A readable YAML file. read_split throws Error where it is malformed or a case stands twice.
+// A readable YAML file. write_split throws Error where it cannot be written or the name of a case
+// is not UTF-8; read_split throws Error where it is malformed or a case stands twice.
 void write_split(const std::filesystem::path& path, const Split& split, std::uint64_t seed);
 Split read_split(const std::filesystem::path& path);
 
