@@ -253,8 +253,6 @@ std::string describe_empty(const MetricRule& metric) {
                 part(metric.empty.reference, reference));
 }
 
-bool is_counted_per_lesion(Quantity quantity) { return quantity >= Quantity::kLesionDice; }
-
 bool depends_on_empty_masks(Quantity quantity) {
   switch (quantity) {
     case Quantity::kReferenceVolume:
@@ -264,11 +262,13 @@ bool depends_on_empty_masks(Quantity quantity) {
     case Quantity::kReferenceSurfacePoints:
       return false;
     default:
-      return !is_counted_per_lesion(quantity);
+      return !is_lesion_wise(quantity);
   }
 }
 
 }  // namespace
+
+bool is_lesion_wise(Quantity quantity) { return quantity >= Quantity::kLesionDice; }
 
 LesionRule LesionRule::for_region(const std::string& region) const {
   LesionRule rule = *this;
@@ -304,8 +304,8 @@ const Convention& find_convention(const std::string& name) {
   }
   const std::string near = nearest(name, names);
   throw UsageError(concat("there is no convention '", name, "'",
-                          near.empty() ? "" : concat("; did you mean '", near, "'?"),
-                          " Known: ", join(names, ", ")));
+                          near.empty() ? "" : concat(" (did you mean '", near, "'?)"),
+                          "; known: ", join(names, ", ")));
 }
 
 std::string explain(const Convention& convention) {

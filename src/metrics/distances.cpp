@@ -26,7 +26,8 @@ T interpolate(T low, T high, T weight) {
 template <class T>
 T linear_percentile(std::vector<T> values, T share) {
   const T rank = share * static_cast<T>(values.size() - 1);
-  const auto low = static_cast<std::size_t>(rank);
+  // In float32 the rank of more than 2^24 distances may be rounded beyond the last.
+  const auto low = std::min(static_cast<std::size_t>(rank), values.size() - 1);
   const auto [a, b] = neighbours_in_rank(values, low);
   return interpolate(a, b, rank - static_cast<T>(low));
 }

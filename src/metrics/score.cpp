@@ -250,8 +250,6 @@ CroppedCase crop_case(const LabelPair& labels, const std::vector<Convention>& co
   return {box.size(), crop(labels.prediction, size, box), crop(labels.reference, size, box)};
 }
 
-bool is_lesion_wise(const MetricRule& rule) { return rule.quantity >= Quantity::kLesionDice; }
-
 }  // namespace
 
 std::vector<Score> score_case(const LabelPair& labels, const std::vector<Region>& regions,
@@ -277,7 +275,7 @@ std::vector<Score> score_case(const LabelPair& labels, const std::vector<Region>
       std::optional<LesionScorer> lesions;
       const bool wants_lesions = std::any_of(
           convention.metrics.begin(), convention.metrics.end(),
-          [&](const MetricRule& rule) { return is_lesion_wise(rule) && is_wanted(rule); });
+          [&](const MetricRule& rule) { return is_lesion_wise(rule.quantity) && is_wanted(rule); });
       if (convention.lesions && (wants_lesions || convention.lesions->merge_prediction)) {
         const LesionRule& rule = *convention.lesions;
         auto& [prediction_finder, reference_finder] =
@@ -298,8 +296,8 @@ std::vector<Score> score_case(const LabelPair& labels, const std::vector<Region>
       for (const MetricRule& rule : convention.metrics) {
         if (!is_wanted(rule)) continue;
         PairScorer& pair = without_erased ? *without_erased : whole;
-        double value =
-            is_lesion_wise(rule) ? lesions->value(convention, rule) : pair.value(convention, rule);
+        double value = is_lesion_wise(rule.quantity) ? lesions->value(convention, rule)
+                                                     : pair.value(convention, rule);
         if (convention.float32_results) value = static_cast<double>(static_cast<float>(value));
         scores.push_back({region.name, convention.name, rule.name, value});
       }

@@ -46,6 +46,7 @@ enum class Quantity {
   kReferenceSurfaceArea,
   kPredictionSurfacePoints,
   kReferenceSurfacePoints,
+  // Lesion-wise from here on.
   kLesionDice,
   kLesionHausdorff,
   kLesionSurfaceDice,  // `parameter` as in kSurfaceDiceOfDirections
@@ -53,6 +54,7 @@ enum class Quantity {
   kLesionFalsePositives,
   kLesionFalseNegatives,
 };
+bool is_lesion_wise(Quantity quantity);
 
 // Stands for the length of the grid's diagonal in voxels where a distance is asked for.
 inline constexpr double kGridDiagonal = -std::numeric_limits<double>::infinity();
