@@ -5,6 +5,8 @@
 #include <stdlib.h>  // mkdtemp
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <mutex>
 
@@ -38,8 +40,14 @@ itk::NiftiImageIO::Pointer make_itk_io() {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "segmamba-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw Error(concat("cannot make the folder ", name));
+    std::error_code error;
+    const fs::path parent = fs::temp_directory_path(error);
+    if (error) throw Error(concat("TMPDIR does not name a usable folder: ", error.message()));
+    std::string name = (parent / "segmamba-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) {
+      throw Error(concat("cannot make the folder ", name, ": ", std::strerror(errno),
+                         " (TMPDIR names the folder for temporary copies)"));
+    }
     path_ = name;
   }
   ~TemporaryFolder() {
