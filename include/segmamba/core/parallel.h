@@ -7,7 +7,7 @@
 namespace segmamba {
 
 // The threads that parallel_for uses at most; default the number of processors this process may
-// run on (its affinity mask, so container limits count).
+// run on (its affinity mask, so the CPU sets of containers count; CPU quotas do not).
 int thread_count();
 void set_thread_count(int count);
 
