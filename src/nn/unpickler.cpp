@@ -103,7 +103,7 @@ class Machine {
   std::string take_line() {
     const auto end = pickle_.find('\n', position_);
     if (end == std::string_view::npos) fail("it ends too early");
-    const std::string line(take(end - position_));
+    std::string line(take(end - position_));
     take(1);
     return line;
   }
@@ -310,8 +310,7 @@ class Machine {
   }
 
   void push_global(const std::string& module, const std::string& name) {
-    if (module.size() + name.size() > kMaxNameBytes)
-      fail("the name of a Python object is too long");
+    if (module.size() + name.size() > kMaxNameBytes) fail("the name of an object is too long");
     push(Global{module + " " + name});
   }
 
