@@ -148,7 +148,7 @@ CommandLine& CommandLine::command(const std::string& name, const std::string& he
   return *impl_->commands.back();
 }
 
-int CommandLine::run(int argc, char** argv, std::function<void()> body) {
+int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
   const auto complain = [&](const std::string& message) {
     std::fprintf(stderr, "%s: %s\n", impl_->name.c_str(), message.c_str());
   };

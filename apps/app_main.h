@@ -44,7 +44,7 @@ class CommandLine {
 
   // Parses and runs `body` (or the chosen subcommand's). Error -> one line, 1; UsageError -> 2;
   // anything else thrown -> one line, 1. Returns the exit code. `body` may call set_exit_code.
-  int run(int argc, char** argv, std::function<void()> body = {});
+  int run(int argc, char** argv, const std::function<void()>& body = {});
   // Exit code of a run that ended without an exception (default 0).
   static void set_exit_code(int code);
 
