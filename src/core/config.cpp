@@ -282,11 +282,13 @@ class Writer final : public ConfigVisitor {
   }
   void value(const ConfigKey& key, std::vector<double>& value) override {
     std::vector<std::string> items;
+    items.reserve(value.size());
     for (const double item : value) items.push_back(format_double(item));
     line(key, "[" + join(items, ", ") + "]");
   }
   void value(const ConfigKey& key, std::vector<std::string>& value) override {
     std::vector<std::string> items;
+    items.reserve(value.size());
     for (const auto& item : value) items.push_back(yaml_text(item));
     line(key, "[" + join(items, ", ") + "]");
   }
