@@ -240,8 +240,9 @@ TEST(Archive, IsReadByPython) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "state.pt";
   write_archive(path, example());
-  const std::string command = std::string(SEGMAMBA_TEST_PYTHON) + " '" + SEGMAMBA_SOURCE_DIR +
-                              "/tests/nn/check_archive.py' '" + path.string() + "'";
+  const std::string command = "'" + std::string(SEGMAMBA_TEST_PYTHON) + "' '" +
+                              SEGMAMBA_SOURCE_DIR + "/tests/nn/check_archive.py' '" +
+                              path.string() + "'";
   EXPECT_EQ(std::system(command.c_str()), 0) << command;
 }
 #endif

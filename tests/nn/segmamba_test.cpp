@@ -354,9 +354,10 @@ TEST(ModelProgram, ReproducesTheGoldenLogits) {
     indented += c == '\n' ? std::string("\n  ") : std::string(1, c);
   }
   std::ofstream(config) << indented << "\n";
-  const std::string command = std::string(SEGMAMBA_BIN_DIR) + "/segmamba-model forward --config '" +
-                              config + "' --weights " + golden_path + " --input " + golden_path +
-                              " --output '" + output + "' --dtype float64 > /dev/null";
+  const std::string command = "'" + std::string(SEGMAMBA_BIN_DIR) +
+                              "/segmamba-model' forward --config '" + config + "' --weights '" +
+                              golden_path + "' --input '" + golden_path + "' --output '" + output +
+                              "' --dtype float64 > /dev/null";
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
   EXPECT_TRUE(
       near(read_safetensors(output).tensors.at("logits"), golden.file.tensors.at("output"), 1e-6));
