@@ -33,6 +33,6 @@ for test in ElementTree.parse(folder / "ctest.xml").getroot().iter("testcase"):
         failed += 1  # crashed, timed out, or is no GoogleTest program
 
 for name in skipped_names:
-    print(f"skipped (no GPU): {name}")
+    print(f"skipped: {name}")
 print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
 sys.exit(0 if failed == 0 and passed > 0 else 1)
