@@ -41,7 +41,7 @@ Batch make_batch(CaseStore& cases, const BatchOptions& options, std::int64_t ite
 BatchLoader::BatchLoader(CaseStore& cases, BatchOptions options, std::int64_t first_iteration,
                          std::int64_t last_iteration, std::int64_t workers)
     : cases_(cases),
-      options_(std::move(options)),
+      options_(options),
       next_(first_iteration),
       last_(last_iteration),
       claimed_(first_iteration),

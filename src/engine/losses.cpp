@@ -13,8 +13,8 @@ torch::Tensor one_hot(const torch::Tensor& labels, const torch::Tensor& logits) 
 
 torch::Tensor cross_entropy_of(const torch::Tensor& log_probabilities,
                                const torch::Tensor& targets) {
-  const auto voxels = static_cast<double>(targets.numel() / targets.size(1));
-  return -(log_probabilities * targets).sum() / voxels;
+  const std::int64_t voxels = targets.numel() / targets.size(1);
+  return -(log_probabilities * targets).sum() / static_cast<double>(voxels);
 }
 
 torch::Tensor soft_dice_of(torch::Tensor probabilities, torch::Tensor targets,
@@ -46,7 +46,7 @@ at::Tensor segmentation_loss(const LossConfig& config, const at::Tensor& logits,
                              const at::Tensor& labels) {
   const auto targets = one_hot(labels, logits);
   const auto log_probabilities = torch::log_softmax(logits, 1);
-  const auto entropy = config.cross_entropy_weight * cross_entropy_of(log_probabilities, targets);
+  auto entropy = config.cross_entropy_weight * cross_entropy_of(log_probabilities, targets);
   if (config.name == "cross_entropy") return entropy;
   return entropy + config.dice_weight * soft_dice_of(log_probabilities.exp(), targets,
                                                      config.include_background, config.batch_dice,

@@ -11,7 +11,7 @@ namespace segmamba::engine {
 namespace fs = std::filesystem;
 
 RunFolder RunFolder::prepare(const fs::path& path, StartMode mode) {
-  const RunFolder run{path};
+  RunFolder run{path};
   std::error_code ignored;
   const bool used = fs::is_directory(path, ignored) && !fs::is_empty(path, ignored);
   if (used && mode == StartMode::kNew) {

@@ -22,6 +22,7 @@ class ValueLister final : public ConfigVisitor {
   }
   void value(const ConfigKey& key, std::vector<double>& value) override {
     std::vector<std::string> items;
+    items.reserve(value.size());
     for (const double item : value) items.push_back(format_double(item));
     add(key, concat("[", join(items, ", "), "]"));
   }

@@ -53,8 +53,8 @@ data::Split split_of_run(const TrainConfig& config, const RunFolder& run,
                          const std::vector<data::Case>& cases, bool resumed) {
   if (resumed) return data::read_split(run.split());
   const auto seed = static_cast<std::uint64_t>(config.data.split_seed);
-  const auto split = config.data.split.empty() ? data::make_split(cases, seed)
-                                               : data::read_split(config.data.split);
+  auto split = config.data.split.empty() ? data::make_split(cases, seed)
+                                         : data::read_split(config.data.split);
   data::write_split(run.split(), split, seed);
   return split;
 }
