@@ -1,7 +1,11 @@
 #include "segmamba/metrics/convention.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <limits>
+#include <map>
+#include <string_view>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -159,6 +163,10 @@ Convention brats2023(const std::string& name, const std::string& challenges, int
 
 Convention brats2024() {
   constexpr double kPenalty = 337;
+  static const std::map<Quantity, Quantity> kNumbered = {
+      {Quantity::kHausdorff, Quantity::kNumberedHausdorff},
+      {Quantity::kSensitivity, Quantity::kNumberedSensitivity},
+      {Quantity::kSpecificity, Quantity::kNumberedSpecificity}};
   Convention convention = brats2023("brats2024", "", 3, 20);
   convention.source = "BraTS 2024 GLI, metrics_GLI.py (rachitsaluja/BraTS-2024-Metrics at f1131e3)";
   LesionRule& rule = *convention.lesions;
@@ -169,8 +177,14 @@ Convention brats2024() {
                 {"NETC", {"ET", "RC"}},
                 {"RC", {"ET", "NETC"}},
                 {"SNFH", {"ET", "RC", "NETC"}}};
+  std::vector<MetricRule> of_masks;
   for (MetricRule& metric : convention.metrics) {
     if (metric.name == "hd95") metric.empty = both_or_one(0, kPenalty);
+    const auto numbered = kNumbered.find(metric.quantity);
+    if (numbered == kNumbered.end()) continue;
+    of_masks.push_back(metric);
+    of_masks.back().name += "_of_masks";
+    metric.quantity = numbered->second;
   }
   constexpr SurfaceKind kFaces = SurfaceKind::kFaceNeighbours;
   const std::vector<MetricRule> surface_dice = {
@@ -180,12 +194,14 @@ Convention brats2024() {
       {"lesion_nsd_1mm", Quantity::kLesionSurfaceDice, {}, 1, kFaces},
   };
   convention.metrics.insert(convention.metrics.end(), surface_dice.begin(), surface_dice.end());
+  convention.metrics.insert(convention.metrics.end(), of_masks.begin(), of_masks.end());
   convention.remark =
       "dice and hd95 are of the whole region; the challenge ranks by lesion_dice and lesion_hd95. "
-      "Label 4 is the resection cavity (RC). The script computes hd95, sensitivity and specificity "
-      "of the whole region from lesion numbers, which is meaningless unless both sides hold at "
-      "most "
-      "one lesion; here they are computed from the masks.";
+      "Label 4 is the resection cavity (RC). Known defect: the script computes hd95, sensitivity "
+      "and specificity of the whole region from images of lesion numbers instead of masks, which "
+      "is "
+      "meaningless unless both sides hold at most one lesion. They are given as the script gives "
+      "them; hd95_of_masks, sensitivity_of_masks and specificity_of_masks are what was meant.";
   return convention;
 }
 
@@ -198,12 +214,59 @@ Convention captk() {
       {"dice", Quantity::kDice, formula(1)},
       {"hd95", Quantity::kHausdorff, both_or_one(0, kGridDiagonal), 0.95},
       {"jaccard", Quantity::kJaccard, formula(kLargest)},
-      {"volume_similarity", Quantity::kVolumeSimilarity, formula(kLargest)},
+      {"volume_similarity", Quantity::kSignedVolumeSimilarity, formula(kLargest)},
+      {"hd95_truncated_text", Quantity::kHausdorffCutText, both_or_one(0, kGridDiagonal), 0.95},
+      {"false_negative_error", Quantity::kFalseNegativeError, formula(kLargest)},
+      {"false_positive_error", Quantity::kFalsePositiveError, {kLargest, {}, {}, kLargest}},
   };
   convention.remark =
-      "The tool cuts the last digit off the HD95 it prints; the number before that cut is given "
-      "here.";
+      "Known defect: the tool cuts the last digit off the HD95 that it prints (18.95 becomes "
+      "18.9). "
+      "hd95_truncated_text is that number, hd95 the one before the cut.";
   return convention;
+}
+
+MetricRule surface_dice_rule(const std::string& name, double tolerance) {
+  return {name, Quantity::kSurfaceDice, both_or_one(1, 0), tolerance};
+}
+
+const std::vector<MetricRule>& general_rules() {
+  const EmptyRule distance = both_or_one(0, kInfinity);
+  static const std::vector<MetricRule> rules = {
+      {"dice", Quantity::kDice, formula(1)},
+      {"iou", Quantity::kJaccard, formula(1)},
+      {"hd95", Quantity::kHausdorff, distance, 0.95},
+      {"hd", Quantity::kHausdorff, distance, 1},
+      {"assd", Quantity::kMeanDistancePooled, distance},
+      surface_dice_rule("nsd_1mm", 1),
+      {"sensitivity", Quantity::kSensitivity, {1, {}, 0}},
+      {"specificity", Quantity::kSpecificity, formula(1)},
+      {"precision", Quantity::kPrecision, {1, 0, {}}},
+      {"gt_volume_mm3", Quantity::kReferenceVolume, {}},
+      {"pred_volume_mm3", Quantity::kPredictionVolume, {}},
+      {"volume_difference_mm3", Quantity::kVolumeDifference, {}},
+      {"volume_similarity", Quantity::kVolumeSimilarity, formula(1)},
+      {"tp", Quantity::kLesionTruePositives, {}},
+      {"fp", Quantity::kLesionFalsePositives, {}},
+      {"fn", Quantity::kLesionFalseNegatives, {}},
+      {"lesion_dice", Quantity::kLesionDice, {}},
+      {"lesion_hd95", Quantity::kLesionHausdorff, {}, 0.95},
+  };
+  return rules;
+}
+
+// 2.5 for "nsd_2.5mm".
+std::optional<double> surface_dice_tolerance(const std::string& name) {
+  constexpr std::string_view kStart = "nsd_", kEnd = "mm";
+  if (!starts_with(name, kStart) || !ends_with(name, kEnd)) return std::nullopt;
+  const char* first = name.data() + kStart.size();
+  const char* last = name.data() + name.size() - kEnd.size();
+  double tolerance = 0;
+  const auto [end, error] = std::from_chars(first, last, tolerance);
+  if (error != std::errc() || end != last || !(tolerance >= 0) || std::isinf(tolerance)) {
+    return std::nullopt;
+  }
+  return tolerance;
 }
 
 std::string describe(double value) {
@@ -233,8 +296,18 @@ FormulaValues formula_values(Quantity quantity, double zero_denominator) {
       return {z, -1, z};
     case Quantity::kAbsoluteVolumeDifference:
       return {z, 1, z};
-    case Quantity::kVolumeSimilarity:
+    case Quantity::kSignedVolumeSimilarity:
       return {z, -2, 2};
+    case Quantity::kVolumeSimilarity:
+      return {z, 0, 0};
+    case Quantity::kFalseNegativeError:
+      return {z, 1, z};
+    case Quantity::kFalsePositiveError:
+      return {0, 0, {}};
+    case Quantity::kNumberedSensitivity:
+      return {1, 0, 0};
+    case Quantity::kNumberedSpecificity:
+      return {1, 1, {}};
     default:
       return {};
   }
@@ -256,6 +329,8 @@ std::string describe_empty(const MetricRule& metric) {
 bool depends_on_empty_masks(Quantity quantity) {
   switch (quantity) {
     case Quantity::kReferenceVolume:
+    case Quantity::kPredictionVolume:
+    case Quantity::kVolumeDifference:
     case Quantity::kPredictionSurfaceArea:
     case Quantity::kReferenceSurfaceArea:
     case Quantity::kPredictionSurfacePoints:
@@ -269,6 +344,55 @@ bool depends_on_empty_masks(Quantity quantity) {
 }  // namespace
 
 bool is_lesion_wise(Quantity quantity) { return quantity >= Quantity::kLesionDice; }
+
+bool is_of_lesion_numbers(Quantity quantity) {
+  return quantity == Quantity::kNumberedHausdorff || quantity == Quantity::kNumberedSensitivity ||
+         quantity == Quantity::kNumberedSpecificity;
+}
+
+Better better(Quantity quantity) {
+  switch (quantity) {
+    case Quantity::kDice:
+    case Quantity::kJaccard:
+    case Quantity::kSensitivity:
+    case Quantity::kSpecificity:
+    case Quantity::kPrecision:
+    case Quantity::kVolumeSimilarity:
+    case Quantity::kSurfaceDice:
+    case Quantity::kSurfaceDiceOfDirections:
+    case Quantity::kNumberedSensitivity:
+    case Quantity::kNumberedSpecificity:
+    case Quantity::kLesionDice:
+    case Quantity::kLesionSurfaceDice:
+    case Quantity::kLesionTruePositives:
+      return Better::kHigher;
+    case Quantity::kAbsoluteVolumeDifference:
+    case Quantity::kFalseNegativeError:
+    case Quantity::kFalsePositiveError:
+    case Quantity::kHausdorff:
+    case Quantity::kHausdorffCutText:
+    case Quantity::kMeanDistancePooled:
+    case Quantity::kMeanDistanceOfDirections:
+    case Quantity::kMeanDistanceFromPrediction:
+    case Quantity::kMeanDistanceFromReference:
+    case Quantity::kNumberedHausdorff:
+    case Quantity::kLesionHausdorff:
+    case Quantity::kLesionFalsePositives:
+    case Quantity::kLesionFalseNegatives:
+      return Better::kLower;
+    case Quantity::kSignedVolumeDifference:  // best at 0
+    case Quantity::kSignedVolumeSimilarity:
+    case Quantity::kReferenceVolume:
+    case Quantity::kPredictionVolume:
+    case Quantity::kVolumeDifference:
+    case Quantity::kPredictionSurfaceArea:
+    case Quantity::kReferenceSurfaceArea:
+    case Quantity::kPredictionSurfacePoints:
+    case Quantity::kReferenceSurfacePoints:
+      break;
+  }
+  return Better::kNeither;
+}
 
 LesionRule LesionRule::for_region(const std::string& region) const {
   LesionRule rule = *this;
@@ -306,6 +430,43 @@ const Convention& find_convention(const std::string& name) {
   throw UsageError(concat("there is no convention '", name, "'",
                           near.empty() ? "" : concat(" (did you mean '", near, "'?)"),
                           "; known: ", join(names, ", ")));
+}
+
+const std::vector<std::string>& general_metrics() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> list;
+    for (const MetricRule& rule : general_rules()) list.push_back(rule.name);
+    return list;
+  }();
+  return names;
+}
+
+Convention with_metrics(Convention convention, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const auto has_name = [&](const MetricRule& rule) { return rule.name == name; };
+    if (std::any_of(convention.metrics.begin(), convention.metrics.end(), has_name)) continue;
+    const auto& known = general_rules();
+    const auto general = std::find_if(known.begin(), known.end(), has_name);
+    MetricRule rule;
+    if (general != known.end()) {
+      rule = *general;
+    } else if (const auto tolerance = surface_dice_tolerance(name)) {
+      rule = surface_dice_rule(name, *tolerance);
+    } else {
+      std::vector<std::string> candidates = general_metrics();
+      for (const MetricRule& own : convention.metrics) candidates.push_back(own.name);
+      const std::string near = nearest(name, candidates);
+      throw UsageError(concat("there is no metric '", name, "'",
+                              near.empty() ? "" : concat(" (did you mean '", near, "'?)"),
+                              "; every convention can give ", join(general_metrics(), ", ")));
+    }
+    rule.of_tool = false;
+    if (is_lesion_wise(rule.quantity) && !convention.lesions) {
+      convention.lesions = LesionRule{kGridDiagonal, 0, 0};
+    }
+    convention.metrics.push_back(std::move(rule));
+  }
+  return convention;
 }
 
 std::string explain(const Convention& convention) {
@@ -347,12 +508,23 @@ std::string explain(const Convention& convention) {
     text += concat("    ", metric.name, std::string(width - metric.name.size() + 2, ' '),
                    describe_empty(metric), "\n");
   }
+  std::vector<std::string> added;
+  for (const MetricRule& metric : convention.metrics) {
+    if (!metric.of_tool) added.push_back(metric.name);
+  }
+  if (!added.empty()) {
+    text += concat("  not of the tool, but counted by its surface, unit and percentile: ",
+                   join(added, ", "), "\n");
+  }
   if (convention.lesions) {
     const LesionRule& rule = *convention.lesions;
-    text += concat("  lesions: reference parts whose ", rule.dilation,
-                   "-fold dilations touch are one; those of at most ",
-                   format_double(rule.minimum_volume), " mm3 are not scored; a missed or invented ",
-                   "lesion counts Dice 0 and HD95 ", format_double(rule.penalty), "\n");
+    text += concat(
+        "  lesions: ",
+        rule.dilation == 0 ? std::string("26-connected parts, matched by any shared voxel")
+                           : concat("reference parts whose ", rule.dilation,
+                                    "-fold dilations touch are one; those of at most ",
+                                    format_double(rule.minimum_volume), " mm3 are not scored"),
+        "; a missed or invented lesion counts Dice 0 and HD95 ", describe(rule.penalty), "\n");
     if (rule.merge_prediction) {
       text +=
           "           predicted parts are merged likewise, and those of at most that many voxels "

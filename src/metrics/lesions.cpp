@@ -1,7 +1,6 @@
 #include "lesions.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 namespace segmamba::metrics {
@@ -63,35 +62,46 @@ Components merged_lesions(const Mask& mask, int dilation) {
   return lesions;
 }
 
-Components without_small(const Components& lesions, double voxels) {
-  std::vector<std::int32_t> number(static_cast<std::size_t>(lesions.count) + 1);
-  std::int32_t kept = 0;
+std::vector<std::int32_t> numbers_above(const Components& lesions, double voxels) {
+  std::vector<std::int32_t> numbers = {0};
   for (std::int32_t lesion = 1; lesion <= lesions.count; ++lesion) {
-    if (static_cast<double>(lesions.voxels(lesion)) > voxels) number[lesion] = ++kept;
+    if (static_cast<double>(lesions.voxels(lesion)) > voxels) numbers.push_back(lesion);
   }
+  return numbers;
+}
+
+Components without_small(const Components& lesions, double voxels) {
+  const std::vector<std::int32_t> kept = numbers_above(lesions, voxels);
+  std::vector<std::int32_t> number(static_cast<std::size_t>(lesions.count) + 1);
+  for (std::size_t i = 1; i < kept.size(); ++i) number[kept[i]] = static_cast<std::int32_t>(i);
   return renumbered(lesions, number);
 }
 
 Components joined_through(const Components& own, const Components& tissue) {
   std::size_t contacts = 0;
   std::vector<std::int32_t> lowest(static_cast<std::size_t>(own.count) + 1);  // 0: no contact
+  std::vector<std::int32_t> tissues;  // with contact, in the order of the lesions that meet them
   for (std::int32_t lesion = 1; lesion <= own.count; ++lesion) {
     const std::set<std::int32_t> touched = neighbours(own, lesion, 1, tissue);
     contacts += touched.size();
     if (!touched.empty()) lowest[lesion] = *touched.begin();
+    for (const std::int32_t part : touched) {
+      if (std::find(tissues.begin(), tissues.end(), part) == tissues.end()) tissues.push_back(part);
+    }
   }
   if (contacts <= 1) return own;
+  // The script's order: what touches nothing keeps its place, then come the groups.
   std::vector<std::int32_t> number(lowest.size());
-  std::map<std::int32_t, std::int32_t> number_of_group;
   std::int32_t next = 0;
-  for (std::int32_t lesion = 1; lesion <= own.count; ++lesion) {
-    if (lowest[lesion] == 0) {
-      number[lesion] = ++next;
-      continue;
+  for (std::size_t lesion = 1; lesion < lowest.size(); ++lesion) {
+    if (lowest[lesion] == 0) number[lesion] = ++next;
+  }
+  for (const std::int32_t part : tissues) {
+    if (std::find(lowest.begin() + 1, lowest.end(), part) == lowest.end()) continue;
+    ++next;
+    for (std::size_t lesion = 1; lesion < lowest.size(); ++lesion) {
+      if (lowest[lesion] == part) number[lesion] = next;
     }
-    const auto [group, is_new] = number_of_group.try_emplace(lowest[lesion], next + 1);
-    if (is_new) ++next;
-    number[lesion] = group->second;
   }
   return renumbered(own, number);
 }

@@ -23,7 +23,9 @@ struct LesionMatches {
 // Parts of `mask` whose dilations are connected. Numbered as the dilated components.
 Components merged_lesions(const Mask& mask, int dilation);
 
-// Removes the lesions of at most `voxels` voxels.
+// 0 and then the numbers of the lesions of more than `voxels` voxels, ascending.
+std::vector<std::int32_t> numbers_above(const Components& lesions, double voxels);
+// Keeps only those, numbered anew in their order.
 Components without_small(const Components& lesions, double voxels);
 
 // The lesions of `own` that touch (18 neighbours) the same lesion of `tissue` become one. Nothing

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "distances.h"
+#include "lesion_numbers.h"
 #include "lesions.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -16,6 +17,25 @@ namespace {
 
 double ratio(double numerator, double denominator, double if_zero) {
   return denominator == 0 ? if_zero : numerator / denominator;
+}
+
+double grid_diagonal(const Grid& grid, Unit unit) {
+  double squares = 0;
+  for (int axis = 0; axis < 3; ++axis) {
+    const double length = static_cast<double>(grid.size[axis]) *
+                          (unit == Unit::kMillimetres ? grid.spacing[axis] : 1);
+    squares += length * length;
+  }
+  return std::sqrt(squares);
+}
+
+// What CaPTk reads from the text "18.95" that its helper prints: 18.9. Whole numbers are printed
+// with a zero to lose.
+double cut_text(double value) {
+  std::string text = format_double(value);
+  if (text.find('.') == std::string::npos) return value;
+  text.pop_back();
+  return std::stod(text);
 }
 
 // Quantities of one pair of masks. The masks may be crops: `whole` is the grid they come from.
@@ -34,7 +54,7 @@ class PairScorer {
 
   double value(const Convention& convention, const MetricRule& rule) {
     const std::optional<double> fixed = fixed_value(rule.empty);
-    if (fixed) return *fixed == kGridDiagonal ? diagonal() : *fixed;
+    if (fixed) return *fixed == kGridDiagonal ? grid_diagonal(whole_, convention.unit) : *fixed;
     const double undefined = rule.empty.zero_denominator;
     const double volume = static_cast<double>(voxel_count(whole_.size));
     switch (rule.quantity) {
@@ -52,10 +72,20 @@ class PairScorer {
         return ratio(p_ - g_, g_, undefined);
       case Quantity::kAbsoluteVolumeDifference:
         return ratio(std::abs(p_ - g_), g_, undefined);
-      case Quantity::kVolumeSimilarity:
+      case Quantity::kSignedVolumeSimilarity:
         return ratio(2 * (p_ - g_), p_ + g_, undefined);
+      case Quantity::kVolumeSimilarity:
+        return p_ + g_ == 0 ? undefined : 1 - std::abs(p_ - g_) / (p_ + g_);
+      case Quantity::kFalseNegativeError:
+        return ratio(g_ - common_, g_, undefined);
+      case Quantity::kFalsePositiveError:
+        return ratio(p_ - common_, volume - g_, undefined);
       case Quantity::kReferenceVolume:
-        return g_ * whole_.spacing[0] * whole_.spacing[1] * whole_.spacing[2];
+        return g_ * voxel_volume();
+      case Quantity::kPredictionVolume:
+        return p_ * voxel_volume();
+      case Quantity::kVolumeDifference:
+        return (p_ - g_) * voxel_volume();
       default:
         return surface_value(convention, rule);
     }
@@ -69,11 +99,7 @@ class PairScorer {
     return std::nullopt;
   }
 
-  double diagonal() const {
-    double squares = 0;
-    for (const std::int64_t length : whole_.size) squares += static_cast<double>(length * length);
-    return std::sqrt(squares);
-  }
+  double voxel_volume() const { return whole_.spacing[0] * whole_.spacing[1] * whole_.spacing[2]; }
 
   double surface_value(const Convention& convention, const MetricRule& rule) {
     const SurfaceDistances& both =
@@ -82,6 +108,9 @@ class PairScorer {
     switch (rule.quantity) {
       case Quantity::kHausdorff:
         return hausdorff(both, rule.parameter, convention.percentile, convention.directions);
+      case Quantity::kHausdorffCutText:
+        return cut_text(
+            hausdorff(both, rule.parameter, convention.percentile, convention.directions));
       case Quantity::kMeanDistancePooled:
         return pooled_mean_distance(both);
       case Quantity::kMeanDistanceOfDirections:
@@ -124,8 +153,8 @@ class PairScorer {
 class LesionScorer {
  public:
   LesionScorer(const Components& prediction, const Components& reference, const LesionRule& rule,
-               const Grid& grid)
-      : penalty_(rule.penalty) {
+               const Grid& grid, Unit unit)
+      : penalty_(rule.penalty == kGridDiagonal ? grid_diagonal(grid, unit) : rule.penalty) {
     LesionMatches matches = match_lesions(prediction, reference, rule, grid.spacing);
     false_positives_ = static_cast<double>(matches.false_positives);
     for (LesionMatch& match : matches.lesions) {
@@ -174,6 +203,37 @@ class LesionScorer {
   double penalty_, missed_ = 0, false_positives_ = 0;
 };
 
+// Quantities of the images of lesion numbers of one region.
+class NumberScorer {
+ public:
+  NumberScorer(LesionNumbers prediction, LesionNumbers reference, const Grid& whole)
+      : prediction_(std::move(prediction)), reference_(std::move(reference)), whole_(whole) {}
+
+  double value(const Convention& convention, const MetricRule& rule) const {
+    switch (rule.quantity) {
+      case Quantity::kNumberedSensitivity:
+        return numbered_sensitivity(prediction_, reference_);
+      case Quantity::kNumberedSpecificity:
+        return numbered_specificity(prediction_, reference_, voxel_count(whole_.size));
+      default:
+        break;
+    }
+    const auto is_empty = [](const LesionNumbers& image) {
+      return !any_set(image.numbers.data(), static_cast<std::int64_t>(image.numbers.size()));
+    };
+    const bool no_prediction = is_empty(prediction_), no_reference = is_empty(reference_);
+    if (no_prediction && no_reference) return *rule.empty.both;
+    if (no_prediction) return *rule.empty.prediction;
+    if (no_reference) return *rule.empty.reference;
+    return hausdorff(numbered_surface_distances(prediction_, reference_, whole_.spacing),
+                     rule.parameter, convention.percentile, convention.directions);
+  }
+
+ private:
+  LesionNumbers prediction_, reference_;
+  Grid whole_;
+};
+
 // The lesions of one side of a case, under one rule.
 class LesionFinder {
  public:
@@ -193,7 +253,9 @@ class LesionFinder {
     } else if (!rule.merge_prediction) {
       lesions = connected_components_26(mask);
     } else {
-      lesions = without_small(merged_lesions(mask, rule.dilation), rule.minimum_volume);
+      const Components merged = merged_lesions(mask, rule.dilation);
+      lesions = without_small(merged, rule.minimum_volume);
+      kept_numbers_[region.name] = numbers_above(merged, rule.minimum_volume);
     }
     return unjoined_.emplace(region.name, std::move(lesions)).first->second;
   }
@@ -208,6 +270,20 @@ class LesionFinder {
       }
     }
     return *lesions;
+  }
+
+  // The image that the script of the convention makes of them. It numbers the lesions of regions
+  // with joins anew, others keep the numbers that they had before small ones were erased.
+  LesionNumbers numbers(const Region& region) {
+    const Components& lesions = find(region);
+    LesionNumbers image{size_, lesions.labels};
+    const auto kept = kept_numbers_.find(region.name);
+    const bool is_joined =
+        std::any_of(rule_.joins.begin(), rule_.joins.end(),
+                    [&](const LesionRule::Join& join) { return join.region == region.name; });
+    if (kept == kept_numbers_.end() || is_joined) return image;
+    for (std::int32_t& number : image.numbers) number = kept->second[number];
+    return image;
   }
 
  private:
@@ -225,7 +301,8 @@ class LesionFinder {
   LesionRule rule_;
   bool is_prediction_;
   std::map<std::string, Components> unjoined_;
-  Components joined_;  // of the region found last
+  std::map<std::string, std::vector<std::int32_t>> kept_numbers_;  // of unjoined_, before erasing
+  Components joined_;                                              // of the region found last
 };
 
 // The part of a case that holds labels, with room for every dilation.
@@ -273,9 +350,13 @@ std::vector<Score> score_case(const LabelPair& labels, const std::vector<Region>
     for (const Convention& convention : conventions) {
       std::optional<PairScorer> without_erased;
       std::optional<LesionScorer> lesions;
-      const bool wants_lesions = std::any_of(
-          convention.metrics.begin(), convention.metrics.end(),
-          [&](const MetricRule& rule) { return is_lesion_wise(rule.quantity) && is_wanted(rule); });
+      std::optional<NumberScorer> numbers;
+      const auto wants = [&](bool (*kind)(Quantity)) {
+        return std::any_of(
+            convention.metrics.begin(), convention.metrics.end(),
+            [&](const MetricRule& rule) { return kind(rule.quantity) && is_wanted(rule); });
+      };
+      const bool wants_lesions = wants(is_lesion_wise);
       if (convention.lesions && (wants_lesions || convention.lesions->merge_prediction)) {
         const LesionRule& rule = *convention.lesions;
         auto& [prediction_finder, reference_finder] =
@@ -290,14 +371,19 @@ std::vector<Score> score_case(const LabelPair& labels, const std::vector<Region>
         }
         if (wants_lesions) {
           lesions.emplace(prediction_finder.find(region), reference_finder.find(region),
-                          rule.for_region(region.name), labels.grid);
+                          rule.for_region(region.name), labels.grid, convention.unit);
+        }
+        if (wants(is_of_lesion_numbers)) {
+          numbers.emplace(prediction_finder.numbers(region), reference_finder.numbers(region),
+                          labels.grid);
         }
       }
       for (const MetricRule& rule : convention.metrics) {
         if (!is_wanted(rule)) continue;
         PairScorer& pair = without_erased ? *without_erased : whole;
-        double value = is_lesion_wise(rule.quantity) ? lesions->value(convention, rule)
-                                                     : pair.value(convention, rule);
+        double value = is_lesion_wise(rule.quantity)         ? lesions->value(convention, rule)
+                       : is_of_lesion_numbers(rule.quantity) ? numbers->value(convention, rule)
+                                                             : pair.value(convention, rule);
         if (convention.float32_results) value = static_cast<double>(static_cast<float>(value));
         scores.push_back({region.name, convention.name, rule.name, value});
       }

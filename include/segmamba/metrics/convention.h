@@ -33,9 +33,15 @@ enum class Quantity {
   kPrecision,                 // TP / |p|
   kSignedVolumeDifference,    // (|p| - |g|) / |g|
   kAbsoluteVolumeDifference,  // ||p| - |g|| / |g|
-  kVolumeSimilarity,          // 2 (|p| - |g|) / (|p| + |g|), signed
+  kSignedVolumeSimilarity,    // 2 (|p| - |g|) / (|p| + |g|)
+  kVolumeSimilarity,          // 1 - ||p| - |g|| / (|p| + |g|) (Taha & Hanbury 2015)
+  kFalseNegativeError,        // |g less p| / |g|
+  kFalsePositiveError,        // |p less g| / (N - |g|)
   kReferenceVolume,           // mm^3
+  kPredictionVolume,
+  kVolumeDifference,          // mm^3, prediction less reference
   kHausdorff,                 // `parameter`: the share of distances, 0.95 or 1
+  kHausdorffCutText,          // kHausdorff after its decimal text has lost its last character
   kMeanDistancePooled,        // over both directions' distances together
   kMeanDistanceOfDirections,  // mean of the two directed means
   kMeanDistanceFromPrediction,
@@ -46,6 +52,10 @@ enum class Quantity {
   kReferenceSurfaceArea,
   kPredictionSurfacePoints,
   kReferenceSurfacePoints,
+  // Of images that hold lesion numbers where the formula means 0 and 1 (lesion_numbers.h).
+  kNumberedHausdorff,
+  kNumberedSensitivity,
+  kNumberedSpecificity,
   // Lesion-wise from here on.
   kLesionDice,
   kLesionHausdorff,
@@ -55,6 +65,11 @@ enum class Quantity {
   kLesionFalseNegatives,
 };
 bool is_lesion_wise(Quantity quantity);
+bool is_of_lesion_numbers(Quantity quantity);
+
+enum class Better { kHigher, kLower, kNeither };
+// Which values of a quantity mean a better prediction.
+Better better(Quantity quantity);
 
 // Stands for the length of the grid's diagonal in voxels where a distance is asked for.
 inline constexpr double kGridDiagonal = -std::numeric_limits<double>::infinity();
@@ -72,13 +87,14 @@ struct MetricRule {
   EmptyRule empty;
   double parameter = 0;
   std::optional<SurfaceKind> surface = {};  // where it differs from the convention's
+  bool of_tool = true;                      // false: added by with_metrics()
 };
 
 // Lesion-wise scores. A reference lesion is a 26-connected component of the reference dilated
 // `dilation` times (18 neighbours), cut back to the reference. It is matched by every predicted
 // lesion that meets the reference lesion dilated alone.
 struct LesionRule {
-  double penalty;  // HD95 of a lesion that was missed or invented, mm
+  double penalty;  // HD95 of a lesion that was missed or invented, mm; or kGridDiagonal
   int dilation;
   double minimum_volume;  // mm^3; reference lesions of at most this volume are not scored
   // True: predicted lesions are merged like those of the reference, and those of at most
@@ -120,6 +136,18 @@ struct Convention {
 const std::vector<Convention>& conventions();
 // Throws UsageError with the nearest known name.
 const Convention& find_convention(const std::string& name);
+
+// Metrics that every convention can give, counted by its surface, unit and percentile: dice, iou,
+// hd95, hd, assd, nsd_<T>mm (T: the tolerance, as in nsd_2mm or nsd_0.5mm), sensitivity,
+// specificity, precision, gt_volume_mm3, pred_volume_mm3, volume_difference_mm3, volume_similarity,
+// tp, fp, fn, lesion_dice, lesion_hd95. Where a mask is empty: two empty masks are a perfect
+// prediction, one is the worst. Lesions of a convention without a rule for them are plain
+// 26-connected components, matched by any shared voxel.
+const std::vector<std::string>& general_metrics();
+// `convention` with those of `names` added that its tool does not have. Throws UsageError with the
+// nearest name for what is neither a general metric nor one of `convention`.
+Convention with_metrics(Convention convention, const std::vector<std::string>& names);
+
 // What the convention counts, for people: surface, unit, percentile, empty masks, lesions.
 std::string explain(const Convention& convention);
 
