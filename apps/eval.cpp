@@ -1,8 +1,10 @@
-// segmamba-eval: Dice and HD95 tables of predictions against references.
+// segmamba-eval: tables of predictions against references, by the rules of named tools.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <optional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "segmamba/core/progress.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/split.h"
+#include "segmamba/eval/analysis.h"
 #include "segmamba/eval/evaluate.h"
 #include "segmamba/eval/options.h"
 #include "segmamba/eval/report.h"
@@ -21,59 +24,118 @@ namespace {
 
 using namespace segmamba;
 
+constexpr int kScoredWithProblems = 3;
+
 struct Options {
   std::vector<std::string> predictions, conventions, metrics, regions;
   std::filesystem::path reference, output, split;
   std::string part = "test", label_four = "auto";
   bool explain = false, ignore_geometry = false, allow_missing = false;
-  std::int64_t threads = 0;
+  bool strict = false, overwrite = false, no_html = false, no_pictures = false;
+  std::int64_t threads = 0, resamples = 10000, worst = 5;
+  std::uint64_t seed = 1;
 };
 
+// A progress bar for what takes long enough to wait for.
+eval::ProgressCallback late_progress(const std::string& label) {
+  return [label, start = std::chrono::steady_clock::now(), progress = std::shared_ptr<Progress>()](
+             std::int64_t done, std::int64_t total) mutable {
+    const bool is_long = std::chrono::steady_clock::now() - start > std::chrono::seconds(2);
+    if (!progress && is_long) progress = std::make_shared<Progress>(label, total);
+    if (progress) progress->update(done);
+  };
+}
+
+// One line a problem; of many of a kind the first ones.
+void print_problems(const std::vector<eval::Problem>& problems) {
+  constexpr std::int64_t kShown = 20;
+  std::map<eval::ProblemKind, std::int64_t> counts;
+  for (const eval::Problem& problem : problems) {
+    if (++counts[problem.kind] > kShown) continue;
+    log_warning(concat(to_string(problem.kind), ": ",
+                       problem.method.empty() ? "reference" : problem.method, ", case ",
+                       problem.case_name, ": ", problem.text));
+  }
+  for (const auto& [kind, count] : counts) {
+    if (count <= kShown) continue;
+    log_warning(concat(to_string(kind), ": ", count - kShown,
+                       " more; --output writes all of them to problems.csv"));
+  }
+}
+
+eval::EvaluateOptions evaluate_options(const Options& options) {
+  eval::EvaluateOptions result;
+  result.conventions = eval::parse_conventions(options.conventions);
+  result.metrics = eval::parse_metrics(options.metrics, result.conventions);
+  if (options.explain) return result;
+  if (options.predictions.empty()) throw UsageError("--prediction is required; see --help");
+  if (options.reference.empty()) throw UsageError("--reference is required; see --help");
+  result.methods = eval::parse_methods(options.predictions);
+  result.reference = options.reference;
+  result.regions = eval::parse_regions(options.regions);
+  result.label_four = eval::parse_label_four(options.label_four);
+  result.ignore_geometry = options.ignore_geometry;
+  result.allow_missing = options.allow_missing;
+  result.pictures = !options.output.empty() && !options.no_html && !options.no_pictures;
+  if (!options.split.empty()) {
+    result.cases = data::split_part(data::read_split(options.split), options.part);
+    if (result.cases.empty()) {
+      throw Error(concat(options.split.string(), ": part ", options.part, " has no cases"));
+    }
+  }
+  return result;
+}
+
+// Before the work, so that it is not lost.
+void check_output(const Options& options) {
+  if (options.output.empty()) return;
+  if (std::filesystem::exists(options.output) && !std::filesystem::is_directory(options.output)) {
+    throw Error(concat("--output ", options.output.string(), ": is a file, not a folder"));
+  }
+  if (!options.overwrite && eval::holds_reports(options.output)) {
+    throw Error(concat("--output ", options.output.string(),
+                       " already holds scores; pass --overwrite to replace them"));
+  }
+}
+
 void run(const Options& options) {
-  eval::EvaluateOptions evaluate_options;
-  evaluate_options.conventions = eval::parse_conventions(options.conventions);
+  const eval::EvaluateOptions to_do = evaluate_options(options);
   if (options.explain) {
-    for (const auto& convention : evaluate_options.conventions) {
+    for (const auto& convention : to_do.conventions) {
       std::printf("%s\n", metrics::explain(convention).c_str());
     }
     return;
   }
-  if (options.predictions.empty()) throw UsageError("--prediction is required; see --help");
-  if (options.reference.empty()) throw UsageError("--reference is required; see --help");
-  evaluate_options.methods = eval::parse_methods(options.predictions);
-  evaluate_options.reference = options.reference;
-  if (!options.split.empty()) {
-    evaluate_options.cases = data::split_part(data::read_split(options.split), options.part);
-    if (evaluate_options.cases.empty()) {
-      throw Error(concat(options.split.string(), ": part ", options.part, " has no cases"));
-    }
-  }
-  evaluate_options.regions = eval::parse_regions(options.regions);
-  evaluate_options.metrics = eval::split_lists(options.metrics);
-  evaluate_options.label_four = eval::parse_label_four(options.label_four);
-  evaluate_options.ignore_geometry = options.ignore_geometry;
-  evaluate_options.allow_missing = options.allow_missing;
   if (options.threads < 0) throw UsageError("--threads must not be negative");
-  if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
-
-  if (std::filesystem::exists(options.output) && !std::filesystem::is_directory(options.output)) {
-    throw Error(concat("--output ", options.output.string(), ": is a file, not a folder"));
+  if (options.resamples < 0 || options.resamples > 1000000) {
+    throw UsageError("--resamples must lie between 0 and 1000000");
   }
+  if (options.worst < 0) throw UsageError("--worst must not be negative");
+  if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+  check_output(options);
 
-  const auto start = std::chrono::steady_clock::now();
-  std::optional<Progress> progress;  // for what takes long enough to wait for
-  const eval::Evaluation evaluation =
-      eval::evaluate(evaluate_options, [&](std::int64_t done, std::int64_t total) {
-        const bool is_long = std::chrono::steady_clock::now() - start > std::chrono::seconds(2);
-        if (!progress && is_long) progress.emplace("scoring", total);
-        if (progress) progress->update(done);
-      });
-  progress.reset();
-  for (const std::string& notice : evaluation.notices) log_warning(notice);
-  std::fputs(eval::table_text(evaluation).c_str(), stdout);
-  if (options.output.empty()) return;
-  eval::write_reports(evaluation, options.output);
-  log_info(concat("wrote cases.csv, summary.json and table.md to ", options.output.string()));
+  const eval::Plan plan = eval::plan_evaluation(to_do, late_progress("checking"));
+  for (const std::string& notice : plan.notices) log_warning(notice);
+  print_problems(plan.problems);
+  const std::string count =
+      concat(plan.problems.size(), plan.problems.size() == 1 ? " problem" : " problems");
+  if (options.strict && !plan.problems.empty()) {
+    throw Error(concat(count, " of the input, listed above; nothing was scored (--strict)"));
+  }
+  if (plan.pairs.empty()) throw Error("no case can be scored");
+
+  const eval::Evaluation evaluation = eval::evaluate(to_do, plan, late_progress("scoring"));
+  print_problems({evaluation.problems.begin() + static_cast<std::ptrdiff_t>(plan.problems.size()),
+                  evaluation.problems.end()});
+  const eval::Analysis analysis =
+      eval::analyse(evaluation, {options.resamples, options.seed, options.worst});
+  std::fputs(eval::table_text(evaluation, analysis).c_str(), stdout);
+  if (!options.output.empty()) {
+    eval::write_reports(evaluation, analysis, options.output, !options.no_html);
+    log_info(concat("wrote the scores to ", options.output.string(),
+                    options.no_html ? "" : "; report.html shows them in a browser"));
+  }
+  if (!evaluation.problems.empty()) apps::CommandLine::set_exit_code(kScoredWithProblems);
 }
 
 }  // namespace
@@ -86,24 +148,47 @@ int main(int argc, char** argv) {
       "  segmamba-eval --prediction predictions --reference BraTS2023 --output scores\n"
       "  segmamba-eval --prediction A=runs/a --prediction B=runs/b --reference BraTS2023 \\\n"
       "                --convention segmamba,brats2023 --output scores\n"
+      "  segmamba-eval -p predictions -r labelsTr --regions organs.yaml --metrics dice,nsd_2mm\n"
       "  segmamba-eval --explain --convention medpy,monai\n"
-      "Cases are paired by name: CASE.nii.gz, CASE-seg.nii.gz or CASE/CASE-seg.nii.gz.");
+      "Cases are paired by name, whatever the suffix: CASE.nii.gz, CASE-seg.nii.gz, "
+      "CASE_pred.nii,\n"
+      "CASE/CASE-seg.nii.gz, CASE/seg.nii.gz, labelsTr/CASE.nii.gz.\n"
+      "A file of regions holds, e.g.\n"
+      "  regions: {kidney: [1, 2], tumour: [2]}   # each the labels scored as one mask\n"
+      "  labels: [1, 2]                           # optional: all that may occur\n"
+      "The output folder gets cases.csv, summary.json, table.md, table.tex and report.html.\n"
+      "Exit code: 0; 1 error; 2 usage; 3 scored, but the input has problems (cases without scores\n"
+      "are marked and left out of the means; --strict scores nothing then).");
   line.option("--prediction,-p", options.predictions,
               "Folder (or file) of predictions; NAME=DIR to compare several methods");
   line.option("--reference,-r", options.reference, "Folder (or file) of references");
   line.option("--convention,-c", options.conventions,
-              "Comma-separated: " + eval::convention_names() + "; default segmamba");
-  line.option("--output,-o", options.output, "Folder for cases.csv, summary.json and table.md");
-  line.option("--metrics", options.metrics, "Comma-separated; default all of the conventions");
+              "Comma-separated: " + eval::convention_names() + ", or all; default segmamba");
+  line.option("--output,-o", options.output, "Folder for the tables and the report");
+  line.option(
+      "--metrics", options.metrics,
+      "Comma-separated; default those of the convention's tool. Every convention can give " +
+          join(metrics::general_metrics(), ", ") + " (nsd_<T>mm for any T), or all");
   line.option("--regions", options.regions,
-              "Comma-separated: WT, TC, ET, NETC, SNFH, RC or NAME=1+2; default WT,TC,ET");
-  line.option("--label-4", options.label_four,
-              "Label 4: 'et' (older BraTS), 'keep', or 'auto' (et where there is no label 3)");
+              "Comma-separated: WT, TC, ET, NETC, SNFH, RC or NAME=1+2; or labels (each label that "
+              "occurs); or a YAML file; default WT,TC,ET");
+  line.option(
+      "--label-4", options.label_four,
+      "Label 4: 'et' (older BraTS), 'keep', or 'auto' (et where a file has no label 3; kept "
+      "by brats2024 and for other regions)");
   line.option("--split", options.split, "Score only the cases of one part of this split file");
   line.option("--part", options.part, "With --split: train, validation or test");
+  line.flag("--strict", options.strict, "Score nothing where the input has any problem");
   line.flag("--ignore-geometry", options.ignore_geometry,
             "Compare voxel by voxel although the headers disagree (sizes must be equal)");
-  line.flag("--allow-missing", options.allow_missing, "Score the cases that have a prediction");
+  line.flag("--allow-missing", options.allow_missing, "A missing prediction is no problem");
+  line.flag("--overwrite", options.overwrite, "Replace the scores in the output folder");
+  line.flag("--no-html", options.no_html, "Do not write report.html");
+  line.flag("--no-pictures", options.no_pictures,
+            "Write report.html without pictures of the cases");
+  line.option("--resamples", options.resamples, "Of the bootstrap intervals; 0: no intervals");
+  line.option("--seed", options.seed, "Of the bootstrap");
+  line.option("--worst", options.worst, "Worst cases listed for each method and convention");
   line.flag("--explain", options.explain,
             "Print what each convention counts for empty masks, spacing, percentile and border");
   line.option("--threads", options.threads, "Cases at a time; 0: one a processor");

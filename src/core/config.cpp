@@ -351,6 +351,12 @@ bool ConfigDocument::has(const std::string& name) const {
   return is_set(find_child(impl_->root, name));
 }
 
+std::vector<std::string> ConfigDocument::keys() const {
+  std::vector<std::string> names;
+  for (const auto& item : impl_->root) names.push_back(item.first.as<std::string>());
+  return names;
+}
+
 ConfigDocument ConfigDocument::section(const std::string& name) const {
   const YAML::Node node = find_child(impl_->root, name);
   if (!is_set(node)) throw Error(concat(impl_->origins.file, ": there is no section ", name));

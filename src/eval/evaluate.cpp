@@ -1,292 +1,167 @@
 #include "segmamba/eval/evaluate.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <limits>
 #include <map>
 #include <mutex>
-#include <set>
-#include <tuple>
 
-#include "listed.h"
+#include "labels.h"
 #include "segmamba/core/error.h"
-#include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
-#include "segmamba/eval/pairing.h"
+#include "segmamba/io/picture.h"
+#include "segmamba/io/png.h"
 #include "segmamba/io/volume.h"
 #include "segmamba/metrics/score.h"
 
 namespace segmamba::eval {
 namespace {
 
-constexpr std::uint8_t kEnhancing = 3, kFour = 4;
-
-struct Task {
-  std::string method;
-  CasePair pair;
-};
-
 struct CaseResult {
-  std::vector<metrics::Score> scores;
-  std::vector<std::pair<std::string, std::string>> notices;  // text, file
-  std::string error;
+  std::vector<metrics::Score> scores;  // by region, convention, metric
+  std::map<std::string, double> reference_ml;
+  std::string png, error;
 };
 
-// Leaves the cases asked for, all of which must have a reference.
-Pairing restricted(Pairing pairing, const EvaluateOptions& options) {
-  if (options.cases.empty()) return pairing;
-  std::set<std::string> left(options.cases.begin(), options.cases.end());
-  const auto is_unwanted = [&](const std::string& name) { return left.erase(name) == 0; };
-  std::erase_if(pairing.pairs, [&](const CasePair& pair) { return is_unwanted(pair.name); });
-  std::erase_if(pairing.missing, is_unwanted);
-  // A prediction for another part of the data is nothing to remark upon.
-  pairing.without_reference.clear();
-  if (!left.empty()) {
-    throw Error(concat(left.size(), " of the cases asked for have no reference in ",
-                       options.reference.string(), ": ",
-                       listed(std::vector<std::string>(left.begin(), left.end()))));
-  }
-  return pairing;
+bool is_wanted(const EvaluateOptions& options, const std::string& metric) {
+  return options.metrics.empty() ||
+         std::find(options.metrics.begin(), options.metrics.end(), metric) != options.metrics.end();
 }
 
-void check_metrics(const EvaluateOptions& options) {
-  std::vector<std::string> known;
-  for (const auto& convention : options.conventions) {
-    for (const auto& rule : convention.metrics) known.push_back(rule.name);
+// Both sides of a case as one group of conventions reads them.
+class CaseScorer {
+ public:
+  CaseScorer(const CasePair& pair, const EvaluateOptions& options,
+             const std::vector<metrics::Region>& regions)
+      : options_(options),
+        regions_(regions),
+        prediction_(io::read_labels(pair.prediction)),
+        reference_(io::read_labels(pair.reference)) {
+    if (prediction_.geometry.size != reference_.geometry.size) {
+      throw Error(concat(pair.prediction.string(), " has changed since it was looked at"));
+    }
   }
-  for (const std::string& metric : options.metrics) {
-    if (std::find(known.begin(), known.end(), metric) != known.end()) continue;
-    const std::string near = nearest(metric, known);
-    throw UsageError(concat("none of the conventions asked for has a metric '", metric, "'",
-                            near.empty() ? "" : concat("; did you mean '", near, "'?")));
-  }
-}
 
-// What label 4 means here, with kAuto resolved as far as it does not depend on the file.
-struct LabelRule {
-  LabelFour four;
-  bool brats_labels;     // only BraTS regions are asked for: other labels than 0 to 4 are odd
-  std::string why_kept;  // a notice for files that hold label 4
+  CaseResult score() {
+    CaseResult result;
+    // Those that keep label 4 come first: reading it as 3 changes the labels.
+    std::map<std::pair<std::string, std::string>, std::vector<metrics::Score>> scores;
+    for (const bool keeps : {true, false}) {
+      std::vector<metrics::Convention> group;
+      for (const metrics::Convention& convention : options_.conventions) {
+        if (keeps_label_four(options_, convention) == keeps) group.push_back(convention);
+      }
+      if (group.empty()) continue;
+      if (!keeps) {
+        for (io::LabelMap* side : {&prediction_, &reference_}) {
+          if (reads_four_as_three(options_.label_four, count_labels(side->voxels))) {
+            read_four_as_three(side->voxels);
+          }
+        }
+      }
+      for (metrics::Score& score :
+           metrics::score_case({prediction_.voxels, reference_.voxels, grid()}, regions_, group,
+                               options_.metrics)) {
+        scores[{score.region, score.convention}].push_back(std::move(score));
+      }
+    }
+    for (const metrics::Region& region : regions_) {
+      for (const metrics::Convention& convention : options_.conventions) {
+        auto& list = scores[{region.name, convention.name}];
+        std::move(list.begin(), list.end(), std::back_inserter(result.scores));
+      }
+      result.reference_ml[region.name] = reference_ml(region);
+    }
+    if (options_.pictures)
+      result.png = io::encode_png(io::draw_difference(reference_, prediction_));
+    return result;
+  }
+
+ private:
+  metrics::Grid grid() const { return {reference_.geometry.size, reference_.geometry.spacing}; }
+
+  double reference_ml(const metrics::Region& region) const {
+    constexpr double kCubicMillimetres = 1000;
+    const LabelCounts counts = count_labels(reference_.voxels);
+    std::int64_t voxels = 0;
+    for (const std::uint8_t label : region.labels) voxels += counts[label];
+    const auto [sx, sy, sz] = reference_.geometry.spacing;
+    return static_cast<double>(voxels) * sx * sy * sz / kCubicMillimetres;
+  }
+
+  const EvaluateOptions& options_;
+  const std::vector<metrics::Region>& regions_;
+  io::LabelMap prediction_, reference_;
 };
 
-LabelRule label_rule(const EvaluateOptions& options) {
-  const auto& brats = metrics::brats_regions();
-  const bool brats_regions =
-      std::all_of(options.regions.begin(), options.regions.end(), [&](const metrics::Region& r) {
-        return std::any_of(brats.begin(), brats.end(), [&](const metrics::Region& known) {
-          return known.name == r.name && known.labels == r.labels;
-        });
-      });
-  LabelRule rule{options.label_four, brats_regions, ""};
-  if (rule.four != LabelFour::kAuto) return rule;
-  if (!brats_regions) rule.four = LabelFour::kKeep;
-  for (const auto& convention : options.conventions) {
-    if (convention.name != "brats2024") continue;
-    rule.four = LabelFour::kKeep;
-    rule.why_kept =
-        "label 4 is taken as the resection cavity, since brats2024 is asked for (--label-4 et "
-        "reads "
-        "it as enhancing tumour)";
-  }
-  return rule;
-}
-
-std::array<bool, 256> labels_in(const io::LabelMap& map) {
-  std::array<bool, 256> present{};
-  for (const std::uint8_t label : map.voxels) present[label] = true;
-  return present;
-}
-
-// Label 4 becomes 3 where `rule` says so. Returns what a user should know, if anything.
-std::vector<std::string> apply(const LabelRule& rule, io::LabelMap& labels) {
-  const auto present = labels_in(labels);
-  std::vector<std::string> notices;
-  if (rule.brats_labels &&
-      std::find(present.begin() + kFour + 1, present.end(), true) != present.end()) {
-    notices.emplace_back("labels above 4 belong to no region");
-  }
-  if (!present[kFour]) return notices;
-  if (rule.four == LabelFour::kKeep) {
-    if (!rule.why_kept.empty()) notices.push_back(rule.why_kept);
-  } else if (rule.four == LabelFour::kAuto && present[kEnhancing]) {
-    notices.emplace_back("labels 3 and 4 both occur; label 4 is not scored as enhancing tumour");
-  } else {
-    std::replace(labels.voxels.begin(), labels.voxels.end(), kFour, kEnhancing);
-    notices.emplace_back("label 4 is read as enhancing tumour (3), as in older BraTS releases");
-  }
-  return notices;
-}
-
-CaseResult score_pair(const CasePair& pair, const EvaluateOptions& options, const LabelRule& rule) {
-  io::LabelMap prediction = io::read_labels(pair.prediction);
-  io::LabelMap reference = io::read_labels(pair.reference);
-  const std::string difference =
-      prediction.geometry.size != reference.geometry.size
-          ? concat("size ", join(prediction.geometry.size, "x"), " and ",
-                   join(reference.geometry.size, "x"))
-      : options.ignore_geometry ? ""
-                                : io::geometry_difference(prediction.geometry, reference.geometry);
-  if (!difference.empty()) {
-    const bool same_size = prediction.geometry.size == reference.geometry.size;
-    throw Error(concat("case ", pair.name, ": ", pair.prediction.string(), " and ",
-                       pair.reference.string(), " are not on one grid: ", difference,
-                       same_size ? "; pass --ignore-geometry if only the header is wrong" : ""));
-  }
-  CaseResult result;
-  for (auto* side : {&prediction, &reference}) {
-    const auto& path = side == &prediction ? pair.prediction : pair.reference;
-    for (std::string& notice : apply(rule, *side)) {
-      result.notices.emplace_back(std::move(notice), path.string());
+// A row of nan for every number that the case would have had.
+void add_unscored(const EvaluateOptions& options, const std::vector<metrics::Region>& regions,
+                  const std::string& method, const std::string& case_name, std::vector<Row>& rows) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  for (const metrics::Region& region : regions) {
+    for (const metrics::Convention& convention : options.conventions) {
+      for (const metrics::MetricRule& rule : convention.metrics) {
+        if (!is_wanted(options, rule.name)) continue;
+        rows.push_back({method, case_name, region.name, convention.name, rule.name, kNan, false});
+      }
     }
   }
-  const metrics::Grid grid{reference.geometry.size, reference.geometry.spacing};
-  result.scores = metrics::score_case({prediction.voxels, reference.voxels, grid}, options.regions,
-                                      options.conventions, options.metrics);
-  return result;
-}
-
-void throw_errors(const std::vector<Task>& tasks, const std::vector<CaseResult>& results) {
-  std::string first;
-  std::vector<std::string> others;
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    if (results[i].error.empty()) continue;
-    if (first.empty()) {
-      first = results[i].error;
-    } else {
-      others.push_back(tasks[i].pair.name);
-    }
-  }
-  if (first.empty()) return;
-  if (!others.empty()) first += concat(" (other cases failed too: ", listed(others), ")");
-  throw Error(first);
 }
 
 }  // namespace
 
-Evaluation evaluate(const EvaluateOptions& options,
-                    const std::function<void(std::int64_t, std::int64_t)>& progress) {
-  if (options.conventions.empty()) throw UsageError("no convention to score by");
-  if (options.methods.empty()) throw UsageError("no predictions to score");
-  check_metrics(options);
+Evaluation evaluate(const EvaluateOptions& options, const Plan& plan,
+                    const ProgressCallback& progress) {
+  const auto total = static_cast<std::int64_t>(plan.pairs.size());
+  std::vector<CaseResult> results(plan.pairs.size());
+  std::mutex mutex;
+  std::int64_t done = 0;
+  parallel_for(total, [&](std::int64_t i) {
+    try {
+      results[i] = CaseScorer(plan.pairs[i], options, plan.regions).score();
+    } catch (const Error& error) {
+      results[i].error = error.what();
+    }
+    const std::scoped_lock lock(mutex);
+    if (progress) progress(++done, total);
+  });
 
   Evaluation evaluation;
   evaluation.methods = options.methods;
   evaluation.conventions = options.conventions;
-  evaluation.regions = options.regions;
-
-  std::vector<Task> tasks;
-  std::set<std::string> cases;
+  evaluation.regions = plan.regions;
+  evaluation.cases = plan.cases;
+  evaluation.problems = plan.problems;
+  evaluation.notices = plan.notices;
+  std::map<std::pair<std::string, std::string>, std::size_t> places;  // of a method and case
+  for (std::size_t i = 0; i < plan.pairs.size(); ++i) {
+    places[{plan.pairs[i].method, plan.pairs[i].case_name}] = i;
+  }
   for (const Method& method : options.methods) {
-    const Pairing pairing = restricted(pair_cases(method.predictions, options.reference), options);
-    if (!pairing.missing.empty() && !options.allow_missing) {
-      throw Error(
-          concat(method.predictions.string(), ": ", pairing.missing.size(), " of ",
-                 pairing.missing.size() + pairing.pairs.size(),
-                 " reference cases have no prediction: ", listed(pairing.missing),
-                 "; pass --allow-missing to score the others, or --split to score one part of the "
-                 "data"));
+    for (const std::string& name : plan.cases) {
+      const auto place = places.find({method.name, name});
+      CaseResult* result = place == places.end() ? nullptr : &results[place->second];
+      if (result != nullptr && !result->error.empty()) {
+        evaluation.problems.push_back(
+            {ProblemKind::kUnreadable, method.name, name, result->error, true});
+        result = nullptr;
+      }
+      if (result == nullptr) {
+        add_unscored(options, plan.regions, method.name, name, evaluation.rows);
+        continue;
+      }
+      for (metrics::Score& score : result->scores) {
+        evaluation.rows.push_back({method.name, name, std::move(score.region),
+                                   std::move(score.convention), std::move(score.metric),
+                                   score.value, true});
+      }
+      if (options.pictures) {
+        evaluation.pictures.push_back({method.name, name, std::move(result->png)});
+      }
+      evaluation.reference_ml[name] = std::move(result->reference_ml);
     }
-    for (const std::string& name : pairing.missing) {
-      evaluation.missing.push_back(concat(method.name, ": ", name));
-    }
-    for (const std::string& name : pairing.without_reference) {
-      evaluation.without_reference.push_back(concat(method.name, ": ", name));
-    }
-    for (const CasePair& pair : pairing.pairs) {
-      tasks.push_back({method.name, pair});
-      cases.insert(pair.name);
-    }
-  }
-  if (tasks.empty()) {
-    throw Error(
-        concat("no case has both a prediction and a reference in ", options.reference.string()));
-  }
-  evaluation.cases.assign(cases.begin(), cases.end());
-
-  const LabelRule rule = label_rule(options);
-  const auto total = static_cast<std::int64_t>(tasks.size());
-  std::vector<CaseResult> results(tasks.size());
-  std::mutex progress_mutex;
-  std::int64_t done = 0;
-  parallel_for(total, [&](std::int64_t i) {
-    try {
-      results[i] = score_pair(tasks[i].pair, options, rule);
-    } catch (const Error& error) {
-      results[i].error = error.what();
-    }
-    const std::scoped_lock lock(progress_mutex);
-    if (progress) progress(++done, total);
-  });
-  throw_errors(tasks, results);
-
-  // Files by notice; a reference is read once for each method.
-  std::map<std::string, std::set<std::string>> notices;
-  for (std::size_t i = 0; i < tasks.size(); ++i) {
-    for (const metrics::Score& score : results[i].scores) {
-      evaluation.rows.push_back({tasks[i].method, tasks[i].pair.name, score.region,
-                                 score.convention, score.metric, score.value});
-    }
-    for (const auto& [text, path] : results[i].notices) notices[text].insert(path);
-  }
-  for (const auto& [text, files] : notices) {
-    evaluation.notices.push_back(
-        concat(text, ": ", listed(std::vector<std::string>(files.begin(), files.end()))));
-  }
-  if (!evaluation.without_reference.empty()) {
-    evaluation.notices.push_back(
-        concat(evaluation.without_reference.size(),
-               " predictions have no reference: ", listed(evaluation.without_reference)));
   }
   return evaluation;
-}
-
-std::vector<Summary> summarise(const std::vector<Row>& rows) {
-  using Key = std::tuple<std::string, std::string, std::string, std::string>;
-  std::map<Key, std::size_t> places;
-  std::vector<Summary> summaries;
-  std::vector<std::vector<double>> values;
-  for (const Row& row : rows) {
-    const auto [place, is_new] = places.try_emplace(
-        Key{row.method, row.region, row.convention, row.metric}, summaries.size());
-    if (is_new) {
-      Summary summary;
-      std::tie(summary.method, summary.region, summary.convention, summary.metric) = place->first;
-      summaries.push_back(std::move(summary));
-      values.emplace_back();
-    }
-    Summary& summary = summaries[place->second];
-    ++summary.cases;
-    if (std::isnan(row.value)) {
-      ++summary.nan;
-      continue;
-    }
-    if (std::isinf(row.value)) ++summary.inf;
-    values[place->second].push_back(row.value);
-  }
-  for (std::size_t i = 0; i < summaries.size(); ++i) {
-    Summary& summary = summaries[i];
-    std::vector<double>& list = values[i];
-    if (list.empty()) {
-      summary.mean = summary.std = summary.median = std::numeric_limits<double>::quiet_NaN();
-      continue;
-    }
-    const auto n = static_cast<double>(list.size());
-    double sum = 0;
-    for (const double value : list) sum += value;
-    summary.mean = sum / n;
-    double squares = 0;
-    for (const double value : list) squares += (value - summary.mean) * (value - summary.mean);
-    summary.std = std::sqrt(squares / n);
-    std::sort(list.begin(), list.end());
-    const std::size_t middle = list.size() / 2;
-    // Two equal neighbours are not averaged: (inf + inf) / 2 would do, but not (max + max) / 2.
-    summary.median = list.size() % 2 == 1 || list[middle - 1] == list[middle]
-                         ? list[middle]
-                         : (list[middle - 1] + list[middle]) / 2;
-  }
-  return summaries;
 }
 
 }  // namespace segmamba::eval

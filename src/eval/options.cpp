@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
@@ -34,6 +35,45 @@ metrics::Region parse_region(const std::string& text) {
   if (region.name.empty()) throw UsageError(concat("region '", text, "' has no name"));
   return region;
 }
+
+bool is_yaml(const std::string& text) {
+  return ends_with(text, ".yaml") || ends_with(text, ".yml");
+}
+
+constexpr double kLargestLabel = 255;
+
+// The section `regions` of a file, whose keys are the regions' names.
+struct RegionTable {
+  std::vector<std::string> names;
+  std::vector<std::pair<std::string, std::vector<std::int64_t>>> labels;
+
+  void visit(ConfigVisitor& v) {
+    for (const std::string& name : names) {
+      std::vector<std::int64_t> list;
+      v.value({.name = name,
+               .help = "Labels scored as one mask",
+               .min = 1,
+               .max = kLargestLabel,
+               .min_items = 1},
+              list);
+      labels.emplace_back(name, std::move(list));
+    }
+  }
+};
+
+struct RegionFile {
+  RegionTable& regions;
+  std::vector<std::int64_t> labels;
+
+  void visit(ConfigVisitor& v) {
+    v.section("regions", "Regions by name", regions);
+    v.value({.name = "labels",
+             .help = "Labels that may occur beside 0",
+             .min = 1,
+             .max = kLargestLabel},
+            labels);
+  }
+};
 
 template <class List>
 void refuse_doubles(const List& list, const std::string& what) {
@@ -96,12 +136,81 @@ std::vector<Method> parse_methods(const std::vector<std::string>& texts) {
   return methods;
 }
 
-std::vector<metrics::Region> parse_regions(const std::vector<std::string>& lists) {
-  std::vector<metrics::Region> regions;
-  for (const std::string& text : split_lists(lists)) regions.push_back(parse_region(text));
-  if (regions.empty()) return metrics::brats_regions();
-  refuse_doubles(regions, "regions");
-  return regions;
+RegionSet parse_regions(const std::vector<std::string>& lists) {
+  const std::vector<std::string> texts = split_lists(lists);
+  RegionSet set;
+  if (texts.empty()) return set;
+  if (texts == std::vector<std::string>{"labels"}) {
+    set.each_label = true;
+    return set;
+  }
+  if (texts.size() == 1 && is_yaml(texts[0])) return read_regions(texts[0]);
+  set.regions.clear();
+  for (const std::string& text : texts) {
+    if (text == "labels" || is_yaml(text)) {
+      throw UsageError(concat("--regions: '", text, "' stands alone, without other regions"));
+    }
+    set.regions.push_back(parse_region(text));
+    if (text.find('=') != std::string::npos) set.known_labels.clear();  // no label map to check by
+  }
+  refuse_doubles(set.regions, "regions");
+  return set;
+}
+
+RegionSet read_regions(const std::filesystem::path& path) {
+  const auto document = ConfigDocument::from_file(path);
+  RegionSet set;
+  set.regions.clear();
+  set.known_labels.clear();
+  if (document.has("regions")) {
+    RegionTable table{document.section("regions").keys(), {}};
+    RegionFile file{table, {}};
+    document.read(file);
+    for (const auto& [name, labels] : table.labels) {
+      set.regions.push_back({name, {labels.begin(), labels.end()}});
+    }
+    set.known_labels.assign(file.labels.begin(), file.labels.end());
+  }
+  if (set.regions.empty()) {
+    throw Error(concat(path.string(),
+                       ": no regions; expected e.g. `regions: {liver: [1, 2], tumour: [2]}`"));
+  }
+  if (set.known_labels.empty()) return set;
+  for (const metrics::Region& region : set.regions) {
+    for (const std::uint8_t label : region.labels) {
+      const auto& known = set.known_labels;
+      if (std::find(known.begin(), known.end(), label) != known.end()) continue;
+      throw Error(concat(path.string(), ": region ", region.name, " has label ", int{label},
+                         ", which `labels` lacks"));
+    }
+  }
+  return set;
+}
+
+std::vector<std::string> parse_metrics(const std::vector<std::string>& lists,
+                                       std::vector<metrics::Convention>& conventions) {
+  std::vector<std::string> names = split_lists(lists);
+  const bool all = names == std::vector<std::string>{"all"};
+  if (all) names = metrics::general_metrics();
+  const auto has = [](const metrics::Convention& convention, const std::string& name) {
+    return std::any_of(convention.metrics.begin(), convention.metrics.end(),
+                       [&](const metrics::MetricRule& rule) { return rule.name == name; });
+  };
+  const std::vector<metrics::Convention> tools = conventions;
+  for (metrics::Convention& convention : conventions) {
+    std::vector<std::string> wanted;
+    for (const std::string& name : names) {
+      // A metric that only some tool has stays with that tool.
+      const bool is_of_some_tool =
+          std::any_of(tools.begin(), tools.end(),
+                      [&](const metrics::Convention& tool) { return has(tool, name); });
+      const auto& general = metrics::general_metrics();
+      const bool is_general = std::find(general.begin(), general.end(), name) != general.end();
+      if (is_general || !is_of_some_tool) wanted.push_back(name);
+    }
+    convention = metrics::with_metrics(convention, wanted);
+  }
+  return all ? std::vector<std::string>{} : names;
 }
 
 LabelFour parse_label_four(const std::string& text) {

@@ -11,98 +11,91 @@ namespace segmamba::eval {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::array<std::string_view, 2> kSuffixes = {".nii.gz", ".nii"};
-constexpr std::array<std::string_view, 4> kModalities = {"-t1n", "-t1c", "-t2w", "-t2f"};
-constexpr std::string_view kSegmentation = "-seg";
+using LabelFiles = std::map<std::string, std::vector<fs::path>>;
 
-// "BraTS-GLI-00001-000" for BraTS-GLI-00001-000-seg.nii.gz; "" for what is not a label file.
-std::string case_of_file(const fs::path& path) {
-  std::string name = path.filename().string();
-  if (starts_with(name, ".")) return "";
-  const auto suffix = std::find_if(kSuffixes.begin(), kSuffixes.end(),
-                                   [&](std::string_view end) { return ends_with(name, end); });
-  if (suffix == kSuffixes.end()) return "";
-  name.resize(name.size() - suffix->size());
-  for (const std::string_view modality : kModalities) {
-    if (ends_with(name, modality)) return "";
-  }
-  if (ends_with(name, kSegmentation)) name.resize(name.size() - kSegmentation.size());
-  return name;
+constexpr std::array<std::string_view, 2> kExtensions = {".nii.gz", ".nii"};
+constexpr std::array<std::string_view, 8> kModalities = {"t1n", "t1c",  "t2w", "t2f",
+                                                         "t1",  "t1ce", "t2",  "flair"};
+// What tools append to a case's name, behind '-' or '_' (BraTS -seg, MONAI _seg, ...), or call the
+// only label file in a case's folder.
+constexpr std::array<std::string_view, 10> kLabelWords = {
+    "seg",    "segmentation", "pred", "prediction", "predictions",
+    "labels", "label",        "mask", "gt",         "groundtruth"};
+// nnU-Net's folders within a data set.
+constexpr std::array<std::string_view, 2> kLabelFolders = {"labelsTr", "labelsTs"};
+
+template <class Words>
+bool contains(const Words& words, std::string_view word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-class LabelFiles {
- public:
-  void add(const std::string& name, const fs::path& path) {
-    const auto [place, is_new] = files_.try_emplace(name, path);
-    if (!is_new) {
-      throw Error(concat("case ", name, " has two label files, ", place->second.string(), " and ",
-                         path.string(), "; keep one of them"));
-    }
+// The name without .nii or .nii.gz in any case; "" where it has neither.
+std::string stem_of(const fs::path& path) {
+  std::string name = path.filename().string();
+  const std::string lower = to_lower(name);
+  for (const std::string_view extension : kExtensions) {
+    if (!ends_with(lower, extension)) continue;
+    name.resize(name.size() - extension.size());
+    return name;
   }
-  // The files that a case's own folder may hold.
-  void add_folder(const fs::path& folder, const std::string& name) {
-    for (const std::string_view segmentation : {kSegmentation, std::string_view()}) {
-      for (const std::string_view suffix : kSuffixes) {
-        const fs::path path = folder / concat(name, segmentation, suffix);
-        if (fs::is_regular_file(path)) add(name, path);
-      }
-    }
-  }
-  bool empty() const { return files_.empty(); }
-  std::map<std::string, fs::path> take() { return std::move(files_); }
+  return "";
+}
 
- private:
-  std::map<std::string, fs::path> files_;
-};
+bool is_listed(const fs::directory_entry& entry) {
+  return !starts_with(entry.path().filename().string(), ".");
+}
+
+// The files that a case's own folder may hold.
+void add_case_folder(const fs::path& folder, const std::string& name, LabelFiles& files) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (!is_listed(entry) || !entry.is_regular_file()) continue;
+    const bool is_own = case_of_label_file(entry.path()) == name ||
+                        contains(kLabelWords, to_lower(stem_of(entry.path())));
+    if (is_own) files[name].push_back(entry.path());
+  }
+}
 
 }  // namespace
 
-std::map<std::string, fs::path> find_label_files(const fs::path& root) {
+std::string case_of_label_file(const fs::path& path) {
+  if (starts_with(path.filename().string(), ".")) return "";
+  std::string name = stem_of(path);
+  const std::size_t separator = name.find_last_of("-_");
+  if (separator == std::string::npos || separator == 0) return name;
+  const std::string last = to_lower(name.substr(separator + 1));
+  if (contains(kModalities, last)) return "";
+  if (contains(kLabelWords, last)) name.resize(separator);
+  return name;
+}
+
+LabelFiles find_label_files(const fs::path& root) {
   if (!fs::exists(root)) throw Error(concat(root.string(), " does not exist"));
   LabelFiles files;
-  if (fs::is_regular_file(root)) {
-    const std::string name = case_of_file(root);
-    files.add(name.empty() ? root.filename().string() : name, root);
-    return files.take();
+  if (!fs::is_directory(root)) {
+    const std::string name = case_of_label_file(root);
+    files[name.empty() ? root.filename().string() : name].push_back(root);
+    return files;
+  }
+  for (const std::string_view labels : kLabelFolders) {
+    if (fs::is_directory(root / labels)) return find_label_files(root / labels);
   }
   // A trailing slash would leave the name empty.
-  const fs::path folder = fs::canonical(root);
-  files.add_folder(root, folder.filename().string());
-  if (!files.empty()) return files.take();
+  add_case_folder(root, fs::canonical(root).filename().string(), files);
+  if (!files.empty()) return files;
   for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
+    if (!is_listed(entry)) continue;
     if (entry.is_directory()) {
-      files.add_folder(entry.path(), entry.path().filename().string());
-    } else if (const std::string name = case_of_file(entry.path()); !name.empty()) {
-      files.add(name, entry.path());
+      add_case_folder(entry.path(), entry.path().filename().string(), files);
+    } else if (const std::string name = case_of_label_file(entry.path()); !name.empty()) {
+      files[name].push_back(entry.path());
     }
   }
   if (files.empty()) {
     throw Error(concat("no cases in ", root.string(),
                        ": looked for CASE.nii.gz, CASE-seg.nii.gz and CASE/CASE-seg.nii.gz"));
   }
-  return files.take();
-}
-
-Pairing pair_cases(const fs::path& prediction, const fs::path& reference) {
-  const auto predictions = find_label_files(prediction);
-  const auto references = find_label_files(reference);
-  Pairing pairing;
-  if (fs::is_regular_file(prediction) && fs::is_regular_file(reference)) {
-    pairing.pairs = {{references.begin()->first, prediction, reference}};
-    return pairing;
-  }
-  for (const auto& [name, path] : references) {
-    const auto found = predictions.find(name);
-    if (found == predictions.end()) {
-      pairing.missing.push_back(name);
-    } else {
-      pairing.pairs.push_back({name, found->second, path});
-    }
-  }
-  for (const auto& [name, path] : predictions) {
-    if (!references.contains(name)) pairing.without_reference.push_back(name);
-  }
-  return pairing;
+  for (auto& [name, paths] : files) std::sort(paths.begin(), paths.end());
+  return files;
 }
 
 }  // namespace segmamba::eval

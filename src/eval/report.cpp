@@ -1,20 +1,21 @@
 #include "segmamba/eval/report.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
-#include <limits>
-#include <map>
 
-#include "listed.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
+#include "tables.h"
 
 namespace segmamba::eval {
+namespace fs = std::filesystem;
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr std::array kReportFiles = {"cases.csv", "summary.json", "table.md",
+                                     "table.tex", "report.html",  "problems.csv"};
 
 std::string csv_number(double value) {
   if (!std::isfinite(value)) return format_double(value);
@@ -33,118 +34,82 @@ std::string csv_field(const std::string& text) {
   return quoted + '"';
 }
 
-using Cells = std::vector<std::string>;
-
-// The numbers of Table 1, as text: for each method and convention Dice and HD95 of the regions and
-// their average.
-struct Table {
-  Cells header;
-  std::vector<Cells> rows;
-  Cells notes;
-};
-
-constexpr const char* kTreatmentOfNan = "left out of mean, std and median";
-constexpr const char* kTreatmentOfInf = "kept: the mean is infinite";
-
-double average(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return values.empty() ? kNan : sum / static_cast<double>(values.size());
+Json json_interval(const Interval& interval) {
+  return Json::array({json_number(interval.low), json_number(interval.high)});
 }
 
-class TableMaker {
- public:
-  explicit TableMaker(const Evaluation& evaluation) : evaluation_(evaluation) {
-    for (Summary& summary : summarise(evaluation.rows)) {
-      summaries_[key(summary.method, summary.convention, summary.region, summary.metric)] = summary;
-    }
+Json settings_json(const Evaluation& evaluation, const Analysis& analysis) {
+  Json json;
+  json["methods"] = Json::object();
+  for (const Method& method : evaluation.methods) {
+    json["methods"][method.name] = method.predictions.string();
   }
-
-  Table make() {
-    table_.header = {"method", "convention"};
-    for (const char* name : {"Dice ", "HD95 "}) {
-      for (const auto& region : evaluation_.regions) table_.header.push_back(name + region.name);
-      table_.header.push_back(concat(name, "avg"));
-    }
-    for (const Method& method : evaluation_.methods) {
-      for (const auto& convention : evaluation_.conventions) {
-        add_row(method.name, convention.name, "", "dice", "hd95");
-        add_row(method.name, convention.name, " lesion-wise", "lesion_dice", "lesion_hd95");
-      }
-    }
-    add_notes();
-    return std::move(table_);
+  json["conventions"] = Json::object();
+  for (const auto& convention : evaluation.conventions) {
+    json["conventions"][convention.name] = metrics::explain(convention);
   }
-
- private:
-  static std::string key(const std::string& method, const std::string& convention,
-                         const std::string& region, const std::string& metric) {
-    return concat(method, '\n', convention, '\n', region, '\n', metric);
+  json["regions"] = Json::object();
+  for (const auto& region : evaluation.regions) {
+    Json labels = Json::array();
+    for (const std::uint8_t label : region.labels) labels.push_back(label);
+    json["regions"][region.name] = std::move(labels);
   }
-
-  // Adds the means of one metric to `cells`; false where the convention does not have it.
-  bool add_metric(Cells& cells, const std::string& method, const std::string& convention,
-                  const std::string& metric, double scale) {
-    std::vector<double> means;
-    for (const auto& region : evaluation_.regions) {
-      const auto found = summaries_.find(key(method, convention, region.name, metric));
-      if (found == summaries_.end()) {
-        cells.insert(cells.end(), evaluation_.regions.size() + 1, "-");
-        return false;
-      }
-      const Summary& summary = found->second;
-      means.push_back(scale * summary.mean);
-      cells.push_back(format_fixed(means.back(), 2));
-      note(summary, summary.nan, "nan", kTreatmentOfNan);
-      note(summary, summary.inf, "inf", kTreatmentOfInf);
-    }
-    cells.push_back(format_fixed(average(means), 2));
-    return true;
-  }
-
-  void add_row(const std::string& method, const std::string& convention, const std::string& suffix,
-               const std::string& dice, const std::string& hd95) {
-    constexpr double kPercent = 100;
-    Cells cells = {method, convention + suffix};
-    const bool has_dice = add_metric(cells, method, convention, dice, kPercent);
-    const bool has_hd95 = add_metric(cells, method, convention, hd95, 1);
-    if (has_dice || has_hd95) table_.rows.push_back(std::move(cells));
-  }
-
-  void note(const Summary& summary, std::int64_t count, const char* what, const char* treatment) {
-    if (count == 0) return;
-    table_.notes.push_back(concat(summary.method, " ", summary.convention, " ", summary.metric, " ",
-                                  summary.region, ": ", count, " of ", summary.cases, " cases ",
-                                  what, ", ", treatment));
-  }
-
-  void add_notes() {
-    Cells in_voxels;
-    for (const auto& convention : evaluation_.conventions) {
-      if (convention.unit == metrics::Unit::kVoxels) in_voxels.push_back(convention.name);
-    }
-    Cells notes = {
-        concat("Mean over ", evaluation_.cases.size(),
-               evaluation_.cases.size() == 1 ? " case" : " cases", "; Dice in %, HD95 in mm",
-               in_voxels.empty() ? "" : concat(" (", join(in_voxels, ", "), ": voxels)"), ".")};
-    notes.insert(notes.end(), table_.notes.begin(), table_.notes.end());
-    if (!evaluation_.missing.empty()) {
-      notes.push_back(
-          concat(evaluation_.missing.size(),
-                 " cases without a prediction are left out: ", listed(evaluation_.missing)));
-    }
-    table_.notes = std::move(notes);
-  }
-
-  const Evaluation& evaluation_;
-  std::map<std::string, Summary> summaries_;
-  Table table_;
-};
-
-Json names(const std::vector<std::string>& list) {
-  Json json = Json::array();
-  for (const std::string& name : list) json.push_back(name);
+  json["bootstrap"] = {{"resamples", analysis.options.resamples}, {"seed", analysis.options.seed}};
+  json["nan"] = "left out of mean, std, median, quartiles, intervals and tests; counted";
+  json["inf"] = "kept: the mean is infinite";
+  json["not_scored"] = "cases without scores are left out and counted";
+  json["std"] = "of the population (n, not n - 1)";
+  json["mean_ci95"] = "percentile bootstrap over cases";
+  json["test"] =
+      "Wilcoxon signed-rank, two-sided; Holm over the pairs of methods and the regions of "
+      "one convention and metric";
   return json;
+}
+
+Json to_json(const Summary& summary) {
+  Json json;
+  json["method"] = summary.method;
+  json["convention"] = summary.convention;
+  json["region"] = summary.region;
+  json["metric"] = summary.metric;
+  json["mean"] = json_number(summary.mean);
+  json["std"] = json_number(summary.std);
+  json["median"] = json_number(summary.median);
+  json["q25"] = json_number(summary.q25);
+  json["q75"] = json_number(summary.q75);
+  json["min"] = json_number(summary.min);
+  json["max"] = json_number(summary.max);
+  json["mean_ci95"] = json_interval(summary.mean_ci95);
+  json["n"] = summary.cases - summary.nan;
+  json["nan"] = summary.nan;
+  json["inf"] = summary.inf;
+  json["not_scored"] = summary.not_scored;
+  return json;
+}
+
+Json to_json(const Comparison& comparison) {
+  Json json;
+  json["a"] = comparison.method_a;
+  json["b"] = comparison.method_b;
+  json["convention"] = comparison.convention;
+  json["region"] = comparison.region;
+  json["metric"] = comparison.metric;
+  json["pairs"] = comparison.pairs;
+  json["mean_difference"] = json_number(comparison.mean_difference);
+  json["difference_ci95"] = json_interval(comparison.difference_ci95);
+  json["wilcoxon_statistic"] = json_number(comparison.test.statistic);
+  json["equal_pairs"] = comparison.test.zeros;
+  json["p"] = json_number(comparison.test.p);
+  json["p_holm"] = json_number(comparison.p_holm);
+  return json;
+}
+
+Table first_rows(Table table, std::size_t count) {
+  if (table.rows.size() <= count) return table;
+  const std::size_t left = table.rows.size() - count;
+  table.rows.resize(count);
+  table.notes.push_back(concat("... and ", left, " more rows in table.md (--output)."));
+  return table;
 }
 
 }  // namespace
@@ -163,82 +128,109 @@ std::string cases_csv(const Evaluation& evaluation) {
   return text;
 }
 
-Json summary_json(const Evaluation& evaluation) {
+std::string problems_csv(const Evaluation& evaluation) {
+  std::string text = "kind,method,case,scored,text\n";
+  for (const Problem& problem : evaluation.problems) {
+    text += concat(to_string(problem.kind), ',', csv_field(problem.method), ',',
+                   csv_field(problem.case_name), ',', problem.prevents_scoring ? "no" : "yes", ',',
+                   csv_field(problem.text), '\n');
+  }
+  return text;
+}
+
+Json summary_json(const Evaluation& evaluation, const Analysis& analysis) {
   Json json;
   json["program"] = "segmamba-eval " + version();
-  json["methods"] = Json::object();
-  for (const Method& method : evaluation.methods) {
-    json["methods"][method.name] = method.predictions.string();
-  }
+  json["settings"] = settings_json(evaluation, analysis);
   json["cases"] = evaluation.cases.size();
-  json["missing"] = names(evaluation.missing);
-  json["without_reference"] = names(evaluation.without_reference);
-  json["notices"] = names(evaluation.notices);
-  json["nan"] = kTreatmentOfNan;
-  json["inf"] = kTreatmentOfInf;
-  json["std"] = "of the population (n, not n - 1)";
-  Json list = Json::array();
-  for (const Summary& summary : summarise(evaluation.rows)) {
-    Json item;
-    item["method"] = summary.method;
-    item["convention"] = summary.convention;
-    item["region"] = summary.region;
-    item["metric"] = summary.metric;
-    item["mean"] = json_number(summary.mean);
-    item["std"] = json_number(summary.std);
-    item["median"] = json_number(summary.median);
-    item["n"] = summary.cases - summary.nan;
-    item["nan"] = summary.nan;
-    item["inf"] = summary.inf;
-    list.push_back(std::move(item));
+  json["problems"] = Json::array();
+  for (const Problem& problem : evaluation.problems) {
+    json["problems"].push_back({{"kind", to_string(problem.kind)},
+                                {"method", problem.method},
+                                {"case", problem.case_name},
+                                {"scored", !problem.prevents_scoring},
+                                {"text", problem.text}});
   }
-  json["summary"] = std::move(list);
+  json["notices"] = evaluation.notices;
+  json["summary"] = Json::array();
+  for (const Summary& summary : analysis.summaries) json["summary"].push_back(to_json(summary));
+  json["comparisons"] = Json::array();
+  for (const Comparison& item : analysis.comparisons) json["comparisons"].push_back(to_json(item));
+  json["leaderboard"] = Json::array();
+  for (const Standing& standing : analysis.leaderboard) {
+    json["leaderboard"].push_back({{"convention", standing.convention},
+                                   {"method", standing.method},
+                                   {"mean_rank", json_number(standing.mean_rank)},
+                                   {"mean_dice", json_number(standing.mean_dice)},
+                                   {"mean_hd95", json_number(standing.mean_hd95)}});
+  }
+  json["worst_cases"] = Json::array();
+  for (const WorstCase& worst : analysis.worst) {
+    json["worst_cases"].push_back({{"method", worst.method},
+                                   {"convention", worst.convention},
+                                   {"metric", worst.metric},
+                                   {"case", worst.case_name},
+                                   {"value", json_number(worst.value)}});
+  }
   return json;
 }
 
-std::string table_text(const Evaluation& evaluation) {
-  const Table table = TableMaker(evaluation).make();
-  constexpr std::size_t kTextColumns = 2;  // flush left
-  std::vector<std::size_t> widths;
-  for (std::size_t column = 0; column < table.header.size(); ++column) {
-    std::size_t width = table.header[column].size();
-    for (const Cells& row : table.rows) width = std::max(width, row[column].size());
-    widths.push_back(width);
-  }
-  std::string text;
-  const auto add_line = [&](const Cells& cells) {
-    for (std::size_t column = 0; column < cells.size(); ++column) {
-      const std::string padding(widths[column] - cells[column].size(), ' ');
-      const bool is_text = column < kTextColumns;
-      text += concat(column > 0 ? "  " : "", is_text ? "" : padding, cells[column],
-                     is_text ? padding : "");
-    }
-    text += '\n';
+std::string table_text(const Evaluation& evaluation, const Analysis& analysis) {
+  constexpr std::size_t kFewRows = 12;
+  std::string text = to_text(main_table(evaluation, analysis));
+  const auto add = [&](const Table& table) {
+    if (table.empty()) return;
+    text += concat(text.empty() ? "" : "\n", table.title, "\n", to_text(table));
   };
-  add_line(table.header);
-  for (const Cells& row : table.rows) add_line(row);
-  for (const std::string& note : table.notes) text += note + "\n";
+  // Metrics that were asked for by name are few; all that a tool has are for the files.
+  const Table others = other_metrics_table(evaluation, analysis);
+  if (text.empty() || others.rows.size() <= kFewRows) add(others);
+  add(leaderboard_table(analysis));
+  add(first_rows(comparison_table(evaluation, analysis), 2 * kFewRows));
+  if (evaluation.cases.size() > 1) add(first_rows(worst_table(analysis), kFewRows));
   return text;
 }
 
-std::string table_markdown(const Evaluation& evaluation) {
-  const Table table = TableMaker(evaluation).make();
-  const auto line = [](const Cells& cells) { return concat("| ", join(cells, " | "), " |\n"); };
-  Cells rule = {"---", "---"};
-  rule.resize(table.header.size(), "---:");
-  std::string text = line(table.header) + line(rule);
-  for (const Cells& row : table.rows) text += line(row);
-  text += '\n';
-  for (const std::string& note : table.notes) text += concat("- ", note, "\n");
+std::string table_markdown(const Evaluation& evaluation, const Analysis& analysis) {
+  std::string text;
+  for (const Table& table :
+       {main_table(evaluation, analysis), leaderboard_table(analysis),
+        comparison_table(evaluation, analysis), spread_table(evaluation, analysis),
+        other_metrics_table(evaluation, analysis), worst_table(analysis),
+        problem_table(evaluation)}) {
+    text += to_markdown(table);
+  }
   return text;
 }
 
-void write_reports(const Evaluation& evaluation, const std::filesystem::path& folder) {
+std::string table_latex(const Evaluation& evaluation, const Analysis& analysis) {
+  return main_table_latex(evaluation, analysis);
+}
+
+void write_reports(const Evaluation& evaluation, const Analysis& analysis, const fs::path& folder,
+                   bool html) {
   make_folders(folder);
   remove_stale_temporaries(folder);
   write_file_atomically(folder / "cases.csv", cases_csv(evaluation));
-  write_json(folder / "summary.json", summary_json(evaluation));
-  write_file_atomically(folder / "table.md", table_markdown(evaluation));
+  write_json(folder / "summary.json", summary_json(evaluation, analysis));
+  write_file_atomically(folder / "table.md", table_markdown(evaluation, analysis));
+  write_file_atomically(folder / "table.tex", table_latex(evaluation, analysis));
+  // What an earlier evaluation left would not belong to these scores.
+  if (html) {
+    write_file_atomically(folder / "report.html", report_html(evaluation, analysis));
+  } else {
+    fs::remove(folder / "report.html");
+  }
+  if (!evaluation.problems.empty()) {
+    write_file_atomically(folder / "problems.csv", problems_csv(evaluation));
+  } else {
+    fs::remove(folder / "problems.csv");
+  }
+}
+
+bool holds_reports(const fs::path& folder) {
+  return std::any_of(kReportFiles.begin(), kReportFiles.end(),
+                     [&](const char* name) { return fs::exists(folder / name); });
 }
 
 }  // namespace segmamba::eval

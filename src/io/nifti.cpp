@@ -166,9 +166,9 @@ LabelMap read_labels(const fs::path& path) {
                                        [&](Stored value) { return !is_label(value); });
         if (bad > 0) {
           const Stored first = *std::find_if_not(voxels.begin(), voxels.end(), is_label);
-          throw Error(concat(path.string(), ": not a label map: ", bad, " of ", voxels.size(),
-                             " voxels are not whole numbers from 0 to 255 (the first is ", +first,
-                             ")"));
+          throw NotLabelsError(
+              concat(path.string(), ": not a label map: ", bad, " of ", voxels.size(),
+                     " voxels are not whole numbers from 0 to 255 (the first is ", +first, ")"));
         }
         labels.voxels.resize(voxels.size());
         std::transform(voxels.begin(), voxels.end(), labels.voxels.begin(),

@@ -216,6 +216,132 @@ Picture draw_overlay(const Image& background, const LabelMap* reference, const L
   return picture;
 }
 
+namespace {
+
+constexpr Colour kDifferenceBackground = {16, 16, 18};
+
+Colour agreed_colour(std::uint8_t label) {
+  constexpr std::array<std::uint8_t, 4> kGreys = {0, 120, 80, 190};
+  const std::uint8_t grey =
+      label < kGreys.size() ? kGreys[label] : static_cast<std::uint8_t>(100 + label * 37 % 120);
+  return {grey, grey, grey};
+}
+
+// Along one axis: low <= index < high.
+struct Range {
+  std::int64_t low = 0, high = 0;
+};
+
+// For each axis the range of slices that hold labels, and the slice to show.
+struct Interest {
+  std::array<Range, 3> box;
+  std::array<std::int64_t, 3> slice{};
+};
+
+Interest find_interest(const LabelMap& reference, const LabelMap& prediction) {
+  const auto& size = reference.geometry.size;
+  std::array<std::vector<std::int64_t>, 3> labelled, differing;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    labelled[axis].resize(static_cast<std::size_t>(size[axis]));
+    differing[axis].resize(static_cast<std::size_t>(size[axis]));
+  }
+  std::size_t i = 0;
+  for (std::int64_t z = 0; z < size[2]; ++z) {
+    for (std::int64_t y = 0; y < size[1]; ++y) {
+      for (std::int64_t x = 0; x < size[0]; ++x, ++i) {
+        const std::uint8_t expected = reference.voxels[i], found = prediction.voxels[i];
+        if ((expected | found) == 0) continue;
+        ++labelled[0][x], ++labelled[1][y], ++labelled[2][z];
+        if (expected == found) continue;
+        ++differing[0][x], ++differing[1][y], ++differing[2][z];
+      }
+    }
+  }
+  Interest interest;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const auto any = [](std::int64_t count) { return count > 0; };
+    const auto& counts = labelled[axis];
+    const auto first = std::find_if(counts.begin(), counts.end(), any);
+    const auto last = std::find_if(counts.rbegin(), counts.rend(), any);
+    interest.box[axis] = {first - counts.begin(), counts.rend() - last};
+    const auto& shown =
+        std::any_of(differing[axis].begin(), differing[axis].end(), any) ? differing[axis] : counts;
+    interest.slice[axis] = std::max_element(shown.begin(), shown.end()) - shown.begin();
+  }
+  return interest;
+}
+
+}  // namespace
+
+Picture draw_difference(const LabelMap& reference, const LabelMap& prediction,
+                        const DifferenceOptions& options) {
+  const Geometry& geometry = reference.geometry;
+  if (geometry.size != prediction.geometry.size ||
+      reference.voxels.size() != prediction.voxels.size()) {
+    throw Error(concat("the label maps have ", join(geometry.size, "x"), " and ",
+                       join(prediction.geometry.size, "x"), " voxels"));
+  }
+  Interest interest = find_interest(reference, prediction);
+  const bool is_empty = interest.box[0].high <= interest.box[0].low;
+  std::array<double, 3> extent{};  // mm, of the box with its margin
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    Range& range = interest.box[axis];
+    if (is_empty) {
+      interest.slice[axis] = geometry.size[axis] / 2;
+      range = {interest.slice[axis], interest.slice[axis] + 1};
+    }
+    range = {std::max<std::int64_t>(0, range.low - options.margin),
+             std::min(geometry.size[axis], range.high + options.margin)};
+    extent[axis] = static_cast<double>(range.high - range.low) * geometry.spacing[axis];
+  }
+  const double largest = *std::max_element(extent.begin(), extent.end());
+  const double zoom = static_cast<double>(options.panel_size) / largest;  // pixels a mm
+  const Orientation orientation = orientation_of(geometry);
+  const auto pixels = [&](std::size_t world) {
+    return std::clamp<std::int64_t>(std::llround(extent[orientation.axis[world]] * zoom), 1,
+                                    options.panel_size);
+  };
+  std::int64_t width = -kGap, height = 0;
+  for (const Plane& plane : kPlanes) {
+    width += pixels(plane.column) + kGap;
+    height = std::max(height, pixels(plane.row));
+  }
+  Picture picture(width, height, kDifferenceBackground);
+  std::int64_t left = 0;
+  for (const Plane& plane : kPlanes) {
+    const std::int64_t columns = pixels(plane.column), rows = pixels(plane.row);
+    const std::int64_t top = (height - rows) / 2;
+    // The voxel that pixel `i` of `count` along a world axis shows.
+    const auto voxel_along = [&](std::size_t world, std::int64_t i, std::int64_t count,
+                                 bool backwards) {
+      const Range& range = interest.box[orientation.axis[world]];
+      const std::int64_t n = range.high - range.low;
+      const std::int64_t voxel = std::min(i * n / count, n - 1);
+      return range.low + (orientation.reversed[world] != backwards ? n - 1 - voxel : voxel);
+    };
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t column = 0; column < columns; ++column) {
+        std::array<std::int64_t, 3> xyz{};
+        const std::size_t normal = orientation.axis[plane.normal];
+        xyz[normal] = interest.slice[normal];
+        xyz[orientation.axis[plane.column]] = voxel_along(plane.column, column, columns, false);
+        xyz[orientation.axis[plane.row]] = voxel_along(plane.row, row, rows, plane.row_from_above);
+        const auto index = static_cast<std::size_t>(voxel_index(geometry, xyz));
+        const std::uint8_t expected = reference.voxels[index], found = prediction.voxels[index];
+        Colour colour = kDifferenceBackground;
+        if (expected != found) {
+          colour = difference_colour(expected, found);
+        } else if (expected != 0) {
+          colour = agreed_colour(expected);
+        }
+        picture.at(left + column, top + row) = colour;
+      }
+    }
+    left += columns + kGap;
+  }
+  return picture;
+}
+
 void write_overlay_picture(const std::filesystem::path& path, const Image& background,
                            const LabelMap* reference, const LabelMap* prediction,
                            const OverlayOptions& options) {

@@ -25,19 +25,46 @@ std::string message_of(Call call) {
   return "no error";
 }
 
-TEST(LabelFiles, AreFoundUnderEveryName) {
+std::vector<std::string> names_of(const fs::path& root) {
+  std::vector<std::string> names;
+  for (const auto& [name, paths] : find_label_files(root)) {
+    for (const fs::path& path : paths) names.push_back(name + " " + path.filename().string());
+  }
+  return names;
+}
+
+TEST(CaseOfLabelFile, WhateverTheSuffix) {
+  for (const char* file :
+       {"a-seg.nii.gz", "a_seg.nii.gz", "a.nii.gz", "a.nii", "a.NII.GZ", "a_pred.nii.gz",
+        "a-prediction.nii", "a_label.nii.gz", "a_labels.nii.gz", "a_mask.nii.gz", "a_GT.nii.gz"}) {
+    EXPECT_EQ(case_of_label_file(file), "a") << file;
+  }
+  for (const char* file : {"a-t1n.nii.gz", "a_flair.nii.gz", "a_t1ce.nii.gz", "a-t2.nii.gz",
+                           ".a.nii.gz", "a.mha", "nii.gz", "notes.txt"}) {
+    EXPECT_EQ(case_of_label_file(file), "") << file;
+  }
+  EXPECT_EQ(case_of_label_file("BraTS-GLI-00001-000.nii.gz"), "BraTS-GLI-00001-000");
+  EXPECT_EQ(case_of_label_file("case_0001.nii.gz"), "case_0001");
+  EXPECT_EQ(case_of_label_file("seg.nii.gz"), "seg");  // nothing would be left
+}
+
+TEST(LabelFiles, AreFoundInEveryLayout) {
   const test::TemporaryFolder folder;
-  for (const char* name :
-       {"a.nii.gz", "b-seg.nii.gz", "c/c-seg.nii.gz", "c/c-t1c.nii.gz", "d/d.nii", "e.nii",
-        "f-t1n.nii.gz", "g/g-t2w.nii.gz", ".hidden.nii.gz", "notes.txt"}) {
+  for (const char* name : {"a.nii.gz", "b-seg.nii.gz", "c/c-seg.nii.gz", "c/c-t1c.nii.gz",
+                           "d/d.nii", "e.nii", "f-t1n.nii.gz", "g/g-t2w.nii.gz", "h/seg.nii.gz",
+                           "h/t1n.nii.gz", "i/i_pred.nii.gz", ".hidden.nii.gz", "notes.txt"}) {
     write_text(folder.path() / name, "");
   }
-  const auto files = find_label_files(folder.path());
-  std::vector<std::string> names;
-  for (const auto& [name, path] : files) names.push_back(name);
-  EXPECT_THAT(names, ElementsAre("a", "b", "c", "d", "e"));
-  EXPECT_EQ(files.at("c"), folder.path() / "c/c-seg.nii.gz");
-  EXPECT_EQ(files.at("b"), folder.path() / "b-seg.nii.gz");
+  EXPECT_THAT(names_of(folder.path()),
+              ElementsAre("a a.nii.gz", "b b-seg.nii.gz", "c c-seg.nii.gz", "d d.nii", "e e.nii",
+                          "h seg.nii.gz", "i i_pred.nii.gz"));
+}
+
+TEST(LabelFiles, OfADataSetInTheFormatOfNnunet) {
+  const test::TemporaryFolder folder;
+  write_text(folder.path() / "imagesTr/liver_0_0000.nii.gz", "");
+  write_text(folder.path() / "labelsTr/liver_0.nii.gz", "");
+  EXPECT_THAT(names_of(folder.path()), ElementsAre("liver_0 liver_0.nii.gz"));
 }
 
 TEST(LabelFiles, OfACaseFolderAreThatCaseAlone) {
@@ -45,18 +72,24 @@ TEST(LabelFiles, OfACaseFolderAreThatCaseAlone) {
   write_text(folder.path() / "c/c-seg.nii.gz", "");
   write_text(folder.path() / "c/other-seg.nii.gz", "");
   for (const fs::path& root : {folder.path() / "c", folder.path() / "c/"}) {
-    const auto files = find_label_files(root);
-    ASSERT_EQ(files.size(), 1u);
-    EXPECT_EQ(files.begin()->first, "c");
+    EXPECT_THAT(names_of(root), ElementsAre("c c-seg.nii.gz"));
   }
 }
 
-TEST(LabelFiles, TwoOfOneCaseAreRefused) {
+TEST(LabelFiles, OfADoubledCaseAreBothThere) {
   const test::TemporaryFolder folder;
   write_text(folder.path() / "a.nii.gz", "");
   write_text(folder.path() / "a/a-seg.nii.gz", "");
-  EXPECT_THAT(message_of([&] { find_label_files(folder.path()); }),
-              HasSubstr("case a has two label files"));
+  write_text(folder.path() / "b/b_pred.nii", "");
+  write_text(folder.path() / "b/b.nii.gz", "");
+  EXPECT_THAT(names_of(folder.path()),
+              ElementsAre("a a-seg.nii.gz", "a a.nii.gz", "b b.nii.gz", "b b_pred.nii"));
+}
+
+TEST(LabelFiles, OfOneFile) {
+  const test::TemporaryFolder folder;
+  write_text(folder.path() / "case-seg.nii.gz", "");
+  EXPECT_THAT(names_of(folder.path() / "case-seg.nii.gz"), ElementsAre("case case-seg.nii.gz"));
 }
 
 TEST(LabelFiles, NoneIsAnError) {
@@ -64,43 +97,6 @@ TEST(LabelFiles, NoneIsAnError) {
   EXPECT_THAT(message_of([&] { find_label_files(folder.path()); }), HasSubstr("no cases in"));
   EXPECT_THAT(message_of([&] { find_label_files(folder.path() / "absent"); }),
               HasSubstr("does not exist"));
-}
-
-TEST(Pairing, ByNameWhateverTheSuffix) {
-  const test::TemporaryFolder folder;
-  for (const char* name : {"p/a.nii.gz", "p/b.nii", "p/x.nii.gz", "g/a/a-seg.nii.gz",
-                           "g/b-seg.nii.gz", "g/c-seg.nii.gz"}) {
-    write_text(folder.path() / name, "");
-  }
-  const Pairing pairing = pair_cases(folder.path() / "p", folder.path() / "g");
-  ASSERT_EQ(pairing.pairs.size(), 2u);
-  EXPECT_EQ(pairing.pairs[0].name, "a");
-  EXPECT_EQ(pairing.pairs[0].prediction, folder.path() / "p/a.nii.gz");
-  EXPECT_EQ(pairing.pairs[0].reference, folder.path() / "g/a/a-seg.nii.gz");
-  EXPECT_EQ(pairing.pairs[1].name, "b");
-  EXPECT_THAT(pairing.missing, ElementsAre("c"));
-  EXPECT_THAT(pairing.without_reference, ElementsAre("x"));
-}
-
-TEST(Pairing, TwoFilesAreAPairWhateverTheirNames) {
-  const test::TemporaryFolder folder;
-  write_text(folder.path() / "mine.nii.gz", "");
-  write_text(folder.path() / "case-seg.nii.gz", "");
-  const Pairing pairing =
-      pair_cases(folder.path() / "mine.nii.gz", folder.path() / "case-seg.nii.gz");
-  ASSERT_EQ(pairing.pairs.size(), 1u);
-  EXPECT_EQ(pairing.pairs[0].name, "case");
-}
-
-TEST(Pairing, AFileIsPairedWithItsCaseInAFolder) {
-  const test::TemporaryFolder folder;
-  write_text(folder.path() / "p/b.nii.gz", "");
-  write_text(folder.path() / "g/a-seg.nii.gz", "");
-  write_text(folder.path() / "g/b-seg.nii.gz", "");
-  const Pairing pairing = pair_cases(folder.path() / "p/b.nii.gz", folder.path() / "g");
-  ASSERT_EQ(pairing.pairs.size(), 1u);
-  EXPECT_EQ(pairing.pairs[0].reference, folder.path() / "g/b-seg.nii.gz");
-  EXPECT_THAT(pairing.missing, ElementsAre("a"));
 }
 
 }  // namespace

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 
 #include "scene.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
+#include "segmamba/eval/analysis.h"
 #include "segmamba/eval/evaluate.h"
 #include "segmamba/eval/report.h"
 #include "support/temporary_folder.h"
@@ -56,14 +58,18 @@ TEST_F(Program, WritesWhatTheLibraryComputes) {
   options.reference = folder_.path() / "reference";
   options.conventions = {metrics::find_convention("segmamba"),
                          metrics::find_convention("brats2023")};
-  const Evaluation expected = evaluate(options);
+  options.pictures = true;
+  Evaluation expected = evaluate(options, plan_evaluation(options));
+  expected.methods[0].predictions = "prediction";  // as on the command line
+  const Analysis analysis = analyse(expected);
   const fs::path scores = folder_.path() / "all scores";
   EXPECT_EQ(read_file(scores / "cases.csv"), cases_csv(expected));
-  EXPECT_EQ(read_file(scores / "table.md"), table_markdown(expected));
-  EXPECT_EQ(outcome.out, table_text(expected));
-  const Json summary = read_json(scores / "summary.json");
-  EXPECT_EQ(summary.at("summary"), summary_json(expected).at("summary"));
-  EXPECT_EQ(std::distance(fs::directory_iterator(scores), fs::directory_iterator()), 3);
+  EXPECT_EQ(read_file(scores / "table.md"), table_markdown(expected, analysis));
+  EXPECT_EQ(read_file(scores / "table.tex"), table_latex(expected, analysis));
+  EXPECT_EQ(read_file(scores / "report.html"), report_html(expected, analysis));
+  EXPECT_EQ(outcome.out, table_text(expected, analysis));
+  EXPECT_EQ(read_json(scores / "summary.json"), summary_json(expected, analysis));
+  EXPECT_EQ(std::distance(fs::directory_iterator(scores), fs::directory_iterator()), 5);
 }
 
 TEST_F(Program, ScoresOnePartOfASplit) {
@@ -105,7 +111,7 @@ TEST_F(Program, PathsThatAreNotUtf8AreReported) {
   fs::rename(folder_.path() / "prediction", folder_.path() / "pr\xe9");
   const Outcome outcome = run("-p pr\xe9 -r reference -o scores");
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(read_json(folder_.path() / "scores/summary.json")["methods"]["prediction"],
+  EXPECT_EQ(read_json(folder_.path() / "scores/summary.json")["settings"]["methods"]["prediction"],
             "pr\xEF\xBF\xBD");
 }
 
@@ -113,7 +119,8 @@ TEST_F(Program, UsageErrorsExitWithTwo) {
   for (const char* arguments :
        {"", "--prediction prediction", "-p prediction -r reference --convention medpi",
         "-p prediction -r reference --regions XY", "-p prediction -r reference --metrics dise",
-        "-p prediction -r reference --threads -1", "--no-such-option"}) {
+        "-p prediction -r reference --threads -1", "-p prediction -r reference --resamples -1",
+        "-p prediction -r reference --worst -1", "--no-such-option"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments;
     EXPECT_EQ(lines(outcome.err), 1) << outcome.err;
@@ -133,13 +140,162 @@ TEST_F(Program, ErrorsAreOneLineAndExitWithOne) {
   expect_error("-p empty -r reference -o scores", "no cases in empty");
   expect_error("-p absent -r reference -o scores", "absent does not exist");
 
+  testing::write_text(folder_.path() / "file", "");
+  expect_error("-p prediction -r reference -o file", "is a file, not a folder");
+  fs::remove_all(folder_.path() / "prediction");
+  testing::put_labels(folder_.path() / "prediction/other.nii.gz", testing::tumour());
+  const Outcome outcome = run("-p prediction -r reference -o scores");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("no case can be scored"));
+  EXPECT_FALSE(fs::exists(folder_.path() / "scores"));
+}
+
+TEST_F(Program, ScoresAreNotOverwrittenUnasked) {
+  ASSERT_EQ(run("-p prediction -r reference -o s").exit_code, 0);
+  const std::string before = read_file(folder_.path() / "s/cases.csv");
+  const Outcome refused = run("-p reference -r reference -o s");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(lines(refused.err), 1);
+  EXPECT_THAT(refused.err, HasSubstr("--overwrite"));
+  EXPECT_EQ(read_file(folder_.path() / "s/cases.csv"), before);
+  EXPECT_EQ(run("-p reference -r reference -o s --overwrite --no-html").exit_code, 0);
+  EXPECT_NE(read_file(folder_.path() / "s/cases.csv"), before);
+  EXPECT_FALSE(fs::exists(folder_.path() / "s/report.html"));
+}
+
+TEST_F(Program, ComparesMethods) {
+  const Outcome outcome =
+      run("-p A=prediction -p B=reference -r reference --metrics dice,nsd_2mm -o s");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("Leaderboard"), HasSubstr("A - B"),
+                                 HasSubstr("Worst cases"), HasSubstr("nsd_2mm")));
+  EXPECT_EQ(lines(read_file(folder_.path() / "s/cases.csv")), 1 + 2 * 4 * 3 * 2);
+}
+
+TEST_F(Program, ScoresRegionsOfAFile) {
+  testing::write_text(folder_.path() / "organs.yaml",
+                      "regions:\n  rim: [2]\n  heart: [1, 3]\nlabels: [1, 2]\n");
+  EXPECT_EQ(run("-p prediction -r reference --regions organs.yaml").exit_code, 1);
+  testing::write_text(folder_.path() / "organs.yaml",
+                      "regions:\n  rim: [2]\n  heart: [1, 3]\nlabels: [1, 2, 3]\n");
+  const Outcome outcome = run("-p prediction -r reference --regions organs.yaml");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("rim Dice  rim HD95  heart Dice  heart HD95"));
+  EXPECT_THAT(run("-p prediction -r reference --regions labels").out,
+              HasSubstr("1 Dice  1 HD95  2 Dice  2 HD95  3 Dice"));
+}
+
+// Each defect of the input: what is said, and whether the case has scores all the same.
+struct Defect {
+  std::string name;
+  std::string words;  // on standard error
+  bool is_scored;
+  std::function<void(const fs::path& folder)> make;
+};
+
+io::Image fractions() {
+  const io::LabelMap labels = testing::tumour();
+  io::Image image{labels.geometry, {labels.voxels.begin(), labels.voxels.end()}};
+  image.voxels[5] = 1.5f;
+  return image;
+}
+
+const std::string kBad = "prediction/BraTS-GLI-00001-000.nii.gz";
+
+std::vector<Defect> defects() {
+  const auto changed = [](auto change) {
+    return [change](const fs::path& folder) {
+      io::LabelMap labels = testing::tumour();
+      change(labels);
+      labels.voxels.resize(static_cast<std::size_t>(labels.geometry.voxel_count()));
+      testing::put_labels(folder / kBad, labels);
+    };
+  };
+  return {
+      {"missing", "missing: prediction, case BraTS-GLI-00001-000", false,
+       [](const fs::path& folder) { fs::remove(folder / kBad); }},
+      {"extra", "extra: prediction, case stranger", true,
+       [](const fs::path& folder) {
+         testing::put_labels(folder / "prediction/stranger.nii.gz", testing::tumour());
+       }},
+      {"doubled", "doubled: prediction, case BraTS-GLI-00001-000: 2 label files", false,
+       [](const fs::path& folder) {
+         testing::put_labels(folder / "prediction/BraTS-GLI-00001-000_seg.nii", testing::tumour());
+       }},
+      {"truncated", "unreadable: prediction", false,
+       [](const fs::path& folder) {
+         fs::resize_file(folder / kBad, fs::file_size(folder / kBad) / 2);
+       }},
+      {"empty", "unreadable: prediction", false,
+       [](const fs::path& folder) { fs::resize_file(folder / kBad, 0); }},
+      {"text", "unreadable: prediction", false,
+       [](const fs::path& folder) { testing::write_text(folder / kBad, "not NIfTI"); }},
+      {"fractions", "not-integers: prediction", false,
+       [](const fs::path& folder) { io::write_image(folder / kBad, fractions()); }},
+      {"size", "size: prediction", false,
+       changed([](io::LabelMap& labels) { labels.geometry.size[2] = 7; })},
+      {"origin", "origin", false, changed([](io::LabelMap& labels) {
+         labels.geometry.origin = {0, 3, 0};
+       })},
+      {"spacing", "spacing", false,
+       changed([](io::LabelMap& labels) { labels.geometry.spacing[0] = 1.1; })},
+      {"direction", "direction", false,
+       changed([](io::LabelMap& labels) { labels.geometry.direction[0] = -1; })},
+      {"labels", "labels: prediction", true,
+       changed([](io::LabelMap& labels) { labels.voxels[0] = 11; })},
+  };
+}
+
+TEST_F(Program, ScoresWhatItCanAndMarksTheRest) {
+  for (const Defect& defect : defects()) {
+    fs::remove_all(folder_.path() / "prediction");
+    fs::remove_all(folder_.path() / "reference");
+    fs::remove_all(folder_.path() / "s");
+    write_data_set(folder_.path());
+    defect.make(folder_.path());
+
+    const Outcome strict = run("-p prediction -r reference --metrics dice -o s --strict");
+    EXPECT_EQ(strict.exit_code, 1) << defect.name;
+    EXPECT_THAT(strict.err, AllOf(HasSubstr(defect.words), HasSubstr("nothing was scored")))
+        << defect.name;
+    EXPECT_EQ(strict.out, "") << defect.name;
+    EXPECT_FALSE(fs::exists(folder_.path() / "s")) << defect.name;
+
+    const Outcome outcome = run("-p prediction -r reference --metrics dice -o s");
+    EXPECT_EQ(outcome.exit_code, 3) << defect.name << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(defect.words)) << defect.name;
+    const std::string csv = read_file(folder_.path() / "s/cases.csv");
+    EXPECT_THAT(csv, HasSubstr("BraTS-GLI-00000-000,WT,segmamba,dice,1\n")) << defect.name;
+    EXPECT_EQ(csv.find("BraTS-GLI-00001-000,WT,segmamba,dice,nan\n") == std::string::npos,
+              defect.is_scored)
+        << defect.name;
+    EXPECT_EQ(lines(csv), 1 + 4 * 3) << defect.name;
+    EXPECT_EQ(lines(read_file(folder_.path() / "s/problems.csv")), 2) << defect.name;
+    if (!defect.is_scored) {
+      EXPECT_THAT(outcome.out, HasSubstr("1 of 4 cases not scored")) << defect.name;
+    }
+  }
+}
+
+TEST_F(Program, AllProblemsAreListedAtOnce) {
+  fs::remove(folder_.path() / "prediction/BraTS-GLI-00000-000.nii.gz");
+  testing::write_text(folder_.path() / "prediction/BraTS-GLI-00002-000.nii.gz", "");
+  testing::put_labels(folder_.path() / "prediction/new.nii.gz", testing::tumour());
+  const Outcome outcome = run("-p prediction -r reference");
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_EQ(lines(outcome.err), 3) << outcome.err;
+  EXPECT_EQ(run("-p prediction -r reference --allow-missing").exit_code, 3);
+}
+
+TEST_F(Program, IgnoresGeometryAndMissingCasesWhenAsked) {
   io::LabelMap moved = testing::tumour();
   moved.geometry.origin = {0, 10, 0};
-  testing::put_labels(folder_.path() / "prediction/BraTS-GLI-00001-000.nii.gz", moved);
-  expect_error("-p prediction -r reference -o scores", "are not on one grid");
-  fs::remove(folder_.path() / "prediction/BraTS-GLI-00001-000.nii.gz");
-  expect_error("-p prediction -r reference -o scores", "1 of 4 reference cases have no prediction");
-  EXPECT_EQ(run("-p prediction -r reference --allow-missing -o scores").exit_code, 0);
+  testing::put_labels(folder_.path() / kBad, moved);
+  EXPECT_EQ(run("-p prediction -r reference").exit_code, 3);
+  EXPECT_EQ(run("-p prediction -r reference --ignore-geometry --strict").exit_code, 0);
+  fs::remove(folder_.path() / kBad);
+  EXPECT_EQ(run("-p prediction -r reference").exit_code, 3);
+  EXPECT_EQ(run("-p prediction -r reference --allow-missing --strict").exit_code, 0);
 }
 
 }  // namespace

@@ -74,6 +74,8 @@ class ConfigDocument {
   // Error where it is absent.
   ConfigDocument section(const std::string& name) const;
   bool has(const std::string& name) const;
+  // In the order of the file.
+  std::vector<std::string> keys() const;
 
   // "a.b=c", as after --set: sets key b of section a to the YAML value c. Throws UsageError.
   void override_value(const std::string& assignment);

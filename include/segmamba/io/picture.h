@@ -25,6 +25,18 @@ struct OverlayOptions {
 Picture draw_overlay(const Image& background, const LabelMap* reference, const LabelMap* prediction,
                      const OverlayOptions& options = {});
 
+// Where two segmentations differ: axial, coronal and sagittal slices beside each other, each the
+// one with the most voxels that differ (the most labelled ones where none does), cut to the box of
+// both with a margin. Agreement is grey by label; missed, added and wrong labels are coloured as in
+// draw_overlay, and so are the views oriented. At most nine colours for labels up to 3. Only the
+// sizes must agree; the geometry is the reference's. Throws Error where they do not.
+struct DifferenceOptions {
+  std::int64_t panel_size = 160;  // pixels that no panel exceeds
+  std::int64_t margin = 4;        // voxels around the labels
+};
+Picture draw_difference(const LabelMap& reference, const LabelMap& prediction,
+                        const DifferenceOptions& options = {});
+
 // Draws it into a PNG file. Atomic. Throws Error as draw_overlay and write_png.
 void write_overlay_picture(const std::filesystem::path& path, const Image& background,
                            const LabelMap* reference, const LabelMap* prediction,

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 namespace segmamba::io {
@@ -25,6 +26,10 @@ struct Picture {
     return pixels[static_cast<std::size_t>(y * width + x)];
   }
 };
+
+// The bytes of a PNG file; with a palette where there are at most 256 colours. Throws Error where
+// the picture is empty.
+std::string encode_png(const Picture& picture);
 
 // Atomic. Throws Error where the picture is empty or the file cannot be written.
 void write_png(const std::filesystem::path& path, const Picture& picture);

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "segmamba/core/error.h"
+
 namespace segmamba::io {
 
 // Header fields that ITK does not carry (qform/sform codes and matrices, units, description ...),
@@ -46,7 +48,14 @@ Geometry read_geometry(const std::filesystem::path& path);
 // A 3-D scalar image, scaled by the header's slope and intercept. Throws Error naming the file
 // where it is missing, damaged, truncated, not 3-D, complex or RGB, or not finite in its geometry.
 Image read_image(const std::filesystem::path& path);
-// A label map: voxels must be integers 0..255 (of any stored type). Throws Error as read_image.
+// A readable image whose voxels are no labels.
+class NotLabelsError : public Error {
+ public:
+  using Error::Error;
+};
+
+// A label map: voxels must be integers 0..255 (of any stored type), else NotLabelsError. Throws
+// Error as read_image.
 LabelMap read_labels(const std::filesystem::path& path);
 
 // Atomic; .nii or .nii.gz by the name. Geometry (and the header it came from) is kept exactly.
