@@ -1,7 +1,9 @@
 #include "segmamba/metrics/distance_transform.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 namespace segmamba::metrics {
 namespace {
@@ -65,57 +67,120 @@ class LowerEnvelope {
   std::size_t count_ = 0, current_ = 0;
 };
 
-// The queries, grouped into columns along z. Columns are numbered x first, then y.
+struct Query {
+  std::int64_t x, y, z;
+  std::size_t output;  // position among the queries in memory order
+};
+
+std::vector<Query> find_queries(const Mask& mask) {
+  const auto [nx, ny, nz] = mask.size;
+  std::vector<Query> queries;
+  const std::uint8_t* row = mask.voxels.data();
+  for (std::int64_t z = 0; z < nz; ++z) {
+    for (std::int64_t y = 0; y < ny; ++y, row += nx) {
+      if (!any_set(row, nx)) continue;
+      for (std::int64_t x = 0; x < nx; ++x) {
+        if (row[x] != 0) queries.push_back({x, y, z, queries.size()});
+      }
+    }
+  }
+  return queries;
+}
+
+// Voxel steps in the order of their length, complete up to the longest.
+struct Step {
+  std::int64_t x, y, z, index;  // index: the step in memory
+  double length;                // mm
+};
+
+struct Steps {
+  std::vector<Step> list;
+  Size reach{};  // the largest |step| along each axis
+};
+
+// Surfaces of a prediction and its reference lie close to each other: most queries end after a few
+// steps. Longer ones are cheaper by the transform.
+Steps near_steps(const Spacing& spacing, const Size& size) {
+  constexpr double kReach = 3.5;  // times the finest spacing; 179 steps on an isotropic grid
+  const double longest = kReach * *std::min_element(spacing.begin(), spacing.end());
+  Steps steps;
+  for (int axis = 0; axis < 3; ++axis) {
+    steps.reach[axis] = static_cast<std::int64_t>(longest / spacing[axis]);
+  }
+  const auto [rx, ry, rz] = steps.reach;
+  for (std::int64_t z = -rz; z <= rz; ++z) {
+    for (std::int64_t y = -ry; y <= ry; ++y) {
+      for (std::int64_t x = -rx; x <= rx; ++x) {
+        const double mx = static_cast<double>(x) * spacing[0],
+                     my = static_cast<double>(y) * spacing[1],
+                     mz = static_cast<double>(z) * spacing[2];
+        const double length = std::sqrt(mx * mx + my * my + mz * mz);
+        if (length <= longest) {
+          steps.list.push_back({x, y, z, (z * size[1] + y) * size[0] + x, length});
+        }
+      }
+    }
+  }
+  std::sort(steps.list.begin(), steps.list.end(),
+            [](const Step& a, const Step& b) { return a.length < b.length; });
+  return steps;
+}
+
+// Fills the distances of the queries that have a seed within the steps' reach; returns the others.
+std::vector<Query> answer_near(const Mask& seeds, const std::vector<Query>& queries,
+                               const Spacing& spacing, std::vector<double>& distances) {
+  const auto [nx, ny, nz] = seeds.size;
+  const Steps steps = near_steps(spacing, seeds.size);
+  std::vector<Query> far;
+  for (const Query& query : queries) {
+    const std::uint8_t* here = seeds.voxels.data() + seeds.index(query.x, query.y, query.z);
+    const auto [rx, ry, rz] = steps.reach;
+    const bool is_inside = query.x >= rx && query.x + rx < nx && query.y >= ry &&
+                           query.y + ry < ny && query.z >= rz && query.z + rz < nz;
+    const auto found = std::find_if(
+        steps.list.begin(), steps.list.end(), [&, nx = nx, ny = ny, nz = nz](const Step& step) {
+          if (!is_inside) {
+            const std::int64_t x = query.x + step.x, y = query.y + step.y, z = query.z + step.z;
+            if (x < 0 || x >= nx || y < 0 || y >= ny || z < 0 || z >= nz) return false;
+          }
+          return here[step.index] != 0;
+        });
+    if (found == steps.list.end()) {
+      far.push_back(query);
+    } else {
+      distances[query.output] = found->length;
+    }
+  }
+  return far;
+}
+
+// Queries grouped into columns along z. Columns are numbered x first, then y.
 struct Columns {
-  struct Query {
-    std::int64_t z;
-    std::size_t output;  // position in memory order
-  };
   std::vector<std::int64_t> xs;               // ascending, those with queries
   std::vector<std::vector<std::int64_t>> ys;  // for each of xs, ascending
   std::vector<std::size_t> first;  // column -> first of its queries; one extra at the end
   std::vector<Query> queries;      // column by column, z ascending
 };
 
-Columns group_columns(const Mask& mask) {
-  const auto [nx, ny, nz] = mask.size;
-  Columns columns;
-  std::vector<std::size_t> per_column(static_cast<std::size_t>(nx * ny));  // [x][y]
-  const auto for_each_query = [&, nx = nx, ny = ny, nz = nz](const auto& body) {
-    const std::uint8_t* row = mask.voxels.data();
-    for (std::int64_t z = 0; z < nz; ++z) {
-      for (std::int64_t y = 0; y < ny; ++y, row += nx) {
-        if (!any_set(row, nx)) continue;
-        for (std::int64_t x = 0; x < nx; ++x) {
-          if (row[x] != 0) body(static_cast<std::size_t>(x * ny + y), z);
-        }
-      }
-    }
-  };
-  for_each_query([&](std::size_t column, std::int64_t) { ++per_column[column]; });
-
-  std::size_t total = 0;
-  std::vector<std::size_t> fill(per_column.size());  // where a column's next query goes
-  for (std::int64_t x = 0; x < nx; ++x) {
-    std::vector<std::int64_t> ys;
-    for (std::int64_t y = 0; y < ny; ++y) {
-      const auto column = static_cast<std::size_t>(x * ny + y);
-      if (per_column[column] == 0) continue;
-      ys.push_back(y);
-      columns.first.push_back(total);
-      fill[column] = total;
-      total += per_column[column];
-    }
-    if (ys.empty()) continue;
-    columns.xs.push_back(x);
-    columns.ys.push_back(std::move(ys));
-  }
-  columns.first.push_back(total);
-  columns.queries.resize(total);
-  std::size_t output = 0;
-  for_each_query([&](std::size_t column, std::int64_t z) {
-    columns.queries[fill[column]++] = {z, output++};
+Columns group_columns(std::vector<Query> queries) {
+  std::sort(queries.begin(), queries.end(), [](const Query& a, const Query& b) {
+    return std::tie(a.x, a.y, a.z) < std::tie(b.x, b.y, b.z);
   });
+  Columns columns;
+  for (std::size_t i = 0; i < queries.size(); ++i) {
+    const Query& query = queries[i];
+    const bool is_new_x = i == 0 || query.x != queries[i - 1].x;
+    if (is_new_x) {
+      columns.xs.push_back(query.x);
+      columns.ys.emplace_back();
+    }
+    if (is_new_x || query.y != queries[i - 1].y) {
+      columns.ys.back().push_back(query.y);
+      columns.first.push_back(i);
+    }
+  }
+  columns.first.push_back(queries.size());
+  columns.queries = std::move(queries);
   return columns;
 }
 
@@ -137,13 +202,12 @@ bool row_distances(const std::uint8_t* row, std::int64_t length, double spacing,
   return true;
 }
 
-}  // namespace
-
-std::vector<double> distances_to(const Mask& seeds, const Mask& queries, const Spacing& spacing) {
+// By the transform, along x, y and z, restricted to rows that hold seeds and columns that hold
+// queries.
+void answer_far(const Mask& seeds, std::vector<Query> queries, const Spacing& spacing,
+                std::vector<double>& distances) {
   const auto [nx, ny, nz] = seeds.size;
-  const Columns columns = group_columns(queries);
-  std::vector<double> distances(columns.queries.size(), kInfinity);
-  if (distances.empty()) return distances;
+  const Columns columns = group_columns(std::move(queries));
   const std::size_t column_count = columns.first.size() - 1;
 
   // Along x and y: for each slice with seeds, the squared distance within it at every column.
@@ -172,7 +236,7 @@ std::vector<double> distances_to(const Mask& seeds, const Mask& queries, const S
       for (const std::int64_t y : columns.ys[i]) in_slice.push_back(along_y.at(y));
     }
   }
-  if (slices.empty()) return distances;
+  if (slices.empty()) return;
 
   LowerEnvelope along_z(nz, spacing[2]);
   for (std::size_t column = 0; column < column_count; ++column) {
@@ -187,6 +251,15 @@ std::vector<double> distances_to(const Mask& seeds, const Mask& queries, const S
       distances[query.output] = std::sqrt(along_z.at(query.z));
     }
   }
+}
+
+}  // namespace
+
+std::vector<double> distances_to(const Mask& seeds, const Mask& queries, const Spacing& spacing) {
+  const std::vector<Query> all = find_queries(queries);
+  std::vector<double> distances(all.size(), kInfinity);
+  std::vector<Query> far = answer_near(seeds, all, spacing, distances);
+  if (!far.empty()) answer_far(seeds, std::move(far), spacing, distances);
   return distances;
 }
 
