@@ -1,5 +1,7 @@
 #include "lesion_numbers.h"
 
+#include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "segmamba/metrics/distance_transform.h"
@@ -14,22 +16,33 @@ struct NumberedSurface {
 
 NumberedSurface numbered_surface(const LesionNumbers& image, const std::vector<double>& areas) {
   const auto [nx, ny, nz] = image.size;
-  const auto number = [&, nx = nx, ny = ny, nz = nz](std::int64_t x, std::int64_t y,
-                                                     std::int64_t z) {
-    const bool inside = x >= 0 && x < nx && y >= 0 && y < ny && z >= 0 && z < nz;
-    return inside ? static_cast<std::uint32_t>(image.numbers[(z * ny + y) * nx + x]) : 0u;
-  };
   NumberedSurface surface{Mask({nx + 1, ny + 1, nz + 1}), {}};
+  const std::vector<std::int32_t> outside(static_cast<std::size_t>(nx), 0);
   std::uint8_t* point = surface.points.voxels.data();
   for (std::int64_t z = 0; z <= nz; ++z) {
     for (std::int64_t y = 0; y <= ny; ++y) {
+      // The four rows of voxels around this row of points, indexed by their side 2y + z.
+      std::array<const std::int32_t*, 4> rows{};
+      for (int side = 0; side < 4; ++side) {
+        const std::int64_t row_y = y - 1 + (side >> 1), row_z = z - 1 + (side & 1);
+        const bool inside = row_y >= 0 && row_y < ny && row_z >= 0 && row_z < nz;
+        rows[side] = inside ? image.numbers.data() + (row_z * ny + row_y) * nx : outside.data();
+      }
+      const bool is_empty =
+          std::none_of(rows.begin(), rows.end(),
+                       [nx = nx](const std::int32_t* row) { return any_set(row, nx); });
+      if (is_empty) {
+        point += nx + 1;
+        continue;
+      }
+      std::uint32_t behind = 0;  // what the four voxels on the low side along x add
       for (std::int64_t x = 0; x <= nx; ++x, ++point) {
-        std::uint32_t pattern = 0;
-        for (unsigned corner = 0; corner < 8; ++corner) {
-          const std::int64_t dx = corner >> 2, dy = corner >> 1 & 1, dz = corner & 1;
-          pattern += number(x - 1 + dx, y - 1 + dy, z - 1 + dz) << (7 - corner);
+        std::uint32_t ahead = 0;
+        for (int side = 0; side < 4 && x < nx; ++side) {
+          ahead += static_cast<std::uint32_t>(rows[side][x]) << (3 - side);
         }
-        pattern &= 255;
+        const std::uint32_t pattern = ((behind << 4) + ahead) & 255u;
+        behind = ahead;
         if (pattern == 0 || pattern == 255) continue;
         *point = 1;
         // The script numbers the corners the other way round; mirrored patterns have equal areas.
