@@ -70,8 +70,8 @@ class CaseScorer {
         auto& list = scores[{region.name, convention.name}];
         std::move(list.begin(), list.end(), std::back_inserter(result.scores));
       }
-      result.reference_ml[region.name] = reference_ml(region);
     }
+    add_reference_ml(result.reference_ml);
     if (options_.pictures)
       result.png = io::encode_png(io::draw_difference(reference_, prediction_));
     return result;
@@ -80,13 +80,15 @@ class CaseScorer {
  private:
   metrics::Grid grid() const { return {reference_.geometry.size, reference_.geometry.spacing}; }
 
-  double reference_ml(const metrics::Region& region) const {
-    constexpr double kCubicMillimetres = 1000;
+  void add_reference_ml(std::map<std::string, double>& millilitres) const {
+    constexpr double kCubicMillimetres = 1000;  // in a millilitre
     const LabelCounts counts = count_labels(reference_.voxels);
-    std::int64_t voxels = 0;
-    for (const std::uint8_t label : region.labels) voxels += counts[label];
     const auto [sx, sy, sz] = reference_.geometry.spacing;
-    return static_cast<double>(voxels) * sx * sy * sz / kCubicMillimetres;
+    for (const metrics::Region& region : regions_) {
+      std::int64_t voxels = 0;
+      for (const std::uint8_t label : region.labels) voxels += counts[label];
+      millilitres[region.name] = static_cast<double>(voxels) * sx * sy * sz / kCubicMillimetres;
+    }
   }
 
   const EvaluateOptions& options_;

@@ -19,17 +19,17 @@ bool asks_for_brats_regions(const RegionSet& set) {
 }  // namespace
 
 LabelCounts count_labels(std::span<const std::uint8_t> labels) {
-  // Four tables, since equal neighbours would wait for each other's increment.
-  std::array<LabelCounts, 4> tables{};
-  std::size_t i = 0;
-  for (; i + 4 <= labels.size(); i += 4) {
-    for (std::size_t lane = 0; lane < 4; ++lane) ++tables[lane][labels[i + lane]];
+  constexpr std::size_t kBlock = 256;  // most blocks are background
+  LabelCounts counts{};
+  for (std::size_t first = 0; first < labels.size(); first += kBlock) {
+    const auto block = labels.subspan(first, std::min(kBlock, labels.size() - first));
+    if (!metrics::any_set(block.data(), static_cast<std::int64_t>(block.size()))) {
+      counts[0] += static_cast<std::int64_t>(block.size());
+      continue;
+    }
+    for (const std::uint8_t label : block) ++counts[label];
   }
-  for (; i < labels.size(); ++i) ++tables[0][labels[i]];
-  for (std::size_t label = 0; label < tables[0].size(); ++label) {
-    for (std::size_t lane = 1; lane < 4; ++lane) tables[0][label] += tables[lane][label];
-  }
-  return tables[0];
+  return counts;
 }
 
 bool keeps_label_four(const EvaluateOptions& options, const metrics::Convention& convention) {

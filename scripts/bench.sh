@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Benchmarks against the tools that others use, side by side in one run on this machine.
+#
+#   scripts/bench.sh eval [CASES]    scoring: one case by convention, then CASES (default 100) files
+#
+# Sets up, builds, and installs the references from PyPI into .deps/bench-venv. Official scripts
+# that are not on PyPI are timed where their checkouts are named:
+#   BRATS2023_METRICS   folder with metrics.py of github.com/rachitsaluja/BraTS-2023-Metrics
+#   BRATS2024_METRICS   folder with metrics_GLI.py of github.com/rachitsaluja/BraTS-2024-Metrics
+# Everything runs on one core where taskset exists, but for the last figure of `eval`.
+. "$(dirname "$0")/common.sh"
+
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+
+bench_eval() {
+  local count="${1:-100}"
+  SEGMAMBA_CMAKE_ARGS="${SEGMAMBA_CMAKE_ARGS:-} -DSEGMAMBA_BUILD_BENCH=ON" \
+    "$root/scripts/build.sh" bench_eval segmamba-eval
+  local venv="$root/.deps/bench-venv"
+  local wanted=(medpy==0.5.2 monai==1.6.1 surface-distance "numpy<2.3" scipy nibabel
+                connected-components-3d pandas)
+  if [ "$(cat "$venv/.installed" 2>/dev/null)" != "${wanted[*]}" ]; then
+    say "Installing ${wanted[*]} into .deps/bench-venv"
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${wanted[@]}" ||
+      die "pip could not install the references; run the script again to retry"
+    # MONAI takes the torch that is there already.
+    echo "$("$root/.deps/venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')" \
+      >"$(echo "$venv"/lib/python3*/site-packages)/torch-of-the-build.pth"
+    echo "${wanted[*]}" >"$venv/.installed"
+  fi
+  local one_core=()
+  command -v taskset >/dev/null && one_core=(taskset -c 0)
+  local work
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+
+  say "One case of 240x240x155, three regions, one core, without reading files"
+  grep -m 1 'model name' /proc/cpuinfo | sed 's/.*: //' || true
+  "${one_core[@]}" "$build/tests/bench_eval" --repeats 7 --write "$work" >"$work/ours.txt"
+  "${one_core[@]}" "$venv/bin/python" "$root/scripts/bench_eval.py" "$work"
+
+  say "segmamba-eval on $count cases, files and all, on $(nproc) cores"
+  mkdir "$work/many-reference" "$work/many-prediction"
+  local i
+  for ((i = 0; i < count; ++i)); do
+    local kind
+    kind=$(echo tumour specks metastases | cut -d' ' -f$((i % 3 + 1)))
+    ln "$work/reference/$kind.nii.gz" "$work/many-reference/case-$i.nii.gz"
+    ln "$work/prediction/$kind.nii.gz" "$work/many-prediction/case-$i.nii.gz"
+  done
+  "$venv/bin/python" - "$count" "$build/bin/segmamba-eval" --prediction "$work/many-prediction" \
+    --reference "$work/many-reference" --output "$work/scores" <<'PYTHON'
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[2:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+seconds = time.perf_counter() - start
+count = int(sys.argv[1])
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(f"{seconds:.1f} s, {1000 * seconds / count:.0f} ms a case; 1,251 cases: "
+      f"{seconds / count * 1251 / 60:.1f} minutes; peak memory {peak:.0f} MB")
+PYTHON
+}
+
+case "${1:-}" in
+  eval) shift; bench_eval "$@" ;;
+  -h | --help) usage ;;
+  *) usage >&2; exit 2 ;;
+esac
