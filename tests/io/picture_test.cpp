@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <png.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "segmamba/core/error.h"
@@ -16,7 +17,9 @@ Picture read_png(const std::filesystem::path& path) {
   std::memset(&header, 0, sizeof(header));
   header.version = PNG_IMAGE_VERSION;
   EXPECT_TRUE(png_image_begin_read_from_file(&header, path.c_str())) << header.message;
-  EXPECT_EQ(header.format, static_cast<png_uint_32>(PNG_FORMAT_RGB)) << "8-bit RGB, no alpha";
+  EXPECT_EQ(header.format & PNG_FORMAT_FLAG_ALPHA, 0u);
+  EXPECT_EQ(header.format & PNG_FORMAT_FLAG_LINEAR, 0u) << "8 bits";
+  header.format = PNG_FORMAT_RGB;
   Picture picture(header.width, header.height);
   EXPECT_TRUE(png_image_finish_read(&header, nullptr, picture.pixels.data(), 0, nullptr));
   return picture;
@@ -57,6 +60,93 @@ TEST(WritePng, RefusesEmptyPicturesAndMissingFolders) {
   EXPECT_THROW(write_png(folder.path() / "a.png", Picture(0, 5)), Error);
   EXPECT_THROW(write_png(folder.path() / "missing" / "a.png", Picture(2, 2)), Error);
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+bool has_palette(const std::string& png) {
+  constexpr std::size_t kColourType = 25;  // in the header chunk
+  return png.at(kColourType) == 3;
+}
+
+TEST(EncodePng, UsesAPaletteForFewColours) {
+  const test::TemporaryFolder folder;
+  for (const int colours : {1, 2, 200, 256, 257}) {
+    Picture picture(40, 25);
+    for (std::size_t i = 0; i < picture.pixels.size(); ++i) {
+      const auto number = static_cast<int>(i) % colours;
+      picture.pixels[i] = {static_cast<std::uint8_t>(number), 9,
+                           static_cast<std::uint8_t>(number / 256)};
+    }
+    EXPECT_EQ(has_palette(encode_png(picture)), colours <= 256) << colours;
+    write_png(folder.path() / "a.png", picture);
+    EXPECT_EQ(read_png(folder.path() / "a.png").pixels, picture.pixels) << colours;
+  }
+  EXPECT_THROW(encode_png(Picture(3, 0)), Error);
+}
+
+constexpr Colour kMissed = {60, 120, 250}, kAdded = {250, 140, 30}, kWrongLabel = {180, 80, 210};
+
+TEST(Difference, ShowsWhereTwoMapsDiffer) {
+  const std::array<std::int64_t, 3> size = {12, 8, 6};
+  LabelMap reference = no_labels(size), prediction = no_labels(size);
+  const auto at = [&](std::int64_t x, std::int64_t y, std::int64_t z) {
+    return static_cast<std::size_t>((z * 8 + y) * 12 + x);
+  };
+  // All differences lie in the slices x = 5, y = 3, z = 2.
+  reference.voxels[at(4, 3, 2)] = prediction.voxels[at(4, 3, 2)] = 2;
+  reference.voxels[at(5, 3, 2)] = 1;
+  prediction.voxels[at(6, 3, 2)] = 3;
+  reference.voxels[at(7, 3, 2)] = 1;
+  prediction.voxels[at(7, 3, 2)] = 2;
+  DifferenceOptions options;
+  options.margin = 0;
+  options.panel_size = 4;
+  // The box is 4x1x1 voxels of one millimetre, one pixel each: axial 4x1, coronal 4x1, sagittal
+  // 1x1.
+  const Picture picture = draw_difference(reference, prediction, options);
+  ASSERT_EQ(picture.height, 1);
+  ASSERT_EQ(picture.width, 4 + 4 + 4 + 4 + 1);
+  for (const std::int64_t left : {0, 8}) {
+    const Colour agreed = picture.at(left, 0);
+    EXPECT_EQ(agreed[0], agreed[1]);
+    EXPECT_EQ(agreed[1], agreed[2]);
+    EXPECT_EQ(picture.at(left + 1, 0), kMissed);
+    EXPECT_EQ(picture.at(left + 2, 0), kAdded);
+    EXPECT_EQ(picture.at(left + 3, 0), kWrongLabel);
+  }
+  EXPECT_EQ(picture.at(16, 0), kMissed);  // x = 5 comes first of the slices with one difference
+}
+
+TEST(Difference, HasTheShapeOfMillimetres) {
+  LabelMap labels = no_labels({10, 10, 10});
+  labels.geometry.spacing = {1, 2, 4};
+  std::fill(labels.voxels.begin(), labels.voxels.end(), std::uint8_t{1});
+  DifferenceOptions options;
+  options.panel_size = 40;
+  const Picture picture = draw_difference(labels, labels, options);
+  EXPECT_EQ(picture.width, 10 + 4 + 10 + 4 + 20);
+  EXPECT_EQ(picture.height, 40);
+}
+
+TEST(Difference, OfEmptyMapsIsBackground) {
+  const LabelMap empty = no_labels({10, 9, 8});
+  const Picture picture = draw_difference(empty, empty);
+  EXPECT_GT(picture.width, 0);
+  for (const Colour& colour : picture.pixels) EXPECT_LT(colour[0], 64);
+  EXPECT_THROW(draw_difference(empty, no_labels({10, 9, 7})), Error);
+}
+
+TEST(Difference, TurnsAsTheOverlayDoes) {
+  // The patient's left is on the right: LPS, then with x reversed.
+  LabelMap labels = no_labels({4, 1, 1});
+  labels.voxels = {1, 2, 2, 2};
+  DifferenceOptions options;
+  options.panel_size = 4;
+  const Picture picture = draw_difference(labels, labels, options);
+  LabelMap mirrored = labels;
+  mirrored.geometry.direction[0] = -1;
+  const Picture turned = draw_difference(mirrored, mirrored, options);
+  EXPECT_NE(picture.at(0, 0), picture.at(3, 0));
+  EXPECT_EQ(picture.at(0, 0), turned.at(3, 0));
 }
 
 TEST(Overlay, ColumnsShowReferencePredictionAndDifference) {
