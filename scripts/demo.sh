@@ -43,8 +43,9 @@ step "6/7 Segment the test cases, which training never saw"
 
 step "7/7 Score them"
 "$bin/segmamba-eval" --prediction demo/predictions --reference demo/data \
-  --split demo/split.yaml --part test --convention segmamba,brats2023 --output demo/evaluation
+  --split demo/split.yaml --part test --convention segmamba,brats2023 \
+  --output demo/evaluation --overwrite
 
-say "Done in $((SECONDS - started)) s. Look at demo/pictures/*.png and demo/evaluation/table.md."
+say "Done in $((SECONDS - started)) s. Look at demo/pictures/*.png and demo/evaluation/report.html."
 echo "On your own cases:"
 echo "  build/bin/segmamba-infer --checkpoint demo/run/checkpoints/best.pt --input CASE --output OUT"
