@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <memory>
 #include <numeric>
 
 namespace segmamba::metrics {
@@ -66,11 +67,12 @@ Mask dilate_18_once(const Mask& mask) {
   // its own row and the four rows that share a face with it, their dilation along x, and from the
   // four diagonal rows only the voxel at the same x.
   Mask along_x(mask.size), out(mask.size);
-  std::vector<bool> is_set(static_cast<std::size_t>(ny * nz));  // row by row
+  auto occupied = std::make_shared<std::vector<std::uint8_t>>(static_cast<std::size_t>(ny * nz));
+  std::vector<std::uint8_t> is_set(static_cast<std::size_t>(ny * nz));  // row by row
   for (std::int64_t row = 0; row < ny * nz; ++row) {
     const std::uint8_t* source = mask.voxels.data() + row * nx;
-    is_set[row] = any_set(source, nx);
-    if (!is_set[row]) continue;
+    is_set[row] = mask.may_hold(row) && any_set(source, nx) ? 1 : 0;
+    if (is_set[row] == 0) continue;
     std::uint8_t* target = along_x.voxels.data() + row * nx;
     merge(target, source, nx);
     merge(target, source + 1, nx - 1);
@@ -82,13 +84,15 @@ Mask dilate_18_once(const Mask& mask) {
       for (std::int64_t dz = -1; dz <= 1; ++dz) {
         for (std::int64_t dy = -1; dy <= 1; ++dy) {
           if (z + dz < 0 || z + dz >= nz || y + dy < 0 || y + dy >= ny) continue;
-          if (!is_set[(z + dz) * ny + y + dy]) continue;
+          if (is_set[(z + dz) * ny + y + dy] == 0) continue;
+          (*occupied)[z * ny + y] = 1;
           const Mask& source = dy != 0 && dz != 0 ? mask : along_x;
           merge(target, source.voxels.data() + source.index(0, y + dy, z + dz), nx);
         }
       }
     }
   }
+  out.rows = std::move(occupied);
   return out;
 }
 
@@ -99,9 +103,11 @@ void Components::measure() {
   const auto entries = static_cast<std::size_t>(count) + 1;
   boxes.assign(entries, Box{{kFar, kFar, kFar}, {0, 0, 0}});
   sizes.assign(entries, 0);
-  const std::int32_t* row = labels.data();
   for (std::int64_t z = 0; z < size[2]; ++z) {
-    for (std::int64_t y = 0; y < size[1]; ++y, row += size[0]) {
+    for (std::int64_t y = 0; y < size[1]; ++y) {
+      const std::int64_t place = z * size[1] + y;
+      const std::int32_t* row = labels.data() + place * size[0];
+      if (rows && (*rows)[static_cast<std::size_t>(place)] == 0) continue;
       if (!any_set(row, size[0])) continue;
       for (std::int64_t x = 0; x < size[0]; ++x) {
         if (row[x] == 0) continue;
@@ -128,7 +134,8 @@ Components connected_components_26(const Mask& mask) {
       const std::int64_t row = z * ny + y;
       row_start[row] = static_cast<std::int32_t>(runs.size());
       const std::uint8_t* voxels = mask.voxels.data() + row * nx;
-      for (std::int64_t x = any_set(voxels, nx) ? 0 : nx; x < nx;) {
+      const bool is_empty = !mask.may_hold(row) || !any_set(voxels, nx);
+      for (std::int64_t x = is_empty ? nx : 0; x < nx;) {
         if (voxels[x] == 0) {
           ++x;
           continue;
@@ -160,6 +167,7 @@ Components connected_components_26(const Mask& mask) {
   const std::vector<std::int32_t> number = number_roots(first_voxel, sets);
   Components components;
   components.size = mask.size;
+  components.rows = mask.rows;
   components.labels.resize(mask.voxels.size());
   for (std::int64_t row = 0; row < ny * nz; ++row) {
     for (std::int32_t run = row_start[row]; run < row_start[row + 1]; ++run) {

@@ -75,10 +75,10 @@ struct Query {
 std::vector<Query> find_queries(const Mask& mask) {
   const auto [nx, ny, nz] = mask.size;
   std::vector<Query> queries;
-  const std::uint8_t* row = mask.voxels.data();
   for (std::int64_t z = 0; z < nz; ++z) {
-    for (std::int64_t y = 0; y < ny; ++y, row += nx) {
-      if (!any_set(row, nx)) continue;
+    for (std::int64_t y = 0; y < ny; ++y) {
+      const std::uint8_t* row = mask.voxels.data() + mask.index(0, y, z);
+      if (!mask.may_hold(z * ny + y) || !any_set(row, nx)) continue;
       for (std::int64_t x = 0; x < nx; ++x) {
         if (row[x] != 0) queries.push_back({x, y, z, queries.size()});
       }
@@ -219,6 +219,7 @@ void answer_far(const Mask& seeds, std::vector<Query> queries, const Spacing& sp
   for (std::int64_t z = 0; z < nz; ++z) {
     rows.clear();
     for (std::int64_t y = 0; y < ny; ++y) {
+      if (!seeds.may_hold(z * ny + y)) continue;
       double* target = in_row.data() + static_cast<std::int64_t>(rows.size()) * nx;
       if (row_distances(seeds.voxels.data() + seeds.index(0, y, z), nx, spacing[0], target)) {
         rows.push_back(y);

@@ -13,7 +13,7 @@ namespace segmamba::metrics {
 
 struct LesionNumbers {
   Size size{};
-  std::vector<std::int32_t> numbers;  // x fastest; 0 outside
+  ZeroedVector<std::int32_t> numbers;  // x fastest; 0 outside
 };
 
 // Lattice points of voxel corners, as kVoxelCorners. The pattern of a point is the sum of its eight

@@ -43,9 +43,15 @@ std::set<std::int32_t> neighbours(const Components& lesions, std::int32_t number
 Components renumbered(const Components& lesions, const std::vector<std::int32_t>& number) {
   Components out;
   out.size = lesions.size;
+  out.rows = lesions.rows;
   out.labels.resize(lesions.labels.size());
-  std::transform(lesions.labels.begin(), lesions.labels.end(), out.labels.begin(),
-                 [&](std::int32_t label) { return number[label]; });
+  const std::int64_t nx = lesions.size[0];
+  for (std::int64_t row = 0; row < lesions.size[1] * lesions.size[2]; ++row) {
+    const std::int32_t* source = lesions.labels.data() + row * nx;
+    if (lesions.rows && (*lesions.rows)[static_cast<std::size_t>(row)] == 0) continue;
+    std::int32_t* target = out.labels.data() + row * nx;
+    for (std::int64_t x = 0; x < nx; ++x) target[x] = number[source[x]];
+  }
   out.count = *std::max_element(number.begin(), number.end());
   out.measure();
   return out;
@@ -55,8 +61,12 @@ Components renumbered(const Components& lesions, const std::vector<std::int32_t>
 
 Components merged_lesions(const Mask& mask, int dilation) {
   Components lesions = connected_components_26(dilate_18(mask, dilation));
-  for (std::size_t i = 0; i < mask.voxels.size(); ++i) {
-    if (mask.voxels[i] == 0) lesions.labels[i] = 0;
+  const std::int64_t nx = mask.size[0];
+  for (std::int64_t row = 0; row < mask.row_count(); ++row) {
+    if (lesions.rows && (*lesions.rows)[static_cast<std::size_t>(row)] == 0) continue;
+    const std::uint8_t* voxels = mask.voxels.data() + row * nx;
+    std::int32_t* labels = lesions.labels.data() + row * nx;
+    for (std::int64_t x = 0; x < nx; ++x) labels[x] = voxels[x] != 0 ? labels[x] : 0;
   }
   lesions.measure();
   return lesions;
@@ -135,8 +145,14 @@ LesionMatches match_lesions(const Components& prediction, const Components& refe
 
 Mask to_mask(const Components& lesions) {
   Mask mask(lesions.size);
-  std::transform(lesions.labels.begin(), lesions.labels.end(), mask.voxels.begin(),
-                 [](std::int32_t label) { return static_cast<std::uint8_t>(label != 0); });
+  mask.rows = lesions.rows;
+  const std::int64_t nx = mask.size[0];
+  for (std::int64_t row = 0; row < mask.row_count(); ++row) {
+    if (!mask.may_hold(row)) continue;
+    const std::int32_t* labels = lesions.labels.data() + row * nx;
+    std::uint8_t* voxels = mask.voxels.data() + row * nx;
+    for (std::int64_t x = 0; x < nx; ++x) voxels[x] = static_cast<std::uint8_t>(labels[x] != 0);
+  }
   return mask;
 }
 

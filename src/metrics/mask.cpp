@@ -39,13 +39,24 @@ Box Box::grown(std::int64_t margin, const Size& size) const {
 }
 
 std::int64_t count(const Mask& mask) {
-  return std::count(mask.voxels.begin(), mask.voxels.end(), std::uint8_t{1});
+  const std::int64_t nx = mask.size[0];
+  std::int64_t total = 0;
+  for (std::int64_t row = 0; row < mask.row_count(); ++row) {
+    if (!mask.may_hold(row)) continue;
+    const std::uint8_t* voxels = mask.voxels.data() + row * nx;
+    total += std::count(voxels, voxels + nx, std::uint8_t{1});
+  }
+  return total;
 }
 
 std::int64_t count_common(const Mask& a, const Mask& b) {
-  const std::uint8_t *first = a.voxels.data(), *second = b.voxels.data();
+  const std::int64_t nx = a.size[0];
   std::int64_t total = 0;
-  for (std::size_t i = 0; i < a.voxels.size(); ++i) total += first[i] & second[i];
+  for (std::int64_t row = 0; row < a.row_count(); ++row) {
+    if (!a.may_hold(row) || !b.may_hold(row)) continue;
+    const std::uint8_t *first = a.voxels.data() + row * nx, *second = b.voxels.data() + row * nx;
+    for (std::int64_t x = 0; x < nx; ++x) total += first[x] & second[x];
+  }
   return total;
 }
 
@@ -92,22 +103,36 @@ const std::vector<Region>& brats_tissues() {
   return tissues;
 }
 
-Mask region_mask(std::span<const std::uint8_t> labels, const Size& size, const Region& region) {
+Rows labelled_rows(std::span<const std::uint8_t> labels, const Size& size) {
+  auto rows = std::make_shared<std::vector<std::uint8_t>>();
+  rows->reserve(static_cast<std::size_t>(size[1] * size[2]));
+  for (std::int64_t row = 0; row < size[1] * size[2]; ++row) {
+    rows->push_back(any_set(labels.data() + row * size[0], size[0]) ? 1 : 0);
+  }
+  return rows;
+}
+
+Mask region_mask(std::span<const std::uint8_t> labels, const Size& size, const Region& region,
+                 Rows rows) {
   constexpr std::size_t kFewLabels = 8;
+  const auto member = membership(region);
+  const std::int64_t nx = size[0];
   Mask mask(size);
-  if (region.labels.size() <= kFewLabels) {  // comparisons are vectorised, look-ups are not
-    const std::uint8_t* source = labels.data();
-    std::uint8_t* target = mask.voxels.data();
-    const std::size_t length = labels.size();
-    for (const std::uint8_t wanted : region.labels) {
-      for (std::size_t i = 0; i < length; ++i) {
-        target[i] |= static_cast<std::uint8_t>(source[i] == wanted);
+  mask.rows = std::move(rows);
+  for (std::int64_t row = 0; row < mask.row_count(); ++row) {
+    if (!mask.may_hold(row)) continue;
+    const std::uint8_t* source = labels.data() + row * nx;
+    std::uint8_t* target = mask.voxels.data() + row * nx;
+    if (region.labels.size() > kFewLabels) {
+      for (std::int64_t x = 0; x < nx; ++x) target[x] = member[source[x]] ? 1 : 0;
+      continue;
+    }
+    for (const std::uint8_t wanted : region.labels) {  // comparisons are vectorised, look-ups not
+      for (std::int64_t x = 0; x < nx; ++x) {
+        target[x] |= static_cast<std::uint8_t>(source[x] == wanted);
       }
     }
-    return mask;
   }
-  const auto member = membership(region);
-  for (std::size_t i = 0; i < labels.size(); ++i) mask.voxels[i] = member[labels[i]] ? 1 : 0;
   return mask;
 }
 

@@ -237,16 +237,20 @@ class NumberScorer {
 // The lesions of one side of a case, under one rule.
 class LesionFinder {
  public:
-  LesionFinder(std::span<const std::uint8_t> labels, const Size& size, const LesionRule& rule,
-               bool is_prediction)
-      : labels_(labels), size_(size), rule_(rule), is_prediction_(is_prediction) {}
+  LesionFinder(std::span<const std::uint8_t> labels, const Size& size, Rows rows,
+               const LesionRule& rule, bool is_prediction)
+      : labels_(labels),
+        size_(size),
+        rows_(std::move(rows)),
+        rule_(rule),
+        is_prediction_(is_prediction) {}
 
   // Before lesions are joined through other tissues.
   const Components& unjoined(const Region& region) {
     const auto known = unjoined_.find(region.name);
     if (known != unjoined_.end()) return known->second;
     const LesionRule rule = rule_.for_region(region.name);
-    const Mask mask = region_mask(labels_, size_, region);
+    const Mask mask = region_mask(labels_, size_, region, rows_);
     Components lesions;
     if (!is_prediction_) {
       lesions = merged_lesions(mask, rule.dilation);
@@ -298,6 +302,7 @@ class LesionFinder {
 
   std::span<const std::uint8_t> labels_;
   Size size_;
+  Rows rows_;
   LesionRule rule_;
   bool is_prediction_;
   std::map<std::string, Components> unjoined_;
@@ -309,6 +314,7 @@ class LesionFinder {
 struct CroppedCase {
   Size size{};
   std::vector<std::uint8_t> prediction, reference;
+  Rows prediction_rows, reference_rows;
 };
 
 CroppedCase crop_case(const LabelPair& labels, const std::vector<Convention>& conventions) {
@@ -324,7 +330,11 @@ CroppedCase crop_case(const LabelPair& labels, const std::vector<Convention>& co
   const Box box = bounding_box(labels.prediction, size)
                       .united(bounding_box(labels.reference, size))
                       .grown(margin, size);
-  return {box.size(), crop(labels.prediction, size, box), crop(labels.reference, size, box)};
+  CroppedCase cropped{box.size(), crop(labels.prediction, size, box),
+                      crop(labels.reference, size, box), nullptr, nullptr};
+  cropped.prediction_rows = labelled_rows(cropped.prediction, cropped.size);
+  cropped.reference_rows = labelled_rows(cropped.reference, cropped.size);
+  return cropped;
 }
 
 }  // namespace
@@ -345,8 +355,9 @@ std::vector<Score> score_case(const LabelPair& labels, const std::vector<Region>
   std::vector<Score> scores;
   std::map<std::string, std::pair<LesionFinder, LesionFinder>> finders;  // by convention
   for (const Region& region : regions) {
-    PairScorer whole(region_mask(cropped.prediction, cropped.size, region),
-                     region_mask(cropped.reference, cropped.size, region), labels.grid);
+    PairScorer whole(region_mask(cropped.prediction, cropped.size, region, cropped.prediction_rows),
+                     region_mask(cropped.reference, cropped.size, region, cropped.reference_rows),
+                     labels.grid);
     for (const Convention& convention : conventions) {
       std::optional<PairScorer> without_erased;
       std::optional<LesionScorer> lesions;
@@ -362,8 +373,10 @@ std::vector<Score> score_case(const LabelPair& labels, const std::vector<Region>
         auto& [prediction_finder, reference_finder] =
             finders
                 .try_emplace(convention.name,
-                             LesionFinder(cropped.prediction, cropped.size, rule, true),
-                             LesionFinder(cropped.reference, cropped.size, rule, false))
+                             LesionFinder(cropped.prediction, cropped.size, cropped.prediction_rows,
+                                          rule, true),
+                             LesionFinder(cropped.reference, cropped.size, cropped.reference_rows,
+                                          rule, false))
                 .first->second;
         if (rule.merge_prediction) {
           without_erased.emplace(to_mask(prediction_finder.unjoined(region)), whole.reference(),

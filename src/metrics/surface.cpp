@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory>
 
 #include "segmamba/metrics/distance_transform.h"
 
@@ -94,6 +95,8 @@ struct CornerSurface {
 CornerSurface corner_surface(const Mask& mask, const std::vector<double>& areas) {
   const auto [nx, ny, nz] = mask.size;
   CornerSurface surface{Mask({nx + 1, ny + 1, nz + 1}), {}};
+  auto occupied = std::make_shared<std::vector<std::uint8_t>>(
+      static_cast<std::size_t>(surface.points.row_count()));
   const std::vector<std::uint8_t> outside(static_cast<std::size_t>(nx), 0);
   std::uint8_t* point = surface.points.voxels.data();
   for (std::int64_t z = 0; z <= nz; ++z) {
@@ -102,16 +105,19 @@ CornerSurface corner_surface(const Mask& mask, const std::vector<double>& areas)
       std::array<const std::uint8_t*, 4> rows{};
       for (int side = 0; side < 4; ++side) {
         const std::int64_t row_y = y - 1 + (side >> 1), row_z = z - 1 + (side & 1);
-        const bool inside = row_y >= 0 && row_y < ny && row_z >= 0 && row_z < nz;
+        const bool inside = row_y >= 0 && row_y < ny && row_z >= 0 && row_z < nz &&
+                            mask.may_hold(row_z * ny + row_y);
         rows[side] = inside ? mask.voxels.data() + mask.index(0, row_y, row_z) : outside.data();
       }
       const bool touches_mask =
-          std::any_of(rows.begin(), rows.end(),
-                      [nx = nx](const std::uint8_t* row) { return any_set(row, nx); });
+          std::any_of(rows.begin(), rows.end(), [&, nx = nx](const std::uint8_t* row) {
+            return row != outside.data() && any_set(row, nx);
+          });
       if (!touches_mask) {
         point += nx + 1;
         continue;
       }
+      (*occupied)[static_cast<std::size_t>(z * (ny + 1) + y)] = 1;
       unsigned behind = 0;  // the four voxels on the low side along x
       for (std::int64_t x = 0; x <= nx; ++x, ++point) {
         unsigned ahead = 0;
@@ -126,6 +132,7 @@ CornerSurface corner_surface(const Mask& mask, const std::vector<double>& areas)
       }
     }
   }
+  surface.points.rows = std::move(occupied);
   return surface;
 }
 
@@ -147,13 +154,16 @@ std::vector<double> corner_areas(const Spacing& spacing) {
 Mask face_surface(const Mask& mask) {
   const auto [nx, ny, nz] = mask.size;
   Mask surface(mask.size);
+  surface.rows = mask.rows;
   const std::vector<std::uint8_t> outside(static_cast<std::size_t>(nx), 0);
   for (std::int64_t z = 0; z < nz; ++z) {
     for (std::int64_t y = 0; y < ny; ++y) {
       const auto row_at = [&, nx = nx, ny = ny, nz = nz](std::int64_t row_y, std::int64_t row_z) {
-        const bool inside = row_y >= 0 && row_y < ny && row_z >= 0 && row_z < nz;
+        const bool inside = row_y >= 0 && row_y < ny && row_z >= 0 && row_z < nz &&
+                            mask.may_hold(row_z * ny + row_y);
         return inside ? mask.voxels.data() + (row_z * ny + row_y) * nx : outside.data();
       };
+      if (!mask.may_hold(z * ny + y)) continue;
       const std::uint8_t *row = row_at(y, z), *before_y = row_at(y - 1, z),
                          *after_y = row_at(y + 1, z), *before_z = row_at(y, z - 1),
                          *after_z = row_at(y, z + 1);

@@ -1,6 +1,6 @@
 // Time to score one case of the size of BraTS, by convention, on one thread, without reading files.
 //
-//   bench_eval [--repeats N] [--write FOLDER]
+//   bench_eval [--repeats N] [--write FOLDER] [--case NAME] [--convention NAME]
 //
 // prints "case convention milliseconds" (the median) a line; --write puts the cases into FOLDER as
 // NIfTI (reference/CASE.nii.gz, prediction/CASE.nii.gz), for other tools to score the same masks.
@@ -169,16 +169,21 @@ double median_milliseconds(const Case& item, const metrics::Convention& conventi
 int main(int argc, char** argv) {
   int repeats = 5;
   std::filesystem::path folder;
+  std::string only_case, only_convention;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string option = argv[i];
     if (option == "--repeats") repeats = std::max(1, std::atoi(argv[i + 1]));
     if (option == "--write") folder = argv[i + 1];
+    if (option == "--case") only_case = argv[i + 1];
+    if (option == "--convention") only_convention = argv[i + 1];
   }
   try {
     const std::vector<Case> cases = make_cases();
     if (!folder.empty()) write_cases(cases, folder);
     for (const Case& item : cases) {
+      if (!only_case.empty() && item.name != only_case) continue;
       for (const metrics::Convention& convention : metrics::conventions()) {
+        if (!only_convention.empty() && convention.name != only_convention) continue;
         std::printf("%s %s %.2f\n", item.name.c_str(), convention.name.c_str(),
                     median_milliseconds(item, convention, repeats));
         std::fflush(stdout);

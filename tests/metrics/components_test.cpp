@@ -26,8 +26,8 @@ void for_each_index(const Size& size, Body body) {
   }
 }
 
-std::vector<std::int32_t> flood_fill(const Mask& mask) {
-  std::vector<std::int32_t> labels(mask.voxels.size());
+ZeroedVector<std::int32_t> flood_fill(const Mask& mask) {
+  ZeroedVector<std::int32_t> labels(mask.voxels.size());
   std::int32_t count = 0;
   for_each_index(mask.size, [&](std::int64_t x, std::int64_t y, std::int64_t z) {
     if (mask.voxels[mask.index(x, y, z)] == 0 || labels[mask.index(x, y, z)] != 0) return;
@@ -56,7 +56,7 @@ TEST(Components, EqualFloodFill) {
   for (const double density : {0.02, 0.06, 0.1, 0.15, 0.4, 1.0}) {
     for (const Size& size : {Size{14, 11, 9}, Size{1, 30, 7}, Size{25, 1, 1}, Size{9, 9, 9}}) {
       const Mask mask = random_mask(size, density, seed++);
-      const std::vector<std::int32_t> expected = flood_fill(mask);
+      const ZeroedVector<std::int32_t> expected = flood_fill(mask);
       const Components components = connected_components_26(mask);
       EXPECT_EQ(components.labels, expected);
       std::vector<std::int64_t> sizes(static_cast<std::size_t>(components.count) + 1);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/random.h"
+#include "segmamba/metrics/components.h"
 #include "segmamba/metrics/score.h"
 #include "segmamba/metrics/surface.h"
 
@@ -94,6 +96,40 @@ TEST(ScoreCase, KeepsOnlyTheMetricsAskedFor) {
     ++next;
   }
   EXPECT_EQ(next, some.size());
+}
+
+// Whatever is told which rows are empty gives what it gives without.
+TEST(Rows, ChangeNoResult) {
+  Random random(11);
+  constexpr Size kSize = {13, 9, 11};
+  const Region region{"WT", {1, 2, 3}};
+  for (int trial = 0; trial < 60; ++trial) {
+    std::vector<std::uint8_t> labels(static_cast<std::size_t>(voxel_count(kSize)));
+    std::vector<std::uint8_t> others(labels.size());
+    for (int i = 0; i < trial; ++i) {
+      labels[random.integer(voxel_count(kSize))] = static_cast<std::uint8_t>(random.integer(5));
+      others[random.integer(voxel_count(kSize))] = static_cast<std::uint8_t>(random.integer(5));
+    }
+    const Mask plain = region_mask(labels, kSize, region);
+    const Mask other = region_mask(others, kSize, region);
+    const Mask hinted = region_mask(labels, kSize, region, labelled_rows(labels, kSize));
+    const Mask other_hinted = region_mask(others, kSize, region, labelled_rows(others, kSize));
+    ASSERT_EQ(hinted.voxels, plain.voxels);
+    EXPECT_EQ(count(hinted), count(plain));
+    EXPECT_EQ(count_common(hinted, other_hinted), count_common(plain, other));
+    EXPECT_EQ(dilate_18(hinted, 2).voxels, dilate_18(plain, 2).voxels);
+    EXPECT_EQ(face_surface(hinted).voxels, face_surface(plain).voxels);
+    const Components a = connected_components_26(hinted), b = connected_components_26(plain);
+    EXPECT_EQ(a.labels, b.labels);
+    EXPECT_EQ(a.sizes, b.sizes);
+    for (const SurfaceKind kind : {SurfaceKind::kFaceNeighbours, SurfaceKind::kVoxelCorners}) {
+      const auto expected = surface_distances(plain, other, kind, {1, 2, 0.7});
+      const auto found = surface_distances(hinted, other_hinted, kind, {1, 2, 0.7});
+      EXPECT_EQ(found.prediction_to_reference.distances,
+                expected.prediction_to_reference.distances);
+      EXPECT_EQ(found.reference_to_prediction.areas, expected.reference_to_prediction.areas);
+    }
+  }
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace segmamba::metrics {
 // order in which the BraTS scripts number them (their arrays are indexed [x, y, z] in C order).
 struct Components {
   Size size{};
-  std::vector<std::int32_t> labels;  // 0 outside
+  ZeroedVector<std::int32_t> labels;  // 0 outside
+  Rows rows;                          // as Mask::rows
   std::int32_t count = 0;
 
   Box box(std::int32_t part) const { return boxes[static_cast<std::size_t>(part)]; }

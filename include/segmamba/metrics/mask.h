@@ -4,8 +4,12 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace segmamba::metrics {
@@ -32,15 +36,49 @@ struct Box {
   Box grown(std::int64_t margin, const Size& size) const;
 };
 
+// Memory that is zero without having been touched: grids are mostly empty.
+template <class T>
+struct ZeroedAllocator {
+  using value_type = T;
+
+  ZeroedAllocator() = default;
+  template <class U>
+  ZeroedAllocator(const ZeroedAllocator<U>&) {}  // NOLINT: allocators convert
+  T* allocate(std::size_t count) {
+    void* memory = std::calloc(count, sizeof(T));
+    if (memory == nullptr) throw std::bad_alloc();
+    return static_cast<T*>(memory);
+  }
+  void deallocate(T* memory, std::size_t) { std::free(memory); }
+  void construct(T*) {}  // is zero already
+  template <class... Args>
+  void construct(T* place, Args&&... args) {
+    ::new (static_cast<void*>(place)) T(std::forward<Args>(args)...);
+  }
+  bool operator==(const ZeroedAllocator&) const { return true; }
+};
+// Grows from empty to its size at once; what is added later need not be zero.
+template <class T>
+using ZeroedVector = std::vector<T, ZeroedAllocator<T>>;
+
+// Which rows along x may hold something, [z * size y + y]. Null: any may.
+using Rows = std::shared_ptr<const std::vector<std::uint8_t>>;
+
 struct Mask {
   Size size{};
-  std::vector<std::uint8_t> voxels;  // 0 or 1
+  ZeroedVector<std::uint8_t> voxels;  // 0 or 1
+  Rows rows;                          // a hint: all other rows are empty
 
   Mask() = default;
   explicit Mask(const Size& mask_size)
       : size(mask_size), voxels(static_cast<std::size_t>(voxel_count(mask_size))) {}
   std::int64_t index(std::int64_t x, std::int64_t y, std::int64_t z) const {
     return (z * size[1] + y) * size[0] + x;
+  }
+  std::int64_t row_count() const { return size[1] * size[2]; }
+  // False where the row is known to be empty, without a look at it.
+  bool may_hold(std::int64_t row) const {
+    return !rows || (*rows)[static_cast<std::size_t>(row)] != 0;
   }
 };
 
@@ -73,8 +111,13 @@ const std::vector<Region>& brats_regions();
 // The tissues of BraTS-GLI 2024: NETC = {1}, SNFH = {2}, RC = {4} (resection cavity).
 const std::vector<Region>& brats_tissues();
 
-// The mask of a region in labels of `size`.
-Mask region_mask(std::span<const std::uint8_t> labels, const Size& size, const Region& region);
+// The rows of labels of `size` that hold any.
+Rows labelled_rows(std::span<const std::uint8_t> labels, const Size& size);
+
+// The mask of a region in labels of `size`. `rows`: the rows to look at, as labelled_rows gives
+// them.
+Mask region_mask(std::span<const std::uint8_t> labels, const Size& size, const Region& region,
+                 Rows rows = nullptr);
 
 // 2 |p and g| / (|p| + |g|) of one region, without making masks; `both_empty` where neither holds
 // it. Throws Error where the lengths differ.
