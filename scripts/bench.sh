@@ -31,8 +31,8 @@ bench_eval() {
   fi
   local one_core=()
   command -v taskset >/dev/null && one_core=(taskset -c 0)
-  local work
-  work=$(mktemp -d)
+
+  work=$(mktemp -d)  # not local: the trap needs it when the function has ended
   trap 'rm -rf "$work"' EXIT
 
   say "One case of 240x240x155, three regions, one core, without reading files"

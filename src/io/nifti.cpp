@@ -11,6 +11,7 @@
 
 #include "itk_nifti.h"
 #include "nifti_header.h"
+#include "nifti_voxels.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"

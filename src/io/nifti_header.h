@@ -2,8 +2,8 @@
 // NIfTI-1 and NIfTI-2 headers: parsed, checked against the file, and put back into outputs.
 //
 // ITK (and niftilib under it) trusts a header: a truncated or damaged file comes back as zeros;
-// and it refuses NIfTI-2 and direction cosines that rounding has moved. So a file is understood and
-// verified here first. Field offsets: nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
+// and it refuses NIfTI-2 and direction cosines that rounding has moved. So files are read here, and
+// ITK only writes them. Field offsets: nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
 
 #include <array>
 #include <cstdint>
@@ -16,11 +16,25 @@
 
 namespace segmamba::io {
 
+// NIFTI_TYPE_* of nifti1.h, those that are read.
+enum class NiftiType {
+  kUint8 = 2,
+  kInt16 = 4,
+  kInt32 = 8,
+  kFloat32 = 16,
+  kFloat64 = 64,
+  kInt8 = 256,
+  kUint16 = 512,
+  kUint32 = 768,
+  kInt64 = 1024,
+  kUint64 = 1280,
+};
+
 struct NiftiHeader {
   int version = 1;          // NIfTI-1 or NIfTI-2
   bool swapped = false;     // byte order differs from this machine's
   bool single_file = true;  // false: .hdr + .img
-  int datatype = 0;         // NIFTI_TYPE_* code
+  int datatype = 0;         // a NiftiType
   int bits_per_voxel = 0;
   std::array<std::int64_t, 8> dim{};
   std::int64_t voxel_offset = 0;  // of the first voxel in the (decompressed) file
@@ -59,14 +73,7 @@ bool still_describes(const NiftiHeader& header, const Geometry& geometry);
 // where the file is shorter than its header says, or where gzip's check sum or stream is damaged.
 void read_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink);
 
-// Voxels of a piece that are NaN or infinite, as stored. niftilib makes them 0 without a word.
-std::int64_t count_not_finite(std::span<const char> piece, const NiftiHeader& header);
-
 inline constexpr std::size_t kNifti1HeaderBytes = 348;
-
-// A NIfTI-1 header (with the empty extension flag, 352 bytes) for the same voxels, in the file's
-// byte order, without an orientation: what ITK reads without objection.
-std::string plain_header(const NiftiHeader& header);
 
 // Replaces units, spacing, qform and sform in a NIfTI-1 header of this machine's byte order by
 // those of `source`, and its description by `description`.
