@@ -251,6 +251,16 @@ TEST_F(VolumeTest, LabelsMustBeWholeNumbersFrom0To255) {
   bytes.set_type(4, 16);
   bytes.set_voxels<std::int16_t>({0, 256, -1, 3});
   EXPECT_THAT(labels_error(), HasSubstr("2 of 4 voxels"));
+  EXPECT_THROW(read_labels(file("volume.nii")), NotLabelsError);
+  // Unreadable is something else.
+  bytes.bytes().pop_back();
+  try {
+    read_labels(write(bytes));
+    ADD_FAILURE() << "a truncated file was read";
+  } catch (const NotLabelsError& error) {
+    ADD_FAILURE() << error.what();
+  } catch (const Error&) {
+  }
   bytes.set_type(256, 8);
   bytes.set_voxels<std::int8_t>({0, 1, -1, 3});
   EXPECT_THAT(labels_error(), HasSubstr("the first is -1"));

@@ -48,7 +48,8 @@ Geometry read_geometry(const std::filesystem::path& path);
 // A 3-D scalar image, scaled by the header's slope and intercept. Throws Error naming the file
 // where it is missing, damaged, truncated, not 3-D, complex or RGB, or not finite in its geometry.
 Image read_image(const std::filesystem::path& path);
-// A readable image whose voxels are no labels.
+
+// A sound file that holds no label map: some voxel is not a whole number from 0 to 255.
 class NotLabelsError : public Error {
  public:
   using Error::Error;
