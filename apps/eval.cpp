@@ -1,7 +1,11 @@
 // segmamba-eval: tables of predictions against references, by the rules of named tools.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -95,6 +99,12 @@ void check_output(const Options& options) {
   if (!options.overwrite && eval::holds_reports(options.output)) {
     throw Error(concat("--output ", options.output.string(),
                        " already holds scores; pass --overwrite to replace them"));
+  }
+  std::filesystem::path existing = std::filesystem::absolute(options.output);
+  while (!std::filesystem::exists(existing)) existing = existing.parent_path();
+  if (::access(existing.c_str(), W_OK | X_OK) != 0) {
+    throw Error(concat("--output ", options.output.string(), ": cannot write in ",
+                       existing.string(), ": ", std::strerror(errno)));
   }
 }
 

@@ -22,11 +22,11 @@ bench_eval() {
   if [ "$(cat "$venv/.installed" 2>/dev/null)" != "${wanted[*]}" ]; then
     say "Installing ${wanted[*]} into .deps/bench-venv"
     python3 -m venv "$venv"
+    # MONAI takes the torch that is there already.
+    "$root/.deps/venv/bin/python" -c 'import site; print(site.getsitepackages()[0])' \
+      >"$(echo "$venv"/lib/python3*/site-packages)/torch-of-the-build.pth"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${wanted[@]}" ||
       die "pip could not install the references; run the script again to retry"
-    # MONAI takes the torch that is there already.
-    echo "$("$root/.deps/venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')" \
-      >"$(echo "$venv"/lib/python3*/site-packages)/torch-of-the-build.pth"
     echo "${wanted[*]}" >"$venv/.installed"
   fi
   local one_core=()

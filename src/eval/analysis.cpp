@@ -182,9 +182,16 @@ std::vector<Comparison> compare(const Evaluation& evaluation, const SeriesTable&
   return comparisons;
 }
 
-bool has_metric(const metrics::Convention& convention, const std::string& name) {
-  return std::any_of(convention.metrics.begin(), convention.metrics.end(),
-                     [&](const metrics::MetricRule& rule) { return rule.name == name; });
+// All cases have the same rows: a look at the first one is enough.
+std::string first_with_rows(const Evaluation& evaluation, const std::string& convention,
+                            const std::vector<std::string>& metrics) {
+  for (const std::string& metric : metrics) {
+    for (const Row& row : evaluation.rows) {
+      if (row.case_name != evaluation.rows.front().case_name) break;
+      if (row.convention == convention && row.metric == metric) return metric;
+    }
+  }
+  return "";
 }
 
 // Adds the rank of each value (0 is the best, ties share the mean) to `sums`.
@@ -217,12 +224,15 @@ double mean_over_regions(const std::vector<Summary>& summaries, const std::strin
   return mean(means);
 }
 
-// Lesion-wise metrics go first where there are any.
-std::pair<std::string, std::string> ranking_metrics(const metrics::Convention& convention) {
-  const std::string dice = dice_metric(convention, Scope::kLesions);
-  const std::string hd95 = hd95_metric(convention, Scope::kLesions);
-  if (!dice.empty() || !hd95.empty()) return {dice, hd95};
-  return {dice_metric(convention, Scope::kRegions), hd95_metric(convention, Scope::kRegions)};
+// Dice and HD95; lesion-wise metrics go first where there are any.
+std::pair<std::string, std::string> ranking_metrics(const Evaluation& evaluation,
+                                                    const std::string& convention) {
+  for (const Scope scope : {Scope::kLesions, Scope::kRegions}) {
+    const std::string dice = dice_metric(evaluation, convention, scope);
+    const std::string hd95 = hd95_metric(evaluation, convention, scope);
+    if (!dice.empty() || !hd95.empty()) return {dice, hd95};
+  }
+  return {};
 }
 
 std::vector<Standing> rank_methods(const Evaluation& evaluation, const SeriesTable& table,
@@ -230,7 +240,7 @@ std::vector<Standing> rank_methods(const Evaluation& evaluation, const SeriesTab
   std::vector<Standing> leaderboard;
   if (evaluation.methods.size() < 2) return leaderboard;
   for (const metrics::Convention& convention : evaluation.conventions) {
-    const auto [dice, hd95] = ranking_metrics(convention);
+    const auto [dice, hd95] = ranking_metrics(evaluation, convention.name);
     std::vector<double> rank_sums(evaluation.methods.size());
     std::int64_t rankings = 0;
     for (const auto& [metric, higher] : {std::pair{dice, true}, std::pair{hd95, false}}) {
@@ -273,7 +283,7 @@ std::vector<WorstCase> find_worst(const Evaluation& evaluation, const SeriesTabl
   std::vector<WorstCase> worst;
   for (const Method& method : evaluation.methods) {
     for (const metrics::Convention& convention : evaluation.conventions) {
-      const std::string metric = ranking_metrics(convention).first;
+      const std::string metric = ranking_metrics(evaluation, convention.name).first;
       std::vector<WorstCase> cases;
       for (std::size_t i = 0; i < evaluation.cases.size(); ++i) {
         std::vector<double> values;
@@ -298,17 +308,14 @@ std::vector<WorstCase> find_worst(const Evaluation& evaluation, const SeriesTabl
 
 }  // namespace
 
-std::string dice_metric(const metrics::Convention& convention, Scope scope) {
-  const char* name = scope == Scope::kLesions ? "lesion_dice" : "dice";
-  return has_metric(convention, name) ? name : "";
+std::string dice_metric(const Evaluation& evaluation, const std::string& convention, Scope scope) {
+  return first_with_rows(evaluation, convention,
+                         {scope == Scope::kLesions ? "lesion_dice" : "dice"});
 }
 
-std::string hd95_metric(const metrics::Convention& convention, Scope scope) {
-  if (scope == Scope::kLesions) return has_metric(convention, "lesion_hd95") ? "lesion_hd95" : "";
-  for (const char* name : {"hd95_of_masks", "hd95"}) {
-    if (has_metric(convention, name)) return name;
-  }
-  return "";
+std::string hd95_metric(const Evaluation& evaluation, const std::string& convention, Scope scope) {
+  if (scope == Scope::kLesions) return first_with_rows(evaluation, convention, {"lesion_hd95"});
+  return first_with_rows(evaluation, convention, {"hd95_of_masks", "hd95"});
 }
 
 Analysis analyse(const Evaluation& evaluation, const AnalysisOptions& options) {

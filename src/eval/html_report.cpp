@@ -77,7 +77,7 @@ Json page_data(const Evaluation& evaluation) {
       const metrics::Better better = metrics::better(rule.quantity);
       item["metrics"].push_back({{"name", rule.name},
                                  {"higher", better == metrics::Better::kHigher},
-                                 {"main", is_in_main_table(convention, rule.name)},
+                                 {"main", is_in_main_table(evaluation, convention.name, rule.name)},
                                  {"values", std::move(found->second)}});
     }
     data["conventions"].push_back(std::move(item));

@@ -54,13 +54,12 @@ class Summaries {
   std::map<std::tuple<std::string, std::string, std::string, std::string>, const Summary*> by_key_;
 };
 
-std::vector<Line> main_lines(const Evaluation& evaluation, const Summaries& summaries) {
+std::vector<Line> main_lines(const Evaluation& evaluation) {
   std::vector<Line> lines;
   for (const metrics::Convention& convention : evaluation.conventions) {
     for (const Scope scope : {Scope::kRegions, Scope::kLesions}) {
-      Line line{&convention, scope, dice_metric(convention, scope), hd95_metric(convention, scope)};
-      if (!summaries.has(evaluation, convention.name, line.dice)) line.dice.clear();
-      if (!summaries.has(evaluation, convention.name, line.hd95)) line.hd95.clear();
+      Line line{&convention, scope, dice_metric(evaluation, convention.name, scope),
+                hd95_metric(evaluation, convention.name, scope)};
       if (!line.dice.empty() || !line.hd95.empty()) lines.push_back(std::move(line));
     }
   }
@@ -112,7 +111,8 @@ std::vector<std::string> main_notes(const Evaluation& evaluation, const std::vec
     repairs_hd95 = repairs_hd95 || line.hd95 == "hd95_of_masks";
   }
   std::vector<std::string> notes = {
-      concat("Mean over ", count_of(evaluation.cases.size(), "case"), "; Dice in %, HD95 in mm",
+      concat("Mean over ", count_of(evaluation.cases.size(), "case"),
+             " (nan left out, inf kept); Dice in %, HD95 in mm",
              in_voxels.empty() ? "" : concat(" (", join(in_voxels, ", "), ": voxels)"), ".")};
   if (repairs_hd95) {
     notes.emplace_back(
@@ -245,9 +245,11 @@ std::string format_p(double p) {
   return text;
 }
 
-bool is_in_main_table(const metrics::Convention& convention, const std::string& metric) {
+bool is_in_main_table(const Evaluation& evaluation, const std::string& convention,
+                      const std::string& metric) {
   for (const Scope scope : {Scope::kRegions, Scope::kLesions}) {
-    if (metric == dice_metric(convention, scope) || metric == hd95_metric(convention, scope)) {
+    if (metric == dice_metric(evaluation, convention, scope) ||
+        metric == hd95_metric(evaluation, convention, scope)) {
       return true;
     }
   }
@@ -256,7 +258,7 @@ bool is_in_main_table(const metrics::Convention& convention, const std::string& 
 
 Table main_table(const Evaluation& evaluation, const Analysis& analysis) {
   const Summaries summaries(analysis);
-  const std::vector<Line> lines = main_lines(evaluation, summaries);
+  const std::vector<Line> lines = main_lines(evaluation);
   Table table;
   table.title = "Dice and HD95";
   table.text_columns = 2;
@@ -304,7 +306,7 @@ Table other_metrics_table(const Evaluation& evaluation, const Analysis& analysis
   for (const auto& region : evaluation.regions) table.header.push_back(region.name);
   for (const metrics::Convention& convention : evaluation.conventions) {
     for (const metrics::MetricRule& rule : convention.metrics) {
-      if (is_in_main_table(convention, rule.name) ||
+      if (is_in_main_table(evaluation, convention.name, rule.name) ||
           !summaries.has(evaluation, convention.name, rule.name)) {
         continue;
       }
@@ -330,10 +332,7 @@ Table spread_table(const Evaluation& evaluation, const Analysis& analysis) {
   table.header = {"method", "convention", "metric", "region", "n",   "mean", "95% interval",
                   "std",    "median",     "q25",    "q75",    "min", "max"};
   for (const Summary& summary : analysis.summaries) {
-    const auto convention =
-        std::find_if(evaluation.conventions.begin(), evaluation.conventions.end(),
-                     [&](const auto& item) { return item.name == summary.convention; });
-    if (!is_in_main_table(*convention, summary.metric)) continue;
+    if (!is_in_main_table(evaluation, summary.convention, summary.metric)) continue;
     const auto number = [&](double value) { return shown(value, summary.metric); };
     table.rows.push_back(
         {summary.method, summary.convention, shown_metric(summary.metric), summary.region,
@@ -360,7 +359,7 @@ Table comparison_table(const Evaluation& evaluation, const Analysis& analysis) {
     const auto convention =
         std::find_if(evaluation.conventions.begin(), evaluation.conventions.end(),
                      [&](const auto& item) { return item.name == comparison.convention; });
-    if (!is_in_main_table(*convention, comparison.metric)) continue;
+    if (!is_in_main_table(evaluation, comparison.convention, comparison.metric)) continue;
     const metrics::MetricRule* rule = rule_of(*convention, comparison.metric);
     const bool higher = metrics::better(rule->quantity) == metrics::Better::kHigher;
     std::string verdict;

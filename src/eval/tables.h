@@ -45,7 +45,8 @@ Table worst_table(const Analysis& analysis);
 Table problem_table(const Evaluation& evaluation);
 
 // True for the metrics that the main table shows.
-bool is_in_main_table(const metrics::Convention& convention, const std::string& metric);
+bool is_in_main_table(const Evaluation& evaluation, const std::string& convention,
+                      const std::string& metric);
 // "3.2e-05", "0.012"
 std::string format_p(double p);
 // Dice and its like are shares, shown in percent; everything else as it is.

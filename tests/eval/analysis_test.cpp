@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
@@ -110,6 +112,9 @@ TEST(Analysis, RanksAsTheChallengesDo) {
       evaluation.rows.push_back({method.name, name, "WT", "medpy", "hd95", distance});
     }
   }
+  std::stable_sort(evaluation.rows.begin(), evaluation.rows.end(), [](const Row& a, const Row& b) {
+    return std::tie(a.method, a.case_name) < std::tie(b.method, b.case_name);
+  });
   // Dice: A 1, 2.5, 1; B 2, 2.5, 3; C 3, 1, 2. HD95: A and B share 1.5, C is 3.
   const auto board = analyse(evaluation, few_resamples()).leaderboard;
   ASSERT_EQ(board.size(), 3u);

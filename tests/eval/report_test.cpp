@@ -128,7 +128,7 @@ TEST(Table, Text) {
       table_text(evaluation, analysis_of(evaluation)),
       "method      convention  WT Dice  WT HD95  ET Dice  ET HD95  avg Dice  avg HD95\n"
       "prediction  medpy         50.00      inf    66.67     4.50     58.33       inf\n"
-      "Mean over 2 cases; Dice in %, HD95 in mm.\n"
+      "Mean over 2 cases (nan left out, inf kept); Dice in %, HD95 in mm.\n"
       "prediction medpy hd95 WT: 1 of 2 cases inf, kept: the mean is infinite\n"
       "prediction medpy hd95 ET: 1 of 2 cases nan, left out of mean, std and median\n"
       "\n"
@@ -162,7 +162,7 @@ TEST(Table, MarkdownMarksTheBestAndTheSecond) {
                          "| A\\_1 | brats2023 lesion-wise | <u>25.00</u> | - | <u>25.00</u> | - |\n"
                          "| B\\<&>\"' | brats2023 lesion-wise | **50.00** | - | **50.00** | - |\n"
                          "| C | brats2023 lesion-wise | 12.50 | - | 12.50 | - |\n\n"
-                         "- Mean over 1 case; Dice in %, HD95 in mm.\n"));
+                         "- Mean over 1 case (nan left out, inf kept); Dice in %, HD95 in mm.\n"));
 }
 
 TEST(Table, LatexHasTheShapeOfThePapersTable) {
@@ -171,7 +171,7 @@ TEST(Table, LatexHasTheShapeOfThePapersTable) {
             R"(% needs \usepackage{booktabs}
 \begin{table}
   \centering
-  \caption{Segmentation scores. Mean over 1 case; Dice in \%, HD95 in mm.}
+  \caption{Segmentation scores. Mean over 1 case (nan left out, inf kept); Dice in \%, HD95 in mm.}
   \begin{tabular}{llrrrr}
     \toprule
     Method & Convention & \multicolumn{2}{c}{ET} & \multicolumn{2}{c}{Avg} \\

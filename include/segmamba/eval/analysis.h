@@ -67,10 +67,10 @@ struct Analysis {
 // The result does not depend on the number of threads.
 Analysis analyse(const Evaluation& evaluation, const AnalysisOptions& options = {});
 
-// The convention's metric for Dice and HD95 in rankings: of lesions where it has them; "" where the
-// rows have neither. For brats2024's whole regions, hd95_of_masks goes before the script's hd95.
+// The convention's metric for Dice and HD95, of whole regions or of lesions, among the rows; ""
+// where there is none. For brats2024's whole regions, hd95_of_masks goes before the script's hd95.
 enum class Scope { kRegions, kLesions };
-std::string dice_metric(const metrics::Convention& convention, Scope scope);
-std::string hd95_metric(const metrics::Convention& convention, Scope scope);
+std::string dice_metric(const Evaluation& evaluation, const std::string& convention, Scope scope);
+std::string hd95_metric(const Evaluation& evaluation, const std::string& convention, Scope scope);
 
 }  // namespace segmamba::eval
