@@ -157,8 +157,9 @@ class Planner {
 
   void add_doubled(const std::string& method, const std::string& name,
                    const std::vector<fs::path>& files) {
-    std::vector<std::string> names;
-    for (const fs::path& path : files) names.push_back(path.string());
+    std::vector<std::string> names(files.size());
+    std::transform(files.begin(), files.end(), names.begin(),
+                   [](const fs::path& path) { return path.string(); });
     add(ProblemKind::kDoubled, method, name,
         concat(files.size(), " label files, ", join(names, " and "), "; keep one of them"), true);
   }
