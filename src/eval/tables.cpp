@@ -222,6 +222,17 @@ std::string escape_latex(const std::string& text) {
   return out;
 }
 
+// How a form of tables sets off the best and the second best.
+struct MarkForm {
+  const char *best_open, *best_close, *second_open, *second_close;
+};
+
+std::string marked(const std::string& text, Mark mark, const MarkForm& form) {
+  if (mark == Mark::kBest) return concat(form.best_open, text, form.best_close);
+  if (mark == Mark::kSecond) return concat(form.second_open, text, form.second_close);
+  return text;
+}
+
 // Code points rather than bytes, so that names with accents keep the columns straight.
 std::size_t width_of(const std::string& text) {
   return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char letter) {
@@ -469,9 +480,7 @@ std::string to_markdown(const Table& table) {
     std::vector<std::string> cells;
     for (const Cell& cell : row) {
       const std::string plain = escape_markdown(cell.text);
-      cells.push_back(cell.mark == Mark::kBest     ? concat("**", plain, "**")
-                      : cell.mark == Mark::kSecond ? concat("<u>", plain, "</u>")
-                                                   : plain);
+      cells.push_back(marked(plain, cell.mark, {"**", "**", "<u>", "</u>"}));
     }
     text += line(cells);
   }
@@ -526,11 +535,7 @@ std::string to_html(const Table& table) {
     text += "<tr>";
     for (std::size_t column = 0; column < row.size(); ++column) {
       const std::string plain = escape_html(row[column].text);
-      const Mark mark = row[column].mark;
-      text += tag("td", column,
-                  mark == Mark::kBest     ? concat("<b>", plain, "</b>")
-                  : mark == Mark::kSecond ? concat("<u>", plain, "</u>")
-                                          : plain);
+      text += tag("td", column, marked(plain, row[column].mark, {"<b>", "</b>", "<u>", "</u>"}));
     }
     text += "</tr>\n";
   }
@@ -571,9 +576,7 @@ std::string main_table_latex(const Evaluation& evaluation, const Analysis& analy
     std::vector<std::string> cells;
     for (const Cell& cell : row) {
       const std::string plain = escape_latex(cell.text);
-      cells.push_back(cell.mark == Mark::kBest     ? concat("\\textbf{", plain, "}")
-                      : cell.mark == Mark::kSecond ? concat("\\underline{", plain, "}")
-                                                   : plain);
+      cells.push_back(marked(plain, cell.mark, {"\\textbf{", "}", "\\underline{", "}"}));
     }
     text += concat("    ", join(cells, " & "), " \\\\\n");
   }

@@ -43,13 +43,15 @@ std::vector<Scaled> scaled(const std::vector<T>& stored, double slope, double in
 template <class T>
 Voxels read_as(const NiftiFile& file) {
   std::vector<T> voxels;
-  // A damaged header may promise anything: no file unpacks to more than this times its size.
+  // A damaged header may promise anything: room is made ahead only for what the file can hold. No
+  // gzip file unpacks to more than this times its size.
   constexpr std::uintmax_t kLargestRatio = 1032;
   std::error_code error;
-  const auto bytes_on_disk = std::filesystem::file_size(file.data_path, error);
-  const auto promised = static_cast<std::uintmax_t>(file.header.data_bytes()) / sizeof(T);
-  if (!error && promised / kLargestRatio <= bytes_on_disk) {
-    voxels.reserve(static_cast<std::size_t>(promised));
+  const auto on_disk = std::filesystem::file_size(file.data_path, error);
+  const auto promised = static_cast<std::uintmax_t>(file.header.data_bytes());
+  const std::uintmax_t ratio = file.data_path.extension() == ".gz" ? kLargestRatio : 1;
+  if (!error && promised / ratio <= on_disk) {
+    voxels.reserve(static_cast<std::size_t>(promised / sizeof(T)));
   }
   read_content(file, [&](std::span<const char> piece) {
     const std::size_t count = piece.size() / sizeof(T), first = voxels.size();
