@@ -104,11 +104,14 @@ Json to_json(const Comparison& comparison) {
   return json;
 }
 
-Table first_rows(Table table, std::size_t count) {
-  if (table.rows.size() <= count) return table;
-  const std::size_t left = table.rows.size() - count;
-  table.rows.resize(count);
-  table.notes.push_back(concat("... and ", left, " more rows in table.md (--output)."));
+// The rows whose cell in `column` is `value`; a note says how many others there are.
+Table rows_with(Table table, std::size_t column, const std::string& value) {
+  const std::size_t all = table.rows.size();
+  std::erase_if(table.rows, [&](const auto& row) { return row[column].text != value; });
+  if (table.rows.size() < all) {
+    table.notes.push_back(concat(all - table.rows.size(),
+                                 " more rows, of other conventions, in table.md (--output)."));
+  }
   return table;
 }
 
@@ -186,8 +189,12 @@ std::string table_text(const Evaluation& evaluation, const Analysis& analysis) {
   const Table others = other_metrics_table(evaluation, analysis);
   if (text.empty() || others.rows.size() <= kFewRows) add(others);
   add(leaderboard_table(analysis));
-  add(first_rows(comparison_table(evaluation, analysis), 2 * kFewRows));
-  if (evaluation.cases.size() > 1) add(first_rows(worst_table(analysis), kFewRows));
+  constexpr std::size_t kConventionColumn = 1;
+  const std::string& convention = evaluation.conventions.front().name;
+  add(rows_with(comparison_table(evaluation, analysis), kConventionColumn, convention));
+  if (evaluation.cases.size() > 1) {
+    add(rows_with(worst_table(analysis), kConventionColumn, convention));
+  }
   return text;
 }
 

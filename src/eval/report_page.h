@@ -33,6 +33,7 @@ th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: le
 th { border-bottom: 2px solid var(--line); font-weight: 600; white-space: nowrap; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 td:first-child { white-space: nowrap; }
+tr.group td { border-top: 2px solid var(--line); }
 tbody tr:hover { background: var(--raised); }
 .note, .hint { color: var(--faint); font-size: 13px; margin: 6px 0; max-width: 80ch; }
 details { margin: 8px 0; }
@@ -136,9 +137,14 @@ const label = (parent, x, y, text, anchor = "middle") => {
   draw(parent, "text", {x, y, "text-anchor": anchor}).textContent = text;
 };
 
-const state = {convention: 0, metric: 0, sort: "case", descending: false, filter: "", shown: 0};
+const state = {convention: 0, metric: -1, sort: "case", descending: false, filter: "", shown: 0};
 const convention = () => data.conventions[state.convention];
-const metric = () => convention().metrics[state.metric];
+// All of the main table, or the one chosen.
+const chosenMetrics = () => {
+  if (state.metric >= 0) return [convention().metrics[state.metric]];
+  const main = convention().metrics.filter(m => m.main);
+  return main.length > 0 ? main : convention().metrics.slice(0, 1);
+};
 
 // A vertical axis: shares run from 0 to 1, everything else from 0 on a logarithmic scale.
 function axisOf(values, name, top, bottom) {
@@ -184,10 +190,14 @@ function gridLines(svg, axis) {
 
 function drawBoxes() {
   element("boxes").replaceChildren();
-  const name = metric().name;
+  for (const one of chosenMetrics()) drawBoxesOf(one);
+}
+
+function drawBoxesOf(shown) {
+  const name = shown.name;
   data.regions.forEach((region, r) => {
     const svg = panel(element("boxes"), region + ": " + name);
-    const all = data.methods.map((_, m) => metric().values[m][r].map(number));
+    const all = data.methods.map((_, m) => shown.values[m][r].map(number));
     const axis = axisOf(all.flat().filter(v => !Number.isNaN(v)), name, 10, 232);
     gridLines(svg, axis);
     const width = 320 / data.methods.length;
@@ -241,7 +251,7 @@ function drawScatter() {
     const at = v => v > 0 ? 56 + 294 * (Math.log10(v) - low) / (high - low) : 44;
     for (let power = low; power <= high; ++power) {
       draw(svg, "line", {class: "grid", x1: at(10 ** power), x2: at(10 ** power), y1: 10, y2: 222});
-      label(svg, at(10 ** power), 238, power < 0 ? (10 ** power).toFixed(-power) : String(10 ** power));
+      label(svg, Math.min(at(10 ** power), 346), 238, power < 0 ? (10 ** power).toFixed(-power) : String(10 ** power));
     }
     if (volumes.some(v => v === 0)) label(svg, 44, 252, "none");
     label(svg, 203, 254, "mL");
@@ -258,8 +268,7 @@ function drawScatter() {
 function columns() {
   const list = [{key: "case", title: "case"}];
   if (data.methods.length > 1) list.push({key: "method", title: "method"});
-  let shown = convention().metrics.filter(m => m.main);
-  if (!shown.includes(metric())) shown = [...shown, metric()];
+  const shown = convention().metrics.filter(m => m.main || chosenMetrics().includes(m));
   for (const one of shown) {
     data.regions.forEach((region, r) => list.push({key: one.name + "/" + region, title: region + " " + one.name, metric: one, region: r}));
   }
@@ -330,9 +339,9 @@ function drawCases(more) {
   element("more").hidden = rows.length <= state.shown;
 }
 
-function fill(select, names, chosen) {
-  select.replaceChildren(...names.map((name, i) => make("option", {value: i}, name)));
-  select.value = chosen;
+function fill(select, names, first) {
+  select.replaceChildren(...names.map((name, i) => make("option", {value: first + i}, name)));
+  select.value = first;
 }
 function drawAll() {
   drawBoxes();
@@ -341,8 +350,8 @@ function drawAll() {
 }
 function chooseConvention(index) {
   state.convention = index;
-  state.metric = Math.max(0, convention().metrics.indexOf(diceOf(convention())));
-  fill(element("metric"), convention().metrics.map(m => m.name), state.metric);
+  state.metric = -1;
+  fill(element("metric"), ["of the table", ...convention().metrics.map(m => m.name)], -1);
   drawAll();
 }
 function sortBy(key) {

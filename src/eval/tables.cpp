@@ -273,6 +273,7 @@ Table main_table(const Evaluation& evaluation, const Analysis& analysis) {
   Table table;
   table.title = "Dice and HD95";
   table.text_columns = 2;
+  table.group_column = 1;
   table.header = {"method", "convention"};
   std::vector<std::string> columns;
   for (const auto& region : evaluation.regions) columns.push_back(region.name);
@@ -391,7 +392,8 @@ Table comparison_table(const Evaluation& evaluation, const Analysis& analysis) {
   table.notes = {
       "p: Wilcoxon signed-rank test, two-sided, over the cases that both methods have; Holm's "
       "correction over the pairs of methods and the regions of one convention and metric. "
-      "\"better\": p (Holm) below 0.05."};
+      "\"better\": p (Holm) below 0.05, in the direction of the larger rank sum, which few extreme "
+      "cases do not turn as they may the mean."};
   return table;
 }
 
@@ -399,6 +401,7 @@ Table leaderboard_table(const Analysis& analysis) {
   Table table;
   table.title = "Leaderboard";
   table.text_columns = 2;
+  table.group_column = 0;
   table.header = {"convention", "method", "mean rank", "Dice", "HD95"};
   for (const Standing& standing : analysis.leaderboard) {
     table.rows.push_back({standing.convention, standing.method, format_fixed(standing.mean_rank, 2),
@@ -531,8 +534,12 @@ std::string to_html(const Table& table) {
     text += tag("th", column, escape_html(table.header[column]));
   }
   text += "</tr></thead>\n<tbody>\n";
-  for (const Cells& row : table.rows) {
-    text += "<tr>";
+  for (std::size_t place = 0; place < table.rows.size(); ++place) {
+    const Cells& row = table.rows[place];
+    const bool starts_group =
+        place > 0 && table.group_column < row.size() &&
+        table.rows[place - 1][table.group_column].text != row[table.group_column].text;
+    text += starts_group ? "<tr class=\"group\">" : "<tr>";
     for (std::size_t column = 0; column < row.size(); ++column) {
       const std::string plain = escape_html(row[column].text);
       text += tag("td", column, marked(plain, row[column].mark, {"<b>", "</b>", "<u>", "</u>"}));

@@ -23,7 +23,8 @@ struct Cell {
 struct Table {
   std::string title;
   std::vector<std::string> header;
-  std::size_t text_columns = 1;  // flush left; the others hold numbers
+  std::size_t text_columns = 1;                             // flush left; the others hold numbers
+  std::size_t group_column = static_cast<std::size_t>(-1);  // a new value starts a group of rows
   std::vector<std::vector<Cell>> rows;
   std::vector<std::string> notes;  // below the table
 
