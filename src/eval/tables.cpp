@@ -555,23 +555,34 @@ std::string to_html(const Table& table) {
 
 std::string main_table_latex(const Evaluation& evaluation, const Analysis& analysis) {
   const Table table = main_table(evaluation, analysis);
-  std::string text = "% needs \\usepackage{booktabs}\n\\begin{table}\n  \\centering\n";
-  std::string caption = "Segmentation scores.";
+  // One convention needs no column of its own, as in the paper.
+  const bool names_conventions =
+      std::any_of(table.rows.begin(), table.rows.end(),
+                  [&](const Cells& row) { return row[1].text != table.rows.front()[1].text; });
+  const std::size_t text_columns = names_conventions ? 2 : 1;
+  std::string caption = "Segmentation scores";
+  if (!names_conventions && !table.empty()) {
+    caption += concat(" by the convention ", escape_latex(table.rows.front()[1].text));
+  }
+  caption += '.';
   for (const std::string& note : table.notes) {
     caption += concat(" ", escape_latex(note), note.back() == '.' ? "" : ".");
   }
-  text += concat("  \\caption{", caption, "}\n");
   const std::size_t groups = evaluation.regions.size() + 1;
-  text += concat("  \\begin{tabular}{ll", std::string(2 * groups, 'r'), "}\n    \\toprule\n");
-  text += "    Method & Convention";
+  std::string text =
+      concat("% needs \\usepackage{booktabs}\n\\begin{table}\n  \\centering\\small\n",
+             "  \\setlength{\\tabcolsep}{4pt}\n  \\caption{", caption, "}\n", "  \\begin{tabular}{",
+             std::string(text_columns, 'l'), std::string(2 * groups, 'r'), "}\n    \\toprule\n");
+  text += names_conventions ? "    Method & Convention" : "    Method";
   for (const auto& region : evaluation.regions) {
     text += concat(" & \\multicolumn{2}{c}{", escape_latex(region.name), "}");
   }
   text += " & \\multicolumn{2}{c}{Avg} \\\\\n    ";
   for (std::size_t group = 0; group < groups; ++group) {
-    text += concat("\\cmidrule(lr){", 3 + 2 * group, "-", 4 + 2 * group, "}");
+    const std::size_t first = text_columns + 1 + 2 * group;
+    text += concat("\\cmidrule(lr){", first, "-", first + 1, "}");
   }
-  text += "\n    & ";
+  text += names_conventions ? "\n    & " : "\n    ";
   for (std::size_t group = 0; group < groups; ++group) {
     text += " & Dice$\\uparrow$ & HD95$\\downarrow$";
   }
@@ -581,9 +592,10 @@ std::string main_table_latex(const Evaluation& evaluation, const Analysis& analy
     if (!convention.empty() && convention != row[1].text) text += "    \\midrule\n";
     convention = row[1].text;
     std::vector<std::string> cells;
-    for (const Cell& cell : row) {
-      const std::string plain = escape_latex(cell.text);
-      cells.push_back(marked(plain, cell.mark, {"\\textbf{", "}", "\\underline{", "}"}));
+    for (std::size_t column = 0; column < row.size(); ++column) {
+      if (column == 1 && !names_conventions) continue;
+      cells.push_back(marked(escape_latex(row[column].text), row[column].mark,
+                             {"\\textbf{", "}", "\\underline{", "}"}));
     }
     text += concat("    ", join(cells, " & "), " \\\\\n");
   }

@@ -170,7 +170,8 @@ TEST(Table, LatexHasTheShapeOfThePapersTable) {
   EXPECT_EQ(table_latex(evaluation, analysis_of(evaluation)),
             R"(% needs \usepackage{booktabs}
 \begin{table}
-  \centering
+  \centering\small
+  \setlength{\tabcolsep}{4pt}
   \caption{Segmentation scores. Mean over 1 case (nan left out, inf kept); Dice in \%, HD95 in mm.}
   \begin{tabular}{llrrrr}
     \toprule
@@ -189,6 +190,18 @@ TEST(Table, LatexHasTheShapeOfThePapersTable) {
   \end{tabular}
 \end{table}
 )");
+}
+
+TEST(Table, LatexOfOneConventionNamesItInTheCaption) {
+  const Evaluation evaluation = two_cases();
+  const std::string text = table_latex(evaluation, analysis_of(evaluation));
+  EXPECT_THAT(text, HasSubstr("Segmentation scores by the convention medpy. Mean over 2 cases"));
+  EXPECT_THAT(text, HasSubstr(R"(\begin{tabular}{lrrrrrr}
+    \toprule
+    Method & \multicolumn{2}{c}{WT} & \multicolumn{2}{c}{ET} & \multicolumn{2}{c}{Avg} \\
+    \cmidrule(lr){2-3}\cmidrule(lr){4-5}\cmidrule(lr){6-7}
+     & Dice$\uparrow$ & HD95$\downarrow$ & Dice)"));
+  EXPECT_THAT(text, HasSubstr("    prediction & 50.00 & inf & 66.67 & 4.50 & 58.33 & inf \\\\\n"));
 }
 
 TEST(Table, OfMetricsOtherThanDiceAndHd95) {
