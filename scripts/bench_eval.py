@@ -147,6 +147,11 @@ def main():
             ("surface-distance (DeepMind)", "surface-area", surface_distance_case, 8),
         ):
             report(case, tool, convention, seconds_of(lambda: call(prediction, reference), 3), target)
+    compared = {"segmamba", "monai", "surface-area", "brats2023", "brats2024"}
+    others = sorted({name for times in ours.values() for name in times} - compared)
+    for case, times in ours.items():
+        print(f"{case:11} ours, the other conventions: "
+              + ", ".join(f"{name} {1000 * times[name]:.1f} ms" for name in others))
     # Last, since they change the libraries under the others.
     for variable, name, convention, target in (
         ("BRATS2023_METRICS", "metrics", "brats2023", 50),

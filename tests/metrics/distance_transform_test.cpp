@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <cmath>
 #include <limits>
 
@@ -96,6 +98,44 @@ TEST(DistanceTransformEdges, IntegerDistancesAreExact) {
   seeds.voxels[0] = 1;
   queries.voxels[queries.index(199, 0, 0)] = 1;
   EXPECT_EQ(distances_to(seeds, queries, {1, 1, 1}), std::vector<double>{199});
+}
+
+// Near seeds are found by steps, far ones by the transform: every displacement around the change.
+TEST(DistanceTransformEdges, NearAndFarSeedsAreExact) {
+  constexpr std::int64_t kReach = 6, kSide = 2 * kReach + 1;
+  for (const Spacing& spacing : {Spacing{1, 1, 1}, Spacing{1, 1, 2.5}, Spacing{0.9, 0.9, 5.5}}) {
+    Mask seed({kSide, kSide, kSide}), queries(seed.size);
+    seed.voxels[seed.index(kReach, kReach, kReach)] = 1;
+    queries.voxels.assign(queries.voxels.size(), 1);
+    const std::vector<double> distances = distances_to(seed, queries, spacing);
+    std::size_t i = 0;
+    for (std::int64_t z = -kReach; z <= kReach; ++z) {
+      for (std::int64_t y = -kReach; y <= kReach; ++y) {
+        for (std::int64_t x = -kReach; x <= kReach; ++x, ++i) {
+          const double expected = std::sqrt(static_cast<double>(x * x) * spacing[0] * spacing[0] +
+                                            static_cast<double>(y * y) * spacing[1] * spacing[1] +
+                                            static_cast<double>(z * z) * spacing[2] * spacing[2]);
+          ASSERT_NEAR(distances[i], expected, 1e-12 * std::max(1.0, expected));
+        }
+      }
+    }
+  }
+}
+
+// Of two seeds the nearer one counts, also where only the farther one is far enough for another
+// way of finding it.
+TEST(DistanceTransformEdges, FarSpecksBesideNearSurfaces) {
+  Mask seeds({90, 40, 50}), queries(seeds.size);
+  seeds.voxels[seeds.index(3, 3, 3)] = 1;
+  seeds.voxels[seeds.index(80, 30, 45)] = 1;
+  queries.voxels[queries.index(5, 3, 3)] = 1;
+  queries.voxels[queries.index(41, 10, 20)] = 1;
+  queries.voxels[queries.index(80, 36, 45)] = 1;
+  const std::vector<double> distances = distances_to(seeds, queries, {1, 1, 1});
+  ASSERT_EQ(distances.size(), 3u);
+  EXPECT_EQ(distances[0], 2);
+  EXPECT_DOUBLE_EQ(distances[1], std::sqrt(38.0 * 38 + 7 * 7 + 17 * 17));
+  EXPECT_EQ(distances[2], 6);
 }
 
 }  // namespace
