@@ -1,5 +1,7 @@
 """The operators from Python: load_library_test.py LIBSEGMAMBA_OPS.SO."""
 
+import pathlib
+import re
 import sys
 import unittest
 
@@ -85,6 +87,31 @@ class SelectiveScan(unittest.TestCase):
              None, None, None, True, [1, 1, 75, 0, 0, 1, 0]),
             test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 
+    def test_compiles_as_one_graph(self):
+        inputs = arguments(torch.float32)
+
+        def twice(*tensors):
+            return 2 * torch.ops.segmamba.selective_scan(*tensors, delta_softplus=True)
+
+        out = torch.compile(twice, backend="aot_eager", fullgraph=True)(*inputs)
+        expected = twice(*inputs)
+        self.assertTrue(torch.equal(out, expected))
+        for a, b in zip(torch.autograd.grad(out.sum(), inputs),
+                        torch.autograd.grad(expected.sum(), inputs)):
+            self.assertTrue(torch.equal(a, b))
+
+    def test_sixteen_bits(self):
+        for dtype, tolerance in ((torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
+            x, delta, A, B, C, D, z, bias = (t.detach() for t in arguments(torch.float32))
+            data = [t.to(dtype) for t in (x, delta, B, C, z)]
+            out = torch.ops.segmamba.selective_scan(data[0], data[1], A, data[2], data[3], D,
+                                                    data[4], bias, True)
+            self.assertEqual(out.dtype, dtype)
+            x, delta, B, C, z = (t.double() for t in data)
+            expected = sequential_scan(x, delta, A.double(), B, C, D.double(), z, bias.double())
+            error = (out.double() - expected).abs().max() / expected.abs().max()
+            self.assertLess(error.item(), tolerance)
+
     def test_autocast_computes_in_float32_on_the_cpu(self):
         inputs = [t.detach() for t in arguments(torch.float32)]
         narrow = [t.to(torch.bfloat16) for t in inputs]
@@ -101,6 +128,52 @@ class SelectiveScan(unittest.TestCase):
         with self.assertRaisesRegex(
                 RuntimeError, r"selective_scan: A must have shape \[D, N\] = \[6, N\], got \[6\]"):
             torch.ops.segmamba.selective_scan(*inputs)
+
+
+def documented_drop_in():
+    """selective_scan_fn as docs/operators.md prints it."""
+    text = (pathlib.Path(__file__).parents[2] / "docs/operators.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S)
+               if "def selective_scan_fn" in block]
+    namespace = {}
+    exec(code, namespace)
+    return namespace["selective_scan_fn"]
+
+
+class DropIn(unittest.TestCase):
+    def test_one_group(self):
+        fn = documented_drop_in()
+        inputs = arguments(torch.float64)
+        x, delta, A, B, C, D, z, bias = inputs
+        out = fn(*(t.transpose(1, 2) for t in (x, delta)), A, *(t.transpose(1, 2) for t in (B, C)),
+                 D, z.transpose(1, 2), bias, True)
+        expected = sequential_scan(*inputs).transpose(1, 2)
+        torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
+        grad = torch.cos(torch.arange(out.numel(), dtype=torch.float64)).view_as(out)
+        for a, b in zip(torch.autograd.grad(out, inputs, grad),
+                        torch.autograd.grad(expected, inputs, grad)):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+    def test_groups(self):
+        fn = documented_drop_in()
+        x, delta, A, B, C, D, z, bias = (t.detach() for t in arguments(torch.float64))
+        B2, C2 = (torch.stack((t, t.flip(1)), 1).transpose(2, 3) for t in (B, C))
+        out = fn(*(t.transpose(1, 2) for t in (x, delta)), A, B2, C2, D, z.transpose(1, 2), bias,
+                 True)
+        halves = []
+        for part, (b, c) in ((slice(0, 3), (B, C)), (slice(3, 6), (B.flip(1), C.flip(1)))):
+            halves.append(sequential_scan(x[..., part], delta[..., part], A[part], b, c, D[part],
+                                          z[..., part], bias[part]))
+        torch.testing.assert_close(out, torch.cat(halves, -1).transpose(1, 2), rtol=1e-10,
+                                   atol=1e-10)
+
+    def test_optional_arguments(self):
+        fn = documented_drop_in()
+        x, delta, A, B, C, _, _, _ = (t.detach().transpose(1, 2) if t.dim() == 3 else t.detach()
+                                      for t in arguments(torch.float64))
+        self.assertEqual(fn(x, F.softplus(delta), A, B, C).shape, x.shape)
+        with self.assertRaises(NotImplementedError):
+            fn(x, delta, A, B, C, return_last_state=True)
 
 
 class CausalConv1d(unittest.TestCase):
