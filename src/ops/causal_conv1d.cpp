@@ -2,6 +2,7 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -125,6 +126,8 @@ TORCH_LIBRARY_FRAGMENT(segmamba, library) {
 
 TORCH_LIBRARY_IMPL(segmamba, Autograd, library) {
   library.impl("causal_conv1d_silu", conv_autograd);
+  // A second derivative is an error, not zero.
+  library.impl("_causal_conv1d_silu_backward", torch::autograd::autogradNotImplementedFallback());
 }
 TORCH_LIBRARY_IMPL(segmamba, AutocastCPU, library) {
   library.impl("causal_conv1d_silu", conv_autocast<at::kCPU, c10::DispatchKey::AutocastCPU>);

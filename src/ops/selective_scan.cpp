@@ -4,6 +4,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -327,6 +328,8 @@ TORCH_LIBRARY_IMPL(segmamba, CompositeExplicitAutograd, library) {
 }
 TORCH_LIBRARY_IMPL(segmamba, Autograd, library) {
   library.impl("selective_scan_directions", directions_autograd);
+  // A second derivative is an error, not zero.
+  library.impl("_selective_scan_backward", torch::autograd::autogradNotImplementedFallback());
 }
 TORCH_LIBRARY_IMPL(segmamba, AutocastCPU, library) {
   library.impl("selective_scan_directions",

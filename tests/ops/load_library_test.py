@@ -100,6 +100,13 @@ class SelectiveScan(unittest.TestCase):
                         torch.autograd.grad(expected.sum(), inputs)):
             self.assertTrue(torch.equal(a, b))
 
+    def test_a_second_derivative_is_an_error(self):
+        inputs = arguments(torch.float64, length=9, channels=2, states=3)
+        out = torch.ops.segmamba.selective_scan(*inputs, delta_softplus=True)
+        grad = torch.autograd.grad(out.square().sum(), inputs, create_graph=True)
+        with self.assertRaisesRegex(RuntimeError, "_selective_scan_backward is not implemented"):
+            torch.autograd.grad(sum(g.square().sum() for g in grad), inputs)
+
     def test_sixteen_bits(self):
         for dtype, tolerance in ((torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
             x, delta, A, B, C, D, z, bias = (t.detach() for t in arguments(torch.float32))
