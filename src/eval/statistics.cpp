@@ -186,11 +186,14 @@ Bootstrap::Bootstrap(std::size_t length, std::int64_t resamples, std::uint64_t s
 template <class Statistic>
 Interval Bootstrap::interval(Statistic statistic) const {
   if (counts_.empty()) return {kNan, kNan};
-  std::vector<double> values(static_cast<std::size_t>(resamples_));
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = statistic(counts_.data() + i * length_);
-  std::sort(values.begin(), values.end());
-  return {sorted_quantile(values, 0.025), sorted_quantile(values, 0.975)};
+  // A statistic that is undefined may lie anywhere.
+  std::vector<double> lows(static_cast<std::size_t>(resamples_)), highs(lows.size());
+  for (std::size_t i = 0; i < lows.size(); ++i) {
+    const double value = statistic(counts_.data() + i * length_);
+    lows[i] = std::isnan(value) ? -kInfinity : value;
+    highs[i] = std::isnan(value) ? kInfinity : value;
+  }
+  return {quantile(std::move(lows), 0.025), quantile(std::move(highs), 0.975)};
 }
 
 Interval Bootstrap::of_mean(std::span<const double> values) const {
@@ -203,9 +206,11 @@ Interval Bootstrap::of_mean(std::span<const double> values) const {
     finite[i] = 0;
   }
   return interval([&](const std::uint16_t* counts) {
+    double infinite_sum = 0;  // infinite, or nan where both signs were drawn
     for (const std::size_t i : infinite) {
-      if (counts[i] > 0) return values[i];
+      if (counts[i] > 0) infinite_sum += values[i];
     }
+    if (infinite_sum != 0) return infinite_sum;
     // Four sums, since one would wait for itself at each step.
     double sums[4] = {};
     std::size_t i = 0;

@@ -153,6 +153,13 @@ TEST(Bootstrap, OfInfiniteAndFewValues) {
   const Interval interval = Bootstrap(list.size(), 1000, 1).of_mean(list);
   EXPECT_EQ(interval.low, 1);  // a third of the resamples lack the infinite value
   EXPECT_EQ(interval.high, kInfinity);
+  // Both signs: whatever their order, the interval is open to both sides.
+  for (const auto& both : {std::vector<double>{kInfinity, -kInfinity, -kInfinity, -kInfinity},
+                           std::vector<double>{-kInfinity, -kInfinity, -kInfinity, kInfinity}}) {
+    const Interval open = Bootstrap(both.size(), 2000, 1).of_mean(both);
+    EXPECT_EQ(open.low, -kInfinity);
+    EXPECT_EQ(open.high, kInfinity);
+  }
   EXPECT_TRUE(std::isnan(Bootstrap(1, 100, 1).of_mean(std::vector<double>{1}).low));
   EXPECT_THROW(Bootstrap(3, 10, 1).of_mean(list), Error);
 }

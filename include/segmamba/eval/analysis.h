@@ -34,7 +34,7 @@ struct Summary {
 struct Comparison {
   std::string method_a, method_b, region, convention, metric;
   std::int64_t pairs = 0;
-  double mean_difference = 0;  // a - b
+  double mean_difference = 0;  // a - b; nan where both have infinite values the other lacks
   Interval difference_ci95;    // bootstrap over cases, the same for both methods
   Wilcoxon test;
   double p_holm = 1;  // family: pairs of methods and regions of one convention and metric

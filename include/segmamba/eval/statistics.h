@@ -9,6 +9,7 @@
 
 namespace segmamba::eval {
 
+// Infinite values make the mean infinite (nan for both signs) and the standard deviation nan.
 double mean(std::span<const double> values);
 // Of the population (n) or of a sample (n - 1).
 double standard_deviation(std::span<const double> values, bool of_sample = false);
@@ -29,7 +30,8 @@ class Bootstrap {
   std::size_t length() const { return length_; }
 
   // 95 % percentile interval of the mean. A resample that holds an infinite value has an infinite
-  // mean. nan for fewer than two values.
+  // mean; one that holds both signs has none, and widens the interval to both sides. nan for fewer
+  // than two values.
   Interval of_mean(std::span<const double> values) const;
   // The same of the median.
   Interval of_median(std::span<const double> values) const;
@@ -72,7 +74,7 @@ struct Wilcoxon {
 Wilcoxon wilcoxon_signed_rank(std::span<const double> a, std::span<const double> b,
                               const WilcoxonOptions& options = {});
 
-// Student's paired t-test, two-sided. nan for fewer than two pairs.
+// Student's paired t-test, two-sided. nan for fewer than two pairs and for infinite differences.
 struct PairedT {
   double t = 0, p = 1;
   std::int64_t degrees_of_freedom = 0;
