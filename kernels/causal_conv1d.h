@@ -32,10 +32,12 @@ struct ConvInputs {
 
 template <class T>
 struct ConvGradients {
-  const T* out;      // [K, B, L, D]: gradient of the output
-  T* x;              // [B, L, D]
-  State<T>* weight;  // [K, D, J]
-  State<T>* bias;    // [K, D]
+  const T* out;               // [K, B, L, D]: gradient of the output
+  T* x;                       // [B, L, D], or nullptr where only `x_sum` is wanted
+  State<T>* weight;           // [K, D, J]
+  State<T>* bias;             // [K, D]
+  State<T>* x_sum = nullptr;  // [B, L, D]: x's gradient, not rounded to T; nullptr: not kept
+  bool adds = false;          // to what `x_sum` holds: directions of earlier calls
 };
 
 // T: float, double. out [K, B, L, D].

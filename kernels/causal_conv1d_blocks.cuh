@@ -1,5 +1,8 @@
 #pragma once
-// The causal convolution on the GPU as independent items (see cuda_blocks.h).
+// The causal convolution on the GPU as kernels (see cuda_blocks.h). A thread walks one channel
+// through a span of steps, with the taps' window in registers.
+
+#include <type_traits>
 
 #include "causal_conv1d.h"
 #include "cuda_blocks.h"
@@ -7,140 +10,253 @@
 
 namespace segmamba::kernels {
 
-// Steps whose share of the weights' gradients one item sums.
-inline constexpr int kConvSpan = 256;
+inline constexpr int kConvThreads = 3 * kWarp;
+inline constexpr int kConvLargestSpan = 512;
+
+// Spans short enough for the blocks to fill a GPU, and long enough for the halo and the partial
+// sums of the weights' gradients to be small beside them. Follows from the shape alone.
+struct ConvPlan {
+  ConvPlan(const ConvShape& s, int sequences)
+      : tiles(divide_up(s.channels, kConvThreads)),
+        threads(divide_up(divide_up(s.channels, tiles), kWarp) * kWarp) {
+    constexpr int kWantedBlocks = 1024, kSmallestSpan = 64;
+    const int wanted = divide_up(kWantedBlocks, static_cast<std::int64_t>(sequences) * tiles);
+    span = divide_up(divide_up(s.length, wanted), kSmallestSpan) * kSmallestSpan;
+    if (span > kConvLargestSpan) span = kConvLargestSpan;
+    spans = divide_up(s.length, span);
+  }
+  int tiles, threads, span, spans;
+};
 
 template <class T>
 struct ConvParams {
-  explicit ConvParams(const ConvInputs<T>& inputs) : in(inputs) {
+  ConvParams(const ConvInputs<T>& inputs, int span_steps) : in(inputs), span(span_steps) {
     for (int k = 0; k < in.shape.directions; ++k) maps[k] = inputs.maps[k];
   }
   ConvInputs<T> in;  // in.maps is not used on the device
   ScanMap maps[kMaxDirections];
+  int span;
   T* out = nullptr;
   ConvGradients<T> grad{};
-  State<T>* partial = nullptr;  // [K, B, spans, J + 1, D]: weights, then bias
+  int spans = 0;
+  State<T>* partial = nullptr;       // [K, B, spans, J + 1, D]: weights, then bias
+  State<T>* sum = nullptr;           // [B, L, D], the gradient of x over directions so far:
+  bool adds = false, keeps = false;  // whether it is read, and whether it is written
+  bool finishes = false;             // whether grad.x is written
 };
 
-// s_t of one channel, before the SiLU.
-template <class T>
-SEGMAMBA_HD State<T> convolve(const ConvParams<T>& p, int k, int b, int t, int d) {
+// A thread's channel. The window holds kTaps taps, the first of them zero where J < kTaps.
+template <class T, int kTaps>
+struct ConvChannel {
+  using S = State<T>;
+  bool active;
+  int k, b, d;
+  S weight[kTaps], bias;
+
+  SEGMAMBA_HD void begin(const ConvParams<T>& p, const Place& place, int thread, int threads) {
+    const ConvShape& s = p.in.shape;
+    k = place.sequence / s.batch;
+    b = place.sequence % s.batch;
+    d = place.tile * threads + thread;
+    active = d < s.channels;
+    const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
+    bias = active ? p.in.bias[channel] : S(0);
+    SEGMAMBA_UNROLL
+    for (int j = 0; j < kTaps; ++j) {
+      const int tap = j - (kTaps - s.taps);
+      weight[j] = active && tap >= 0 ? p.in.weight[channel * s.taps + tap] : S(0);
+    }
+  }
+  SEGMAMBA_HD S load_x(const ConvParams<T>& p, std::int32_t token) const {
+    return token < 0 ? S(0) : to_state(p.in.x.row(0, b, token)[d]);
+  }
+  SEGMAMBA_HD std::int64_t output(const ConvShape& s, std::int32_t token) const {
+    return ((static_cast<std::int64_t>(k) * s.batch + b) * s.length + token) * s.channels + d;
+  }
+  // Before the SiLU; x: the window that ends at the step.
+  SEGMAMBA_HD S convolve(const S* x) const {
+    S sum = bias;
+    SEGMAMBA_UNROLL
+    for (int j = 0; j < kTaps; ++j) sum += weight[j] * x[j];
+    return sum;
+  }
+};
+
+// Tokens of a span's steps with kMaxTaps steps on both sides; -1 where there is no such step.
+struct ConvTokens {
+  std::int32_t token[kConvLargestSpan + 2 * kMaxTaps];
+  SEGMAMBA_HD std::int32_t of(int step) const { return token[kMaxTaps + step]; }
+};
+
+template <class Block, class T>
+SEGMAMBA_HD void stage_conv_tokens(Block& block, const ConvParams<T>& p, const Place& place) {
   const ConvShape& s = p.in.shape;
-  const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
-  State<T> sum = p.in.bias[channel];
-  for (int j = 0; j < s.taps; ++j) {
-    const int from = t - (s.taps - 1) + j;
-    if (from < 0) continue;
-    sum += p.in.weight[channel * s.taps + j] * to_state(p.in.x.row(0, b, p.maps[k].token(from))[d]);
-  }
-  return sum;
+  const ScanMap& map = p.maps[place.sequence / s.batch];
+  block.each([&](int thread, typename Block::Registers&) {
+    for (int i = thread; i < p.span + 2 * kMaxTaps; i += block.threads()) {
+      const std::int64_t step = static_cast<std::int64_t>(place.segment) * p.span + i - kMaxTaps;
+      block.shared().token[i] =
+          step < 0 || step >= s.length ? -1 : map.token(static_cast<std::int32_t>(step));
+    }
+  });
 }
 
-template <class T>
-SEGMAMBA_HD std::int64_t conv_row(const ConvShape& s, int k, int b, std::int64_t token) {
-  return ((static_cast<std::int64_t>(k) * s.batch + b) * s.length + token) * s.channels;
-}
+inline constexpr int kConvTileSteps = 8;
 
-// The gradient of s_t.
-template <class T>
-SEGMAMBA_HD State<T> convolve_grad(const ConvParams<T>& p, int k, int b, int t, int d) {
-  const std::int64_t row = conv_row<T>(p.in.shape, k, b, p.maps[k].token(t));
-  return to_state(p.grad.out[row + d]) * silu_slope(convolve(p, k, b, t, d));
-}
-
-// One item an element of out.
-template <class T>
-struct ConvForwardItem {
+template <class T, int kTaps>
+struct ConvForward {
+  using S = State<T>;
   using Params = ConvParams<T>;
-  static std::int64_t count(const ConvShape& s) {
-    return static_cast<std::int64_t>(s.directions) * s.batch * s.length * s.channels;
-  }
-  SEGMAMBA_HD static void run(const Params& p, std::int64_t i) {
-    const ConvShape& s = p.in.shape;
-    const int d = static_cast<int>(i % s.channels);
-    const int token = static_cast<int>(i / s.channels % s.length);
-    const int sequence = static_cast<int>(i / s.channels / s.length);
-    const int k = sequence / s.batch;
-    from_state(silu(convolve(p, k, sequence % s.batch, p.maps[k].step(token), d)), p.out[i]);
-  }
-};
+  using Shared = ConvTokens;
+  static constexpr int kMaxThreads = kConvThreads;
+  static constexpr int kMinBlocks = 1;
+  struct Registers {
+    ConvChannel<T, kTaps> c;
+    S x[kTaps - 1 + kConvTileSteps];
+  };
 
-// One item an element of x: all directions in order.
-template <class T>
-struct ConvInputGradient {
-  using Params = ConvParams<T>;
-  static std::int64_t count(const ConvShape& s) {
-    return static_cast<std::int64_t>(s.batch) * s.length * s.channels;
-  }
-  SEGMAMBA_HD static void run(const Params& p, std::int64_t i) {
-    const ConvShape& s = p.in.shape;
-    const int d = static_cast<int>(i % s.channels);
-    const int token = static_cast<int>(i / s.channels % s.length);
-    const int b = static_cast<int>(i / s.channels / s.length);
-    State<T> sum = 0;
-    for (int k = 0; k < s.directions; ++k) {
-      const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
-      const int step = p.maps[k].step(token);
-      for (int j = 0; j < s.taps; ++j) {
-        const int to = step + (s.taps - 1) - j;
-        if (to < s.length) {
-          sum += p.in.weight[channel * s.taps + j] * convolve_grad(p, k, b, to, d);
+  template <class Block>
+  SEGMAMBA_HD static void run(const Params& p, const Place& place, Block& block) {
+    stage_conv_tokens(block, p, place);
+    block.each_alone([&](int thread, Registers& r) {
+      r.c.begin(p, place, thread, block.threads());
+      if (!r.c.active) return;
+      const ConvTokens& tokens = block.shared();
+      SEGMAMBA_UNROLL
+      for (int j = 0; j < kTaps - 1; ++j) r.x[j] = r.c.load_x(p, tokens.of(j - (kTaps - 1)));
+      for (int first = 0; first < p.span; first += kConvTileSteps) {
+        SEGMAMBA_UNROLL
+        for (int i = 0; i < kConvTileSteps; ++i) {
+          r.x[kTaps - 1 + i] = r.c.load_x(p, tokens.of(first + i));
         }
+        SEGMAMBA_UNROLL
+        for (int i = 0; i < kConvTileSteps; ++i) {
+          const std::int32_t token = tokens.of(first + i);
+          if (token < 0) continue;
+          from_state(silu(r.c.convolve(r.x + i)), p.out[r.c.output(p.in.shape, token)]);
+        }
+        SEGMAMBA_UNROLL
+        for (int j = 0; j < kTaps - 1; ++j) r.x[j] = r.x[kConvTileSteps + j];
       }
-    }
-    from_state(sum, p.grad.x[i]);
+    });
   }
 };
 
-// One item a channel of a span of steps.
-template <class T>
-struct ConvWeightPartial {
+// One direction a launch: each adds its share of x's gradient to that of those before it.
+template <class T, int kTaps>
+struct ConvBackward {
+  using S = State<T>;
   using Params = ConvParams<T>;
-  static std::int64_t count(const ConvShape& s) {
-    return static_cast<std::int64_t>(s.directions) * s.batch * divide_up(s.length, kConvSpan) *
-           s.channels;
-  }
-  SEGMAMBA_HD static void run(const Params& p, std::int64_t i) {
-    const ConvShape& s = p.in.shape;
-    const int d = static_cast<int>(i % s.channels);
-    const int spans = divide_up(s.length, kConvSpan);
-    const std::int64_t place = i / s.channels;
-    const int span = static_cast<int>(place % spans);
-    const int sequence = static_cast<int>(place / spans);
-    const int k = sequence / s.batch, b = sequence % s.batch;
-    State<T> dweight[kMaxTaps] = {}, dbias = 0;
-    const int end = (span + 1) * kConvSpan < s.length ? (span + 1) * kConvSpan : s.length;
-    for (int t = span * kConvSpan; t < end; ++t) {
-      const State<T> ds = convolve_grad(p, k, b, t, d);
-      dbias += ds;
-      for (int j = 0; j < s.taps; ++j) {
-        const int from = t - (s.taps - 1) + j;
-        if (from >= 0) dweight[j] += ds * to_state(p.in.x.row(0, b, p.maps[k].token(from))[d]);
+  using Shared = ConvTokens;
+  static constexpr int kMaxThreads = kConvThreads;
+  static constexpr int kMinBlocks = 1;
+  static constexpr int kHalo = kTaps - 1;
+  struct Registers {
+    ConvChannel<T, kTaps> c;
+    S x[kHalo + kConvTileSteps];
+    S ds[kHalo + kConvTileSteps];
+    S dweight[kTaps], dbias;
+  };
+
+  template <class Block>
+  SEGMAMBA_HD static void run(const Params& p, const Place& place, Block& block) {
+    stage_conv_tokens(block, p, place);
+    block.each_alone([&](int thread, Registers& r) {
+      r.c.begin(p, place, thread, block.threads());
+      if (!r.c.active) return;
+      const ConvTokens& tokens = block.shared();
+      r.dbias = 0;
+      SEGMAMBA_UNROLL
+      for (int j = 0; j < kTaps; ++j) r.dweight[j] = 0;
+      SEGMAMBA_UNROLL
+      for (int j = 0; j < kHalo; ++j) {
+        r.x[j] = r.c.load_x(p, tokens.of(j - kHalo));
+        r.ds[j] = 0;
       }
+      // Steps behind the span read its x too, so that their ds is formed here as well.
+      for (int first = 0; first < p.span + kHalo; first += kConvTileSteps) {
+        walk_tile(p, tokens, first, r);
+      }
+      const ConvShape& s = p.in.shape;
+      S* const to = p.partial +
+                    (static_cast<std::int64_t>(place.sequence) * p.spans + place.segment) *
+                        (s.taps + 1) * s.channels +
+                    r.c.d;
+      SEGMAMBA_UNROLL
+      for (int j = 0; j < kTaps; ++j) {
+        const int tap = j - (kTaps - s.taps);
+        if (tap >= 0) to[static_cast<std::int64_t>(tap) * s.channels] = r.dweight[j];
+      }
+      to[static_cast<std::int64_t>(s.taps) * s.channels] = r.dbias;
+    });
+  }
+
+ private:
+  SEGMAMBA_HD static void walk_tile(const Params& p, const ConvTokens& tokens, int first,
+                                    Registers& r) {
+    const ConvShape& s = p.in.shape;
+    S gradient[kConvTileSteps];
+    SEGMAMBA_UNROLL
+    for (int i = 0; i < kConvTileSteps; ++i) {
+      const bool within = first + i < p.span + kHalo;
+      const std::int32_t token = within ? tokens.of(first + i) : -1;
+      r.x[kHalo + i] = r.c.load_x(p, token);
+      gradient[i] = token < 0 ? S(0) : to_state(p.grad.out[r.c.output(s, token)]);
     }
-    State<T>* const to = p.partial + place * (s.taps + 1) * s.channels + d;
-    for (int j = 0; j < s.taps; ++j) to[static_cast<std::int64_t>(j) * s.channels] = dweight[j];
-    to[static_cast<std::int64_t>(s.taps) * s.channels] = dbias;
+    SEGMAMBA_UNROLL
+    for (int i = 0; i < kConvTileSteps; ++i) {
+      const S ds = gradient[i] * silu_slope(r.c.convolve(r.x + i));
+      r.ds[kHalo + i] = ds;
+      if (first + i < p.span) {
+        r.dbias += ds;
+        SEGMAMBA_UNROLL
+        for (int j = 0; j < kTaps; ++j) r.dweight[j] += ds * r.x[i + j];
+      }
+      // All that reads x of kHalo steps ago is known now.
+      const int step = first + i - kHalo;
+      if (step < 0 || step >= p.span || tokens.of(step) < 0) continue;
+      S dx = 0;
+      SEGMAMBA_UNROLL
+      for (int j = 0; j < kTaps; ++j) dx += r.c.weight[j] * r.ds[i + kHalo - j];
+      const std::int64_t at =
+          (static_cast<std::int64_t>(r.c.b) * s.length + tokens.of(step)) * s.channels + r.c.d;
+      if (p.adds) dx += p.sum[at];
+      if (p.keeps) p.sum[at] = dx;
+      if (p.finishes) from_state(dx, p.grad.x[at]);
+    }
+    SEGMAMBA_UNROLL
+    for (int j = 0; j < kHalo; ++j) {
+      r.x[j] = r.x[kConvTileSteps + j];
+      r.ds[j] = r.ds[kConvTileSteps + j];
+    }
   }
 };
 
-// One item a weight or bias: the sum over batch items and spans in order.
+// One item a weight or bias: the sum over batch items and spans in order. Row k * (J + 1) + j.
 template <class T>
 struct ConvWeightSum {
+  using S = State<T>;
   using Params = ConvParams<T>;
-  static std::int64_t count(const ConvShape& s) {
-    return static_cast<std::int64_t>(s.directions) * (s.taps + 1) * s.channels;
+  static std::int64_t rows(const ConvShape& s) {
+    return static_cast<std::int64_t>(s.directions) * (s.taps + 1);
   }
-  SEGMAMBA_HD static void run(const Params& p, std::int64_t i) {
+  SEGMAMBA_HD static void run(const Params& p, std::int64_t row, int d) {
     const ConvShape& s = p.in.shape;
-    const int d = static_cast<int>(i % s.channels);
-    const int j = static_cast<int>(i / s.channels % (s.taps + 1));
-    const int k = static_cast<int>(i / s.channels / (s.taps + 1));
-    const std::int64_t places = static_cast<std::int64_t>(s.batch) * divide_up(s.length, kConvSpan);
-    State<T> sum = 0;
-    for (std::int64_t place = k * places; place < (k + 1) * places; ++place) {
-      sum += p.partial[(place * (s.taps + 1) + j) * s.channels + d];
+    const int k = static_cast<int>(row / (s.taps + 1)), j = static_cast<int>(row % (s.taps + 1));
+    const std::int64_t pieces = static_cast<std::int64_t>(s.batch) * p.spans;
+    const std::int64_t stride = static_cast<std::int64_t>(s.taps + 1) * s.channels;
+    const S* const from = p.partial + k * pieces * stride + j * s.channels + d;
+    constexpr int kAhead = 16;
+    S sums[kAhead] = {};
+    for (std::int64_t first = 0; first < pieces; first += kAhead) {
+      SEGMAMBA_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        if (first + i < pieces) sums[i] += from[(first + i) * stride];
+      }
     }
+    S sum = 0;
+    SEGMAMBA_UNROLL
+    for (int i = 0; i < kAhead; ++i) sum += sums[i];
     const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
     if (j < s.taps) {
       p.grad.weight[channel * s.taps + j] = sum;
@@ -150,27 +266,52 @@ struct ConvWeightSum {
   }
 };
 
-inline std::size_t conv_backward_workspace(const ConvShape& s) {
-  return static_cast<std::size_t>(s.directions) * s.batch * divide_up(s.length, kConvSpan) *
+inline std::size_t conv_partial_count(const ConvShape& s) {
+  return static_cast<std::size_t>(s.directions) * s.batch * ConvPlan(s, s.batch).spans *
          (s.taps + 1) * s.channels;
+}
+inline std::size_t conv_backward_workspace(const ConvShape& s) {
+  return conv_partial_count(s) +
+         (s.directions > 1 ? static_cast<std::size_t>(s.batch) * s.length * s.channels : 0);
 }
 
 template <class T, class Launcher>
 void launch_conv_forward(const ConvInputs<T>& in, T* out, const Launcher& launcher) {
-  ConvParams<T> p(in);
+  const ConvShape& s = in.shape;
+  const ConvPlan plan(s, s.directions * s.batch);
+  ConvParams<T> p(in, plan.span);
   p.out = out;
-  launcher.template items<ConvForwardItem<T>>(p, ConvForwardItem<T>::count(in.shape));
+  const Grid grid{plan.spans, plan.tiles, s.directions * s.batch, 0, plan.threads};
+  if (s.taps <= 4) {
+    launcher.template blocks<ConvForward<T, 4>>(p, grid);
+  } else {
+    launcher.template blocks<ConvForward<T, kMaxTaps>>(p, grid);
+  }
 }
 
 template <class T, class Launcher>
 void launch_conv_backward(const ConvInputs<T>& in, const ConvGradients<T>& grad,
                           State<T>* workspace, const Launcher& launcher) {
-  ConvParams<T> p(in);
+  const ConvShape& s = in.shape;
+  const ConvPlan plan(s, s.batch);
+  ConvParams<T> p(in, plan.span);
   p.grad = grad;
+  p.spans = plan.spans;
   p.partial = workspace;
-  launcher.template items<ConvInputGradient<T>>(p, ConvInputGradient<T>::count(in.shape));
-  launcher.template items<ConvWeightPartial<T>>(p, ConvWeightPartial<T>::count(in.shape));
-  launcher.template items<ConvWeightSum<T>>(p, ConvWeightSum<T>::count(in.shape));
+  p.sum = grad.x_sum ? grad.x_sum : workspace + conv_partial_count(s);
+  for (int k = 0; k < s.directions; ++k) {
+    const bool last = k + 1 == s.directions;
+    p.adds = k > 0 || grad.adds;
+    p.keeps = !last || grad.x_sum;
+    p.finishes = last && grad.x;
+    const Grid grid{plan.spans, plan.tiles, s.batch, k * s.batch, plan.threads};
+    if (s.taps <= 4) {
+      launcher.template blocks<ConvBackward<T, 4>>(p, grid);
+    } else {
+      launcher.template blocks<ConvBackward<T, kMaxTaps>>(p, grid);
+    }
+  }
+  launcher.template items<ConvWeightSum<T>>(p, ConvWeightSum<T>::rows(s), s.channels);
 }
 
 }  // namespace segmamba::kernels

@@ -58,7 +58,9 @@ class Conv {
   }
 
   // Directions one after another, since each adds to the gradient of x.
-  void backward(const ConvGradients<T>& grad) {
+  void backward(const ConvGradients<T>& wanted) {
+    ConvGradients<T> grad = wanted;
+    if (grad.x_sum) grad.x = grad.x_sum;
     const std::int64_t parts = static_cast<std::int64_t>(s_.batch) * spans_;
     std::vector<T> dweight(parts * blocks_ * weight_size_);
     std::vector<T> dbias(parts * blocks_ * lanes_.width);
@@ -72,7 +74,8 @@ class Conv {
                            [&](const ConvChunk<T>& at, int block) {
                              const std::int64_t piece = i * blocks_ + block;
                              lanes_.conv_backward(in_, grad, at, &dweight[piece * weight_size_],
-                                                  &dbias[piece * lanes_.width], k == 0);
+                                                  &dbias[piece * lanes_.width],
+                                                  k == 0 && !grad.adds);
                            });
           },
           threads_);
@@ -90,6 +93,10 @@ class Conv {
           }
         }
       }
+    }
+    if (wanted.x && wanted.x_sum) {
+      std::copy_n(wanted.x_sum, static_cast<std::int64_t>(s_.batch) * s_.length * s_.channels,
+                  wanted.x);
     }
   }
 

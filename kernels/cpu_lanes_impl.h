@@ -53,8 +53,8 @@ void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const Scan
   const int lanes = lanes_in_use<T>(in.shape.channels, at.channel);
   const V bias = load(at.bias);
   const V skip = load(at.skip);
-  const bool first = at.direction == 0;
-  const bool last = at.direction + 1 == in.shape.directions;
+  const bool first = at.direction == 0 && !out.adds;
+  const bool last = at.direction + 1 == in.shape.directions && out.out;
   T* const sum = out.ungated ? out.ungated : out.out;
   V h[kSlots];
   for (int n = 0; n < states; ++n) h[n] = load(state + n * kLanes<T>);

@@ -1,13 +1,19 @@
 #pragma once
-// CUDA blocks as plain code that also runs on the host.
+// CUDA kernels as plain code that also runs on the host, so that staging, partial tiles, index maps
+// and launch plans are tested on machines without a GPU.
 //
-// A block is a struct of static functions over a parameter struct:
-//   begin(p, place, thread, registers)                       once a thread
-//   phase(p, place, phase, round, thread, registers, shared) kPhases a round, a barrier after each
-//   end(p, place, thread, registers)                         once a thread
-// A kernel (cuda_launch.cuh) runs the threads of a block side by side; emulate() below runs them
-// one after another between the barriers, so that staging, partial chunks and index maps are tested
-// on machines without a GPU.
+// A kernel is a struct with
+//   Params, Registers (what one thread keeps), Shared (what the threads of a block share) and
+//   template <class Block> static void run(const Params&, const Place&, Block&).
+// run() is the code of one block. Its control flow is the same for all threads; what threads do
+// apart is passed to the block:
+//   block.each(body)         body(thread, registers) by every thread, then a barrier
+//   block.each_alone(body)   the same without the barrier: body touches only its registers, global
+//                            memory and what its own warp left in shared memory
+//   block.exchange<mask>(f, count)   the threads of a warp swap f(registers)[0, count) with the
+//                            thread whose lane differs by `mask`
+// On the GPU (cuda_launch.cuh) threads run side by side and each() inlines to straight code. The
+// emulator below runs them one after another between the barriers.
 
 #include <cstring>
 #include <memory>
@@ -17,26 +23,33 @@
 
 namespace segmamba::kernels {
 
-// Channels of one block, one a thread: three warps, the 96 channels of SegMamba's first stage.
-inline constexpr int kBlockThreads = 96;
+inline constexpr int kWarp = 32;
 
+// What a block works on: its part of the steps, of the channels, and which sequence k * B + b.
 struct Place {
-  int chunk;     // grid x
-  int tile;      // grid y: which kBlockThreads channels
-  int sequence;  // grid z: k * B + b
+  int segment;
+  int tile;
+  int sequence;
 };
 
 struct Grid {
-  int chunks, tiles, sequences;
+  int segments, tiles, sequences;
+  int first_sequence = 0;
+  int threads = 0;  // of a block, a multiple of kWarp
+
+  SEGMAMBA_HD std::int64_t blocks() const {
+    return static_cast<std::int64_t>(segments) * tiles * sequences;
+  }
+  // Tiles of the same tokens are neighbours: they read the same B and C.
+  SEGMAMBA_HD Place place(std::int64_t block) const {
+    const auto rest = static_cast<int>(block / tiles);
+    return {rest % segments, static_cast<int>(block - static_cast<std::int64_t>(rest) * tiles),
+            first_sequence + rest / segments};
+  }
 };
 
 SEGMAMBA_HD int divide_up(std::int64_t a, std::int64_t b) {
   return static_cast<int>((a + b - 1) / b);
-}
-
-SEGMAMBA_HD Grid grid_of(const ScanShape& s) {
-  return {divide_up(s.length, kCudaChunk), divide_up(s.channels, kBlockThreads),
-          s.directions * s.batch};
 }
 
 // bfloat16 by its bits: the upper half of a float, rounded to nearest even.
@@ -59,35 +72,92 @@ SEGMAMBA_HD void from_state(float v, BFloat16& to) {
 SEGMAMBA_HD void from_state(float v, float& to) { to = v; }
 SEGMAMBA_HD void from_state(double v, double& to) { to = v; }
 
-template <class Block>
-void emulate_block(const typename Block::Params& p, const Place& place) {
-  std::vector<typename Block::Registers> registers(kBlockThreads);
-  const auto shared = std::make_unique<typename Block::Shared>();
-  for (int i = 0; i < kBlockThreads; ++i) Block::begin(p, place, i, registers[i]);
-  for (int round = 0; round < Block::rounds(p, place); ++round) {
-    for (int phase = 0; phase < Block::kPhases; ++phase) {
-      for (int i = 0; i < kBlockThreads; ++i) {
-        Block::phase(p, place, phase, round, i, registers[i], *shared);
+// Values [0, kHalf) and [kHalf, 2 kHalf) of each thread of a warp: threads whose lane lacks the bit
+// kMask keep the first half, the others the second, each added to the half that its partner gives.
+// Repeated over masks, sums over lanes without atomics and in a fixed order, at one exchange for
+// every value that is still there.
+template <int kMask, int kHalf, class Block, class Values>
+SEGMAMBA_HD void fold(Block& block, const Values& values) {
+  using Registers = typename Block::Registers;
+  block.each_alone([&](int thread, Registers& r) {
+    auto* const v = values(r);
+    const bool upper = (thread & kMask) != 0;
+    SEGMAMBA_UNROLL
+    for (int i = 0; i < kHalf; ++i) {
+      const auto keep = upper ? v[i + kHalf] : v[i];
+      v[i + kHalf] = upper ? v[i] : v[i + kHalf];
+      v[i] = keep;
+    }
+  });
+  block.template exchange<kMask>([&](Registers& r) { return values(r) + kHalf; },
+                                 std::integral_constant<int, kHalf>());
+  block.each_alone([&](int, Registers& r) {
+    auto* const v = values(r);
+    SEGMAMBA_UNROLL
+    for (int i = 0; i < kHalf; ++i) v[i] += v[i + kHalf];
+  });
+}
+
+// A block whose threads run one after another.
+template <class Kernel>
+class EmulatedBlock {
+ public:
+  using Registers = typename Kernel::Registers;
+
+  explicit EmulatedBlock(int threads)
+      : registers_(threads), shared_(std::make_unique<typename Kernel::Shared>()) {
+    // What a kernel does not write must not matter: NaN as numbers, far out as indices.
+    std::memset(static_cast<void*>(registers_.data()), 0xff, threads * sizeof(Registers));
+    std::memset(static_cast<void*>(shared_.get()), 0xff, sizeof(typename Kernel::Shared));
+  }
+  int threads() const { return static_cast<int>(registers_.size()); }
+  typename Kernel::Shared& shared() { return *shared_; }
+
+  // The last thread first, every other time: a thread that needs what another one does between the
+  // same two barriers fails in one of the orders.
+  template <class Body>
+  void each(const Body& body) {
+    backwards_ = !backwards_;
+    for (int i = 0; i < threads(); ++i) {
+      const int thread = backwards_ ? threads() - 1 - i : i;
+      body(thread, registers_[thread]);
+    }
+  }
+  template <class Body>
+  void each_alone(const Body& body) {
+    each(body);
+  }
+  template <int kMask, class Values, int kCount>
+  void exchange(const Values& values, std::integral_constant<int, kCount>) {
+    for (int i = 0; i < threads(); ++i) {
+      if (i & kMask) continue;
+      for (int j = 0; j < kCount; ++j) {
+        std::swap(values(registers_[i])[j], values(registers_[i | kMask])[j]);
       }
     }
   }
-  for (int i = 0; i < kBlockThreads; ++i) Block::end(p, place, i, registers[i]);
-}
+
+ private:
+  std::vector<Registers> registers_;
+  std::unique_ptr<typename Kernel::Shared> shared_;
+  bool backwards_ = false;
+};
 
 // How the emulator stands in for the GPU: the same two calls as CudaLauncher in cuda_launch.cuh.
 struct EmulatedLauncher {
-  template <class Block>
-  void blocks(const typename Block::Params& p, const Grid& grid) const {
-    for (int z = 0; z < grid.sequences; ++z) {
-      for (int y = 0; y < grid.tiles; ++y) {
-        for (int x = 0; x < grid.chunks; ++x) emulate_block<Block>(p, {x, y, z});
-      }
+  template <class Kernel>
+  void blocks(const typename Kernel::Params& p, const Grid& grid) const {
+    for (std::int64_t i = 0; i < grid.blocks(); ++i) {
+      EmulatedBlock<Kernel> block(grid.threads);
+      Kernel::run(p, grid.place(i), block);
     }
   }
-  // Independent items: Item::run(p, i) for i in [0, count).
+  // Independent items of a table: Item::run(p, row, column).
   template <class Item>
-  void items(const typename Item::Params& p, std::int64_t count) const {
-    for (std::int64_t i = 0; i < count; ++i) Item::run(p, i);
+  void items(const typename Item::Params& p, std::int64_t rows, int columns) const {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (int column = 0; column < columns; ++column) Item::run(p, row, column);
+    }
   }
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// Runs the blocks and items of cuda_blocks.h on the GPU. For .cu files.
+// Runs the kernels and items of cuda_blocks.h on the GPU. For .cu files.
 
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -20,30 +20,57 @@ SEGMAMBA_HD void from_state(float v, Float16& to) {
   to.bits = static_cast<__half_raw>(__float2half_rn(v)).x;
 }
 
-template <class Block>
-__global__ void __launch_bounds__(kBlockThreads) run_block(typename Block::Params p) {
-  extern __shared__ __align__(16) unsigned char memory[];
-  auto& shared = *reinterpret_cast<typename Block::Shared*>(memory);
-  const Place place{static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y),
-                    static_cast<int>(blockIdx.z)};
-  const int thread = static_cast<int>(threadIdx.x);
-  typename Block::Registers registers;
-  Block::begin(p, place, thread, registers);
-  const int rounds = Block::rounds(p, place);
-  for (int round = 0; round < rounds; ++round) {
-#pragma unroll
-    for (int phase = 0; phase < Block::kPhases; ++phase) {
-      Block::phase(p, place, phase, round, thread, registers, shared);
-      __syncthreads();
-    }
+template <class Kernel>
+class DeviceBlock {
+ public:
+  using Registers = typename Kernel::Registers;
+
+  __device__ DeviceBlock(Registers& registers, typename Kernel::Shared& shared)
+      : registers_(registers), shared_(shared) {}
+  __device__ int threads() const { return static_cast<int>(blockDim.x); }
+  __device__ typename Kernel::Shared& shared() { return shared_; }
+
+  template <class Body>
+  __device__ __forceinline__ void each(const Body& body) {
+    body(static_cast<int>(threadIdx.x), registers_);
+    __syncthreads();
   }
-  Block::end(p, place, thread, registers);
+  template <class Body>
+  __device__ __forceinline__ void each_alone(const Body& body) {
+    body(static_cast<int>(threadIdx.x), registers_);
+  }
+  template <int kMask, class Values, int kCount>
+  __device__ __forceinline__ void exchange(const Values& values,
+                                           std::integral_constant<int, kCount>) {
+    auto* const v = values(registers_);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) v[i] = __shfl_xor_sync(0xffffffffU, v[i], kMask);
+  }
+
+ private:
+  Registers& registers_;
+  typename Kernel::Shared& shared_;
+};
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kMaxThreads, Kernel::kMinBlocks)
+    run_kernel(const __grid_constant__ typename Kernel::Params p, const Grid grid) {
+  extern __shared__ __align__(32) unsigned char memory[];
+  typename Kernel::Registers registers;
+  DeviceBlock<Kernel> block(registers, *reinterpret_cast<typename Kernel::Shared*>(memory));
+  Kernel::run(p, grid.place(blockIdx.x), block);
 }
 
+inline constexpr int kItemRows = 8;
+
 template <class Item>
-__global__ void run_items(typename Item::Params p, std::int64_t count) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) Item::run(p, i);
+__global__ void __launch_bounds__(kWarp* kItemRows)
+    run_items(const __grid_constant__ typename Item::Params p, std::int64_t rows, int columns) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kItemRows + threadIdx.y;
+  if (row >= rows) return;
+  for (int column = static_cast<int>(threadIdx.x); column < columns; column += kWarp) {
+    Item::run(p, row, column);
+  }
 }
 
 inline void check_cuda(cudaError_t status, const char* what) {
@@ -57,30 +84,48 @@ class CudaLauncher {
   // `name` stands in error messages.
   CudaLauncher(const char* name, CudaStream stream) : name_(name), stream_(stream) {}
 
-  template <class Block>
-  void blocks(const typename Block::Params& p, const Grid& grid) const {
+  template <class Kernel>
+  void blocks(const typename Kernel::Params& p, const Grid& grid) const {
     constexpr int kUsualLimit = 48 * 1024;
-    constexpr int kSize = sizeof(typename Block::Shared);
+    constexpr int kSize = sizeof(typename Kernel::Shared);
     if (kSize > kUsualLimit) {
-      check_cuda(cudaFuncSetAttribute(run_block<Block>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      kSize),
+      check_cuda(cudaFuncSetAttribute(run_kernel<Kernel>,
+                                      cudaFuncAttributeMaxDynamicSharedMemorySize, kSize),
                  name_);
     }
-    const dim3 size(grid.chunks, grid.tiles, grid.sequences);
-    run_block<Block><<<size, kBlockThreads, kSize, stream_>>>(p);
+    run_kernel<Kernel><<<count(grid.blocks()), grid.threads, kSize, stream_>>>(p, grid);
     check_cuda(cudaGetLastError(), name_);
   }
   template <class Item>
-  void items(const typename Item::Params& p, std::int64_t count) const {
-    constexpr int kThreads = 256;
-    const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
-    run_items<Item><<<blocks, kThreads, 0, stream_>>>(p, count);
+  void items(const typename Item::Params& p, std::int64_t rows, int columns) const {
+    run_items<Item>
+        <<<count((rows + kItemRows - 1) / kItemRows), dim3(kWarp, kItemRows), 0, stream_>>>(
+            p, rows, columns);
     check_cuda(cudaGetLastError(), name_);
   }
 
  private:
+  unsigned count(std::int64_t blocks) const {
+    if (blocks > 0x7fffffff) {
+      throw Error(std::string(name_) + " needs " + std::to_string(blocks) +
+                  " blocks on the GPU, more than the 2147483647 of one launch: split the batch");
+    }
+    return static_cast<unsigned>(blocks);
+  }
+
   const char* name_;
   CudaStream stream_;
 };
+
+// "Compute capability" of the current device as one number: 90 for 9.0.
+inline int current_architecture() {
+  int device = 0, major = 0, minor = 0;
+  check_cuda(cudaGetDevice(&device), "the query for the device");
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "the query for the device");
+  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+             "the query for the device");
+  return 10 * major + minor;
+}
 
 }  // namespace segmamba::kernels

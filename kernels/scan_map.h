@@ -5,8 +5,13 @@
 
 #if defined(__CUDACC__)
 #define SEGMAMBA_HD __host__ __device__ __forceinline__
+// Loops that index registers must vanish in device code; host compilers decide for themselves.
+#define SEGMAMBA_UNROLL _Pragma("unroll")
+#define SEGMAMBA_UNROLL_TWO _Pragma("unroll 2")
 #else
 #define SEGMAMBA_HD inline __attribute__((always_inline))
+#define SEGMAMBA_UNROLL
+#define SEGMAMBA_UNROLL_TWO
 #endif
 
 namespace segmamba::kernels {
@@ -47,7 +52,7 @@ struct Rows {
   T* data = nullptr;
   std::int64_t direction = 0;
   std::int64_t batch = 0;
-  std::int64_t token = 0;
+  std::int32_t token = 0;
 
   SEGMAMBA_HD T* row(std::int64_t k, std::int64_t b, std::int64_t l) const {
     return data + k * direction + b * batch + l * token;

@@ -67,10 +67,11 @@ struct ScanInputs {
 
 template <class T>
 struct ScanOutputs {
-  T* out;                 // [B, L, D]
+  T* out;                 // [B, L, D], or nullptr where only `ungated` is wanted
   State<T>* ungated;      // [B, L, D]: the sum over directions before the gate. Needed for the
                           // backward of a gated scan; nullptr: not kept
   State<T>* checkpoints;  // scan_checkpoint_count() numbers for the backward; nullptr: not kept
+  bool adds = false;      // to what `ungated` holds: directions scanned by earlier calls
 };
 
 template <class T>
@@ -102,11 +103,13 @@ void selective_scan_backward_cpu(const ScanInputs<T>& in, const ScanGradients<T>
 
 // The CUDA path keeps the state at the start of every kCudaChunk steps, [K, B, chunks, N, D]. T:
 // float, double, BFloat16, Float16; all pointers but `maps` are device memory; work is queued on
-// `stream`. `workspace` holds scan_*_workspace_cuda() numbers of type State<T>. Throws Error where
-// CUDA refuses a launch.
+// `stream`. `workspace` holds scan_*_workspace_cuda<S>() numbers of type S = State<T>; the count
+// holds for the current device. Throws Error where CUDA refuses a launch.
 inline constexpr int kCudaChunk = 64;
 std::size_t scan_checkpoint_count_cuda(const ScanShape& shape);
+template <class S>
 std::size_t scan_forward_workspace_cuda(const ScanShape& shape);
+template <class S>
 std::size_t scan_backward_workspace_cuda(const ScanShape& shape);
 
 using CudaStream = struct CUstream_st*;

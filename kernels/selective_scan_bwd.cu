@@ -5,19 +5,18 @@
 
 namespace segmamba::kernels {
 
+template <class S>
 std::size_t scan_backward_workspace_cuda(const ScanShape& shape) {
-  return ScanSizes(shape).backward();
+  return backward_workspace<S>(shape, scan_tuning(current_architecture()));
 }
+template std::size_t scan_backward_workspace_cuda<float>(const ScanShape&);
+template std::size_t scan_backward_workspace_cuda<double>(const ScanShape&);
 
 template <class T>
 void selective_scan_backward_cuda(const ScanInputs<T>& in, const ScanGradients<T>& grad,
                                   State<T>* workspace, CudaStream stream) {
-  const CudaLauncher launcher("the backward of selective_scan", stream);
-  if (in.shape.states <= kUsualStates) {
-    launch_backward<kUsualStates>(in, grad, workspace, launcher);
-  } else {
-    launch_backward<kMaxStates>(in, grad, workspace, launcher);
-  }
+  launch_backward(in, grad, workspace, scan_tuning(current_architecture()),
+                  CudaLauncher("the backward of selective_scan", stream));
 }
 
 template void selective_scan_backward_cuda(const ScanInputs<float>&, const ScanGradients<float>&,

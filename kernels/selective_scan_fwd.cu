@@ -5,22 +5,20 @@
 
 namespace segmamba::kernels {
 
-std::size_t scan_checkpoint_count_cuda(const ScanShape& shape) {
-  return ScanSizes(shape).chunk_states;
-}
+std::size_t scan_checkpoint_count_cuda(const ScanShape& shape) { return checkpoint_count(shape); }
+
+template <class S>
 std::size_t scan_forward_workspace_cuda(const ScanShape& shape) {
-  return ScanSizes(shape).forward();
+  return forward_workspace<S>(shape, scan_tuning(current_architecture()));
 }
+template std::size_t scan_forward_workspace_cuda<float>(const ScanShape&);
+template std::size_t scan_forward_workspace_cuda<double>(const ScanShape&);
 
 template <class T>
 void selective_scan_forward_cuda(const ScanInputs<T>& in, const ScanOutputs<T>& out,
                                  State<T>* workspace, CudaStream stream) {
-  const CudaLauncher launcher("selective_scan", stream);
-  if (in.shape.states <= kUsualStates) {
-    launch_forward<kUsualStates>(in, out, workspace, launcher);
-  } else {
-    launch_forward<kMaxStates>(in, out, workspace, launcher);
-  }
+  launch_forward(in, out, workspace, scan_tuning(current_architecture()),
+                 CudaLauncher("selective_scan", stream));
 }
 
 template void selective_scan_forward_cuda(const ScanInputs<float>&, const ScanOutputs<float>&,

@@ -29,6 +29,9 @@ for test in ElementTree.parse(folder / "ctest.xml").getroot().iter("testcase"):
     any_case_failed = any(case.get("failures") for _, case in cases)
     if status == "run" and not cases:
         passed += 1
+    elif status == "notrun" and "SKIP_RETURN_CODE" in ElementTree.tostring(test, "unicode"):
+        skipped += 1
+        skipped_names.append(program)
     elif status != "run" and not any_case_failed:
         failed += 1  # crashed, timed out, or is no GoogleTest program
 

@@ -138,6 +138,15 @@ std::vector<ScanOrder> unflatten_orders(const char* op, at::IntArrayRef flat) {
   return orders;
 }
 
+std::int32_t row_stride(const at::Tensor& tensor) {
+  const auto stride = tensor.size(-2) == 1 ? 0 : tensor.stride(-2);
+  if (stride > std::numeric_limits<std::int32_t>::max()) {
+    throw Error(concat("the rows of a tensor of shape ", shape_text(tensor.sizes()), " lie ",
+                       stride, " numbers apart, more than 2^31 - 1: make it contiguous first"));
+  }
+  return static_cast<std::int32_t>(stride);
+}
+
 at::Tensor with_unit_stride(const at::Tensor& tensor) {
   return tensor.size(-1) == 1 || tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
 }

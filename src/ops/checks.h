@@ -43,13 +43,16 @@ std::vector<ScanOrder> unflatten_orders(const char* op, at::IntArrayRef flat);
 // The tensor itself where its last dimension has unit stride, else a contiguous copy.
 at::Tensor with_unit_stride(const at::Tensor& tensor);
 
+// The distance of two rows (dimension -2) in numbers. Throws Error from 2^31 on.
+std::int32_t row_stride(const at::Tensor& tensor);
+
 // A view of [K, B, L, D] or [B, L, D] with unit stride in the last dimension.
 template <class T>
 kernels::Rows<const T> rows_of(const at::Tensor& tensor) {
   const bool has_directions = tensor.dim() == 4;
   const int first = has_directions ? 1 : 0;
   return {static_cast<const T*>(tensor.const_data_ptr()), has_directions ? tensor.stride(0) : 0,
-          tensor.stride(first), tensor.stride(first + 1)};
+          tensor.stride(first), row_stride(tensor)};
 }
 
 template <class T>

@@ -14,8 +14,9 @@ namespace {
 template <class T>
 void run_forward(const ScanArguments& a, const ScanForward& result) {
   using State = kernels::State<T>;
-  const auto workspace = at::empty(
-      {static_cast<std::int64_t>(kernels::scan_forward_workspace_cuda(a.shape()))}, a.A.options());
+  const auto workspace =
+      at::empty({static_cast<std::int64_t>(kernels::scan_forward_workspace_cuda<State>(a.shape()))},
+                a.A.options());
   kernels::selective_scan_forward_cuda(a.inputs<T>(), scan_outputs<T>(result),
                                        workspace.mutable_data_ptr<State>(),
                                        c10::cuda::getCurrentCUDAStream().stream());
@@ -26,7 +27,8 @@ void run_backward(const ScanArguments& a, const at::Tensor& grad_out, const at::
                   const at::Tensor& checkpoints, const ScanBackward& result) {
   using State = kernels::State<T>;
   const auto workspace = at::empty(
-      {static_cast<std::int64_t>(kernels::scan_backward_workspace_cuda(a.shape()))}, a.A.options());
+      {static_cast<std::int64_t>(kernels::scan_backward_workspace_cuda<State>(a.shape()))},
+      a.A.options());
   kernels::selective_scan_backward_cuda(
       a.inputs<T>(), scan_gradients<T>(grad_out, ungated, checkpoints, result),
       workspace.mutable_data_ptr<State>(), c10::cuda::getCurrentCUDAStream().stream());

@@ -53,8 +53,8 @@ double difference(const std::vector<double>& got, const std::vector<double>& exp
 }
 
 // Lengths below the taps and around the CPU's tiles and spans; channels around the lane counts.
-const ConvShape kShapes[] = {
-    {1, 1, 1, 1, 4}, {3, 2, 2, 5, 4}, {3, 1, 66, 17, 4}, {2, 1, 128, 8, 1}, {3, 1, 1090, 3, 8}};
+const ConvShape kShapes[] = {{1, 1, 1, 1, 4},   {3, 2, 2, 5, 4},    {3, 1, 66, 17, 4},
+                             {2, 1, 128, 8, 1}, {3, 1, 1090, 3, 8}, {2, 1, 600, 100, 3}};
 
 TEST(CausalConv1dCpu, EqualsTheFormulaOnEveryInstructionSet) {
   const auto before = instruction_set();
@@ -103,6 +103,40 @@ TEST(CausalConv1dCudaBlocks, EqualTheCpuPath) {
     EXPECT_LT(difference(emulated.dx, cpu.dx), 1e-12);
     EXPECT_LT(difference(emulated.dweight, cpu.dweight), 1e-10);
     EXPECT_LT(difference(emulated.dbias, cpu.dbias), 1e-10);
+  }
+}
+
+// What a layer does that treats its directions one call at a time: x's gradient adds up over calls.
+TEST(CausalConv1d, GradientsOfDirectionsAddUpOverCalls) {
+  const ConvShape shape{3, 2, 90, 17, 4};
+  ConvCase whole(shape, 9);
+  causal_conv1d_silu_backward_cpu(whole.inputs(), whole.gradients(), 2);
+  for (const bool emulate : {false, true}) {
+    std::vector<double> sum(whole.dx.size(), NAN), dx(whole.dx.size(), NAN);
+    for (int k = 0; k < shape.directions; ++k) {
+      ConvCase one({1, shape.batch, shape.length, shape.channels, shape.taps}, 1);
+      const auto take = [&](const std::vector<double>& from, std::vector<double>& to) {
+        std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(k * to.size()), to.size(),
+                    to.begin());
+      };
+      one.maps[0] = whole.maps[k];
+      one.x = whole.x;
+      take(whole.weight, one.weight);
+      take(whole.bias, one.bias);
+      take(whole.grad_out, one.grad_out);
+      const ConvGradients<double> grad{
+          one.grad_out.data(), k + 1 == shape.directions ? dx.data() : nullptr,
+          one.dweight.data(),  one.dbias.data(),
+          sum.data(),          k > 0};
+      if (emulate) {
+        std::vector<double> workspace(conv_backward_workspace(one.shape), NAN);
+        launch_conv_backward(one.inputs(), grad, workspace.data(), EmulatedLauncher());
+      } else {
+        causal_conv1d_silu_backward_cpu(one.inputs(), grad, 2);
+      }
+    }
+    EXPECT_LT(difference(sum, whole.dx), 1e-12);
+    EXPECT_LT(difference(dx, whole.dx), 1e-12);
   }
 }
 

@@ -125,7 +125,7 @@ struct ScanCase {
             rows(delta, channels),
             rows(B, N),
             rows(C, N),
-            options.gate ? kernels::Rows<const T>{z.data(), 0, L * channels, channels}
+            options.gate ? kernels::Rows<const T>{z.data(), 0, L * channels, shape.channels}
                          : kernels::Rows<const T>{},
             A.data(),
             options.skip ? D.data() : nullptr,

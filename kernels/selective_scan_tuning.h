@@ -1,0 +1,47 @@
+#pragma once
+// How the CUDA scan is cut, by architecture and shape: the one table to change when a GPU is at
+// hand (`scripts/bench.sh scan` prints what to compare). None of it changes results beyond the
+// order of a few additions, and one architecture always cuts a shape the same way, so that results
+// keep their bits from run to run.
+
+#include <cstdint>
+
+#include "scan_map.h"
+
+namespace segmamba::kernels {
+
+struct ScanTuning {
+  int architecture;     // least compute capability, as 90 for 9.0
+  int forward_blocks;   // blocks that fill the GPU: multiprocessors x blocks resident on each
+  int backward_blocks;  // the same for the backward
+  // Numbers [K, B, L, D] up to which all directions are scanned in one launch, each into its own
+  // buffer, which then fits into the L2 cache. Above it directions follow one another, each adding
+  // to one buffer: less memory and less traffic.
+  std::int64_t largest_apart;
+};
+
+// Ordered by architecture. Resident blocks come from registers and shared memory of the compiled
+// kernels (scripts/kernel_report.py), not from measurements: no GPU has run them yet.
+inline constexpr ScanTuning kScanTunings[] = {
+    {0, 40 * 6, 40 * 1, 1 << 19},      // anything older: 40 multiprocessors
+    {80, 108 * 6, 108 * 2, 10 << 20},  // A100: 40 MB of L2
+    {86, 84 * 5, 84 * 1, 3 << 19},     // RTX 30, A40: 6 MB of L2
+    {89, 128 * 5, 128 * 1, 16 << 20},  // RTX 40, L40: 72 MB of L2
+    {90, 132 * 6, 132 * 3, 12 << 20},  // H100, H200: 50 MB of L2
+};
+
+inline const ScanTuning& scan_tuning(int architecture) {
+  const ScanTuning* best = kScanTunings;
+  for (const auto& tuning : kScanTunings) {
+    if (tuning.architecture <= architecture) best = &tuning;
+  }
+  return *best;
+}
+
+// Of the 16 exponentials of a step of the sweep that only finds where segments end, how many are
+// formed on the FMA pipes instead of the special function unit. That gives 16 results a clock and
+// multiprocessor where the FMA pipes give 128, so one moved frees 8 issue slots of the one for
+// about 9 of the other; the sweeps that do more per step have no slots to spare.
+inline constexpr int kFmaExponentials = 2;
+
+}  // namespace segmamba::kernels
