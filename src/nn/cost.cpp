@@ -101,7 +101,7 @@ std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fu
     // [B, L, D], weight [K, D, J].
     const auto& x = inputs[0].toTensor();
     current->multiply_adds += x.size(0) * x.size(1) * numel(1);
-  } else if (name == "segmamba::_selective_scan_forward") {
+  } else if (name == "segmamba::_selective_scan_add") {
     current->multiply_adds += 3 * numel(0) * last_size(2);  // x [K, B, L, D], A [K, D, N]
   }
   return nullptr;

@@ -6,8 +6,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
-#include "segmamba/ops/causal_conv1d.h"
-#include "segmamba/ops/selective_scan.h"
+#include "segmamba/ops/mamba_inner.h"
 
 namespace segmamba::nn {
 namespace {
@@ -93,9 +92,7 @@ void MambaImpl::reset_parameters() {
 }
 
 torch::Tensor MambaImpl::forward(const torch::Tensor& tokens, std::int64_t slices) {
-  const auto batch = tokens.size(0), length = tokens.size(1), inner = inner_size();
-  const auto directions = static_cast<std::int64_t>(branches.size());
-  const auto rank = dt_rank(), states = options.state_size;
+  const auto length = tokens.size(1);
   std::vector<ops::ScanOrder> orders;
   for (const auto direction : options.directions) {
     orders.push_back(scan_order(direction, length, slices));
@@ -108,25 +105,17 @@ torch::Tensor MambaImpl::forward(const torch::Tensor& tokens, std::int64_t slice
     return torch::stack(parameters).to(tokens.device());
   };
 
-  const auto xz = in_proj(tokens);  // [B, L, 2E]
-  const auto x = ops::causal_conv1d_silu(
-      xz.narrow(-1, 0, inner), stack([](auto& branch) { return branch.conv1d->weight.squeeze(1); }),
-      stack([](auto& branch) { return branch.conv1d->bias; }), orders);  // [K, B, L, E]
-  const auto projected =
-      torch::bmm(x.reshape({directions, batch * length, inner}),
-                 stack([](auto& branch) { return branch.x_proj->weight.t(); }));  // [K, BL, R + 2N]
-  const auto delta = torch::bmm(projected.narrow(-1, 0, rank),
-                                stack([](auto& branch) { return branch.dt_proj->weight.t(); }))
-                         .view({directions, batch, length, inner});
-  const auto states_of = [&](std::int64_t start) {
-    return projected.narrow(-1, start, states).view({directions, batch, length, states});
-  };
-  const auto gated = ops::selective_scan_directions(
-      x, delta, -stack([](auto& branch) { return branch.A_log; }).exp(), states_of(rank),
-      states_of(rank + states), stack([](auto& branch) { return branch.D; }),
-      xz.narrow(-1, inner, inner), stack([](auto& branch) { return branch.dt_proj->bias; }),
-      /*delta_softplus=*/true, orders);
-  return out_proj(gated);
+  const auto inner =
+      ops::mamba_inner(in_proj(tokens),
+                       {stack([](auto& branch) { return branch.conv1d->weight.squeeze(1); }),
+                        stack([](auto& branch) { return branch.conv1d->bias; }),
+                        stack([](auto& branch) { return branch.x_proj->weight; }),
+                        stack([](auto& branch) { return branch.dt_proj->weight; }),
+                        -stack([](auto& branch) { return branch.A_log; }).exp(),
+                        stack([](auto& branch) { return branch.D; }),
+                        stack([](auto& branch) { return branch.dt_proj->bias; })},
+                       orders);  // [B, L, E]
+  return out_proj(inner);
 }
 
 void MambaImpl::pretty_print(std::ostream& stream) const {

@@ -110,7 +110,22 @@ ConvBackward backward_meta(const at::Tensor&, const at::Tensor& x, const at::Ten
   return make_conv_backward({x, weight, bias, orders});
 }
 
+ConvBackwardAdd backward_add_meta(const at::Tensor&, const at::Tensor& x, const at::Tensor& weight,
+                                  const at::Tensor& bias, at::IntArrayRef orders,
+                                  const at::Tensor& x_sum, bool) {
+  return make_conv_backward_add({x, weight, bias, orders}, x_sum);
+}
+
 }  // namespace
+
+ConvBackwardAdd make_conv_backward_add(const ConvArguments& a, const at::Tensor& x_sum) {
+  constexpr const char* op = "_causal_conv1d_silu_backward_add";
+  check_shape(op, "x_sum", x_sum, {{"B", a.x.size(0)}, {"L", a.x.size(1)}, {"D", a.x.size(2)}});
+  check_type(op, "x_sum", x_sum, a.weight.scalar_type(), a.x, "x");
+  if (!x_sum.is_contiguous()) throw Error(concat(op, ": x_sum must be contiguous"));
+  return {at::empty(a.weight.sizes(), a.weight.options()),
+          at::empty(a.bias.sizes(), a.bias.options())};
+}
 
 ConvBackward make_conv_backward(const ConvArguments& a) {
   return {at::empty(a.x.sizes(), a.x.options()), at::empty(a.weight.sizes(), a.weight.options()),
@@ -122,6 +137,10 @@ TORCH_LIBRARY_FRAGMENT(segmamba, library) {
   library.def(
       "_causal_conv1d_silu_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias, "
       "int[] orders) -> (Tensor, Tensor, Tensor)");
+  // Some of the directions: the gradient of x goes into `x_sum`, where `adds` to what is there.
+  library.def(
+      "_causal_conv1d_silu_backward_add(Tensor grad_out, Tensor x, Tensor weight, Tensor bias, "
+      "int[] orders, Tensor(a!) x_sum, bool adds) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(segmamba, Autograd, library) {
@@ -138,6 +157,7 @@ TORCH_LIBRARY_IMPL(segmamba, Autocast, library) {
 TORCH_LIBRARY_IMPL(segmamba, Meta, library) {
   library.impl("causal_conv1d_silu", conv_meta);
   library.impl("_causal_conv1d_silu_backward", backward_meta);
+  library.impl("_causal_conv1d_silu_backward_add", backward_add_meta);
 }
 
 at::Tensor causal_conv1d_silu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

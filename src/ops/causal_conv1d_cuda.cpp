@@ -17,11 +17,11 @@ void run_forward(const ConvArguments& a, const at::Tensor& out) {
 }
 
 template <class T>
-void run_backward(const ConvArguments& a, const at::Tensor& grad_out, const ConvBackward& result) {
+void run_backward(const ConvArguments& a, const kernels::ConvGradients<T>& gradients) {
   const auto workspace =
       at::empty({static_cast<std::int64_t>(kernels::conv_backward_workspace_cuda(a.shape()))},
                 a.weight.options());
-  kernels::causal_conv1d_silu_backward_cuda(a.inputs<T>(), conv_gradients<T>(grad_out, result),
+  kernels::causal_conv1d_silu_backward_cuda(a.inputs<T>(), gradients,
                                             workspace.mutable_data_ptr<kernels::State<T>>(),
                                             c10::cuda::getCurrentCUDAStream().stream());
 }
@@ -31,19 +31,7 @@ at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& weight, const at:
   const ConvArguments a(x, weight, bias, orders);
   const c10::cuda::CUDAGuard guard(x.device());
   const auto out = at::empty(a.output_shape(), x.options());
-  switch (x.scalar_type()) {
-    case at::kDouble:
-      run_forward<double>(a, out);
-      break;
-    case at::kBFloat16:
-      run_forward<kernels::BFloat16>(a, out);
-      break;
-    case at::kHalf:
-      run_forward<kernels::Float16>(a, out);
-      break;
-    default:
-      run_forward<float>(a, out);
-  }
+  for_element_type(x, [&](auto element) { run_forward<decltype(element)>(a, out); });
   return out;
 }
 
@@ -54,25 +42,31 @@ ConvBackward backward_cuda(const at::Tensor& grad_out, const at::Tensor& x,
   const c10::cuda::CUDAGuard guard(x.device());
   const auto result = make_conv_backward(a);
   const auto grad = grad_out.contiguous();
-  switch (x.scalar_type()) {
-    case at::kDouble:
-      run_backward<double>(a, grad, result);
-      break;
-    case at::kBFloat16:
-      run_backward<kernels::BFloat16>(a, grad, result);
-      break;
-    case at::kHalf:
-      run_backward<kernels::Float16>(a, grad, result);
-      break;
-    default:
-      run_backward<float>(a, grad, result);
-  }
+  for_element_type(x, [&](auto element) {
+    using T = decltype(element);
+    run_backward<T>(a, conv_gradients<T>(grad, result));
+  });
+  return result;
+}
+
+ConvBackwardAdd backward_add_cuda(const at::Tensor& grad_out, const at::Tensor& x,
+                                  const at::Tensor& weight, const at::Tensor& bias,
+                                  at::IntArrayRef orders, const at::Tensor& x_sum, bool adds) {
+  const ConvArguments a(x, weight, bias, orders);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const auto result = make_conv_backward_add(a, x_sum);
+  const auto grad = grad_out.contiguous();
+  for_element_type(x, [&](auto element) {
+    using T = decltype(element);
+    run_backward<T>(a, conv_gradients<T>(grad, result, x_sum, adds));
+  });
   return result;
 }
 
 TORCH_LIBRARY_IMPL(segmamba, CUDA, library) {
   library.impl("causal_conv1d_silu", forward_cuda);
   library.impl("_causal_conv1d_silu_backward", backward_cuda);
+  library.impl("_causal_conv1d_silu_backward_add", backward_add_cuda);
 }
 
 }  // namespace

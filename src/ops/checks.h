@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "scan_map.h"
 #include "segmamba/ops/selective_scan.h"
+#include "selective_scan.h"
 
 namespace segmamba::ops {
 
@@ -53,6 +53,21 @@ kernels::Rows<const T> rows_of(const at::Tensor& tensor) {
   const int first = has_directions ? 1 : 0;
   return {static_cast<const T*>(tensor.const_data_ptr()), has_directions ? tensor.stride(0) : 0,
           tensor.stride(first), row_stride(tensor)};
+}
+
+// body(T()) with the element type T of `tensor`, one that state_type() takes.
+template <class Body>
+void for_element_type(const at::Tensor& tensor, const Body& body) {
+  switch (tensor.scalar_type()) {
+    case at::kDouble:
+      return body(double());
+    case at::kBFloat16:
+      return body(kernels::BFloat16());
+    case at::kHalf:
+      return body(kernels::Float16());
+    default:
+      return body(float());
+  }
 }
 
 template <class T>

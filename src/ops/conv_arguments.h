@@ -15,6 +15,9 @@ namespace segmamba::ops {
 // Gradients of x, weight, bias.
 using ConvBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 
+// Gradients of weight, bias.
+using ConvBackwardAdd = std::tuple<at::Tensor, at::Tensor>;
+
 // The arguments of causal_conv1d_silu once checked.
 struct ConvArguments {
   at::Tensor x, weight, bias;
@@ -36,6 +39,8 @@ struct ConvArguments {
 };
 
 ConvBackward make_conv_backward(const ConvArguments& arguments);
+// Checks `x_sum`.
+ConvBackwardAdd make_conv_backward_add(const ConvArguments& arguments, const at::Tensor& x_sum);
 
 template <class T>
 kernels::ConvGradients<T> conv_gradients(const at::Tensor& grad_out, const ConvBackward& result) {
@@ -43,6 +48,19 @@ kernels::ConvGradients<T> conv_gradients(const at::Tensor& grad_out, const ConvB
   const auto& [x, weight, bias] = result;
   return {static_cast<const T*>(grad_out.const_data_ptr()), static_cast<T*>(x.mutable_data_ptr()),
           weight.mutable_data_ptr<State>(), bias.mutable_data_ptr<State>()};
+}
+
+template <class T>
+kernels::ConvGradients<T> conv_gradients(const at::Tensor& grad_out, const ConvBackwardAdd& result,
+                                         const at::Tensor& x_sum, bool adds) {
+  using State = kernels::State<T>;
+  const auto& [weight, bias] = result;
+  return {static_cast<const T*>(grad_out.const_data_ptr()),
+          nullptr,
+          weight.mutable_data_ptr<State>(),
+          bias.mutable_data_ptr<State>(),
+          x_sum.mutable_data_ptr<State>(),
+          adds};
 }
 
 }  // namespace segmamba::ops

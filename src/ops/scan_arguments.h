@@ -16,7 +16,10 @@ using OptionalTensor = std::optional<at::Tensor>;
 
 // out, ungated (empty without a gate), checkpoints; the last two are empty unless kept.
 using ScanForward = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-// Gradients of x, delta, A, B, C, D, z, delta_bias; empty where there is no such argument.
+// out and checkpoints of _selective_scan_add; empty where not asked for.
+using ScanAdd = std::tuple<at::Tensor, at::Tensor>;
+// Gradients of x, delta, A, B, C, D, z, delta_bias; empty where there is no such argument, and z's
+// where `ungated` is not given.
 using ScanBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
                                 at::Tensor, at::Tensor, at::Tensor>;
 
@@ -58,7 +61,10 @@ struct ScanArguments {
 // Uninitialised results of the right shapes for `arguments`.
 ScanForward make_scan_forward(const ScanArguments& arguments, std::int64_t checkpoint_count,
                               bool keep);
-ScanBackward make_scan_backward(const ScanArguments& arguments);
+ScanBackward make_scan_backward(const ScanArguments& arguments, bool with_gate);
+// Checks `ungated`.
+ScanAdd make_scan_add(const ScanArguments& arguments, const at::Tensor& ungated,
+                      std::int64_t checkpoint_count, bool keep, bool finish);
 
 template <class T>
 kernels::ScanOutputs<T> scan_outputs(const ScanForward& result) {
@@ -67,6 +73,15 @@ kernels::ScanOutputs<T> scan_outputs(const ScanForward& result) {
   return {static_cast<T*>(out.mutable_data_ptr()),
           ungated.numel() ? ungated.mutable_data_ptr<State>() : nullptr,
           checkpoints.numel() ? checkpoints.mutable_data_ptr<State>() : nullptr};
+}
+
+template <class T>
+kernels::ScanOutputs<T> scan_outputs(const ScanAdd& result, const at::Tensor& ungated, bool adds) {
+  using State = kernels::State<T>;
+  const auto& [out, checkpoints] = result;
+  return {out.numel() ? static_cast<T*>(out.mutable_data_ptr()) : nullptr,
+          ungated.mutable_data_ptr<State>(),
+          checkpoints.numel() ? checkpoints.mutable_data_ptr<State>() : nullptr, adds};
 }
 
 template <class T>

@@ -119,12 +119,29 @@ ScanForward make_scan_forward(const ScanArguments& a, std::int64_t checkpoint_co
           at::empty({keep ? checkpoint_count : 0}, state_options)};
 }
 
-ScanBackward make_scan_backward(const ScanArguments& a) {
+ScanAdd make_scan_add(const ScanArguments& a, const at::Tensor& ungated,
+                      std::int64_t checkpoint_count, bool keep, bool finish) {
+  constexpr const char* op = "_selective_scan_add";
+  check_shape(op, "ungated", ungated, {{"B", a.x.size(1)}, {"L", a.x.size(2)}, {"D", a.x.size(3)}});
+  check_type(op, "ungated", ungated, a.A.scalar_type(), a.x, "x");
+  if (!ungated.is_contiguous()) throw Error(concat(op, ": ungated must be contiguous"));
+  const auto state_options = a.x.options().dtype(a.A.scalar_type());
+  return {finish ? at::empty(ungated.sizes(), a.x.options()) : at::empty({0}, a.x.options()),
+          at::empty({keep ? checkpoint_count : 0}, state_options)};
+}
+
+ScanBackward make_scan_backward(const ScanArguments& a, bool with_gate) {
   const auto like = [](const OptionalTensor& tensor, const at::Tensor& other) {
     return tensor ? at::empty(tensor->sizes(), tensor->options()) : at::empty({0}, other.options());
   };
-  return {like(a.x, a.x), like(a.delta, a.x), like(a.A, a.A), like(a.B, a.x),
-          like(a.C, a.x), like(a.D, a.A),     like(a.z, a.x), like(a.delta_bias, a.A)};
+  return {like(a.x, a.x),
+          like(a.delta, a.x),
+          like(a.A, a.A),
+          like(a.B, a.x),
+          like(a.C, a.x),
+          like(a.D, a.A),
+          like(with_gate ? a.z : std::nullopt, a.x),
+          like(a.delta_bias, a.A)};
 }
 
 namespace {
@@ -297,8 +314,19 @@ ScanBackward backward_meta(const at::Tensor& grad_out, const at::Tensor& x, cons
                            const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
                            const OptionalTensor& D, const OptionalTensor& z,
                            const OptionalTensor& delta_bias, bool delta_softplus,
-                           at::IntArrayRef orders, const at::Tensor&, const at::Tensor&) {
-  return make_scan_backward({x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders});
+                           at::IntArrayRef orders, const at::Tensor& ungated, const at::Tensor&) {
+  return make_scan_backward({x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders},
+                            ungated.numel() > 0);
+}
+
+ScanAdd add_meta(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
+                 const at::Tensor& B, const at::Tensor& C, const OptionalTensor& D,
+                 const OptionalTensor& z, const OptionalTensor& delta_bias, bool delta_softplus,
+                 at::IntArrayRef orders, const at::Tensor& ungated, bool, bool keep, bool finish) {
+  const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
+  return make_scan_add(a, ungated,
+                       static_cast<std::int64_t>(kernels::scan_checkpoint_count_cpu(a.shape())),
+                       keep, finish);
 }
 
 }  // namespace
@@ -321,6 +349,12 @@ TORCH_LIBRARY_FRAGMENT(segmamba, library) {
       "Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, bool delta_softplus, int[] orders, "
       "Tensor ungated, Tensor checkpoints) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // Some of the directions: their sum goes into `ungated`, where `adds` to what is there; the gated
+  // result only where `finish`. Returns out and the checkpoints, empty where not asked for.
+  library.def(
+      "_selective_scan_add(Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, "
+      "Tensor? z, Tensor? delta_bias, bool delta_softplus, int[] orders, Tensor(a!) ungated, "
+      "bool adds, bool keep, bool finish) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(segmamba, CompositeExplicitAutograd, library) {
@@ -342,6 +376,7 @@ TORCH_LIBRARY_IMPL(segmamba, Autocast, library) {
 TORCH_LIBRARY_IMPL(segmamba, Meta, library) {
   library.impl("_selective_scan_forward", forward_meta);
   library.impl("_selective_scan_backward", backward_meta);
+  library.impl("_selective_scan_add", add_meta);
 }
 
 at::Tensor selective_scan(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,

@@ -39,7 +39,7 @@ ScanBackward backward_cpu(const at::Tensor& grad_out, const at::Tensor& x, const
                           const at::Tensor& checkpoints) {
   const auto a = ScanArguments(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders)
                      .with_data_type(compute_type(x));
-  auto result = make_scan_backward(a);
+  auto result = make_scan_backward(a, ungated.numel() > 0);
   const auto grad = grad_out.to(compute_type(x)).contiguous();
   const int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   if (a.x.scalar_type() == at::kDouble) {
@@ -54,9 +54,32 @@ ScanBackward backward_cpu(const at::Tensor& grad_out, const at::Tensor& x, const
   return result;
 }
 
+ScanAdd add_cpu(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
+                const at::Tensor& B, const at::Tensor& C, const OptionalTensor& D,
+                const OptionalTensor& z, const OptionalTensor& delta_bias, bool delta_softplus,
+                at::IntArrayRef orders, const at::Tensor& ungated, bool adds, bool keep,
+                bool finish) {
+  const auto a = ScanArguments(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders)
+                     .with_data_type(compute_type(x));
+  auto result = make_scan_add(
+      a, ungated, static_cast<std::int64_t>(kernels::scan_checkpoint_count_cpu(a.shape())), keep,
+      finish);
+  const int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  if (a.x.scalar_type() == at::kDouble) {
+    kernels::selective_scan_forward_cpu(a.inputs<double>(),
+                                        scan_outputs<double>(result, ungated, adds), threads);
+  } else {
+    kernels::selective_scan_forward_cpu(a.inputs<float>(),
+                                        scan_outputs<float>(result, ungated, adds), threads);
+  }
+  std::get<0>(result) = std::get<0>(result).to(x.scalar_type());
+  return result;
+}
+
 TORCH_LIBRARY_IMPL(segmamba, CPU, library) {
   library.impl("_selective_scan_forward", forward_cpu);
   library.impl("_selective_scan_backward", backward_cpu);
+  library.impl("_selective_scan_add", add_cpu);
 }
 
 }  // namespace

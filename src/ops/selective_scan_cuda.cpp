@@ -12,13 +12,12 @@ namespace segmamba::ops {
 namespace {
 
 template <class T>
-void run_forward(const ScanArguments& a, const ScanForward& result) {
+void run_forward(const ScanArguments& a, const kernels::ScanOutputs<T>& outputs) {
   using State = kernels::State<T>;
   const auto workspace =
       at::empty({static_cast<std::int64_t>(kernels::scan_forward_workspace_cuda<State>(a.shape()))},
                 a.A.options());
-  kernels::selective_scan_forward_cuda(a.inputs<T>(), scan_outputs<T>(result),
-                                       workspace.mutable_data_ptr<State>(),
+  kernels::selective_scan_forward_cuda(a.inputs<T>(), outputs, workspace.mutable_data_ptr<State>(),
                                        c10::cuda::getCurrentCUDAStream().stream());
 }
 
@@ -42,19 +41,10 @@ ScanForward forward_cuda(const at::Tensor& x, const at::Tensor& delta, const at:
   const c10::cuda::CUDAGuard guard(x.device());
   const auto result = make_scan_forward(
       a, static_cast<std::int64_t>(kernels::scan_checkpoint_count_cuda(a.shape())), keep);
-  switch (x.scalar_type()) {
-    case at::kDouble:
-      run_forward<double>(a, result);
-      break;
-    case at::kBFloat16:
-      run_forward<kernels::BFloat16>(a, result);
-      break;
-    case at::kHalf:
-      run_forward<kernels::Float16>(a, result);
-      break;
-    default:
-      run_forward<float>(a, result);
-  }
+  for_element_type(x, [&](auto element) {
+    using T = decltype(element);
+    run_forward<T>(a, scan_outputs<T>(result));
+  });
   return result;
 }
 
@@ -66,27 +56,35 @@ ScanBackward backward_cuda(const at::Tensor& grad_out, const at::Tensor& x, cons
                            const at::Tensor& checkpoints) {
   const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto result = make_scan_backward(a);
+  const auto result = make_scan_backward(a, ungated.numel() > 0);
   const auto grad = grad_out.contiguous();
-  switch (x.scalar_type()) {
-    case at::kDouble:
-      run_backward<double>(a, grad, ungated, checkpoints, result);
-      break;
-    case at::kBFloat16:
-      run_backward<kernels::BFloat16>(a, grad, ungated, checkpoints, result);
-      break;
-    case at::kHalf:
-      run_backward<kernels::Float16>(a, grad, ungated, checkpoints, result);
-      break;
-    default:
-      run_backward<float>(a, grad, ungated, checkpoints, result);
-  }
+  for_element_type(x, [&](auto element) {
+    run_backward<decltype(element)>(a, grad, ungated, checkpoints, result);
+  });
+  return result;
+}
+
+ScanAdd add_cuda(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
+                 const at::Tensor& B, const at::Tensor& C, const OptionalTensor& D,
+                 const OptionalTensor& z, const OptionalTensor& delta_bias, bool delta_softplus,
+                 at::IntArrayRef orders, const at::Tensor& ungated, bool adds, bool keep,
+                 bool finish) {
+  const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const auto result = make_scan_add(
+      a, ungated, static_cast<std::int64_t>(kernels::scan_checkpoint_count_cuda(a.shape())), keep,
+      finish);
+  for_element_type(x, [&](auto element) {
+    using T = decltype(element);
+    run_forward<T>(a, scan_outputs<T>(result, ungated, adds));
+  });
   return result;
 }
 
 TORCH_LIBRARY_IMPL(segmamba, CUDA, library) {
   library.impl("_selective_scan_forward", forward_cuda);
   library.impl("_selective_scan_backward", backward_cuda);
+  library.impl("_selective_scan_add", add_cuda);
 }
 
 }  // namespace

@@ -1,0 +1,344 @@
+#include "segmamba/ops/mamba_inner.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/stack.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "checks.h"
+#include "conv_arguments.h"
+#include "scan_arguments.h"
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+#include "segmamba/ops/causal_conv1d.h"
+
+namespace segmamba::ops {
+namespace {
+
+constexpr const char* kOp = "mamba_inner";
+constexpr std::size_t kParameters = 7;
+
+// conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias travel through schemas as a list.
+MambaParameters parameters_of(at::TensorList list) {
+  if (list.size() != kParameters) {
+    throw Error(concat(kOp,
+                       ": parameters must be the list conv_weight, conv_bias, x_proj, dt_proj, A, "
+                       "D, delta_bias, got ",
+                       list.size(), " tensors"));
+  }
+  return {list[0], list[1], list[2], list[3], list[4], list[5], list[6]};
+}
+
+void check_arguments(const at::Tensor& xz, const MambaParameters& p) {
+  check_shape(kOp, "xz", xz, {{"B", -1}, {"L", -1}, {"2E", -1}});
+  const auto E = xz.size(2) / 2;
+  if (xz.size(2) % 2 != 0) {
+    throw Error(concat(kOp, ": xz must have an even number of channels, got ", xz.size(2)));
+  }
+  check_shape(kOp, "A", p.A, {{"K", -1}, {"E", E}, {"N", -1}});
+  const auto K = p.A.size(0), N = p.A.size(2);
+  check_shape(kOp, "dt_proj", p.dt_proj, {{"K", K}, {"E", E}, {"R", -1}});
+  check_shape(kOp, "x_proj", p.x_proj, {{"K", K}, {"R + 2N", p.dt_proj.size(2) + 2 * N}, {"E", E}});
+  check_shape(kOp, "conv_weight", p.conv_weight, {{"K", K}, {"E", E}, {"J", -1}});
+  check_shape(kOp, "conv_bias", p.conv_bias, {{"K", K}, {"E", E}});
+  check_shape(kOp, "D", p.D, {{"K", K}, {"E", E}});
+  check_shape(kOp, "delta_bias", p.delta_bias, {{"K", K}, {"E", E}});
+  const auto state = state_type(kOp, "xz", xz.scalar_type());
+  check_type(kOp, "x_proj", p.x_proj, xz.scalar_type(), xz, "xz");
+  check_type(kOp, "dt_proj", p.dt_proj, xz.scalar_type(), xz, "xz");
+  const std::pair<const char*, const at::Tensor*> others[] = {{"conv_weight", &p.conv_weight},
+                                                              {"conv_bias", &p.conv_bias},
+                                                              {"A", &p.A},
+                                                              {"D", &p.D},
+                                                              {"delta_bias", &p.delta_bias}};
+  for (const auto& [name, tensor] : others) check_type(kOp, name, *tensor, state, xz, "xz");
+}
+
+// One direction's arguments of the scan; x_k and what the projections make of it.
+class Direction {
+ public:
+  Direction(const at::Tensor& xz, const MambaParameters& parameters, at::IntArrayRef orders,
+            std::int64_t k)
+      : p_(parameters), k_(k), order_(orders.slice(k * kOrderSize, kOrderSize)) {
+    const auto batch = xz.size(0), length = xz.size(1), inner = xz.size(2) / 2;
+    const auto rank = p_.dt_proj.size(2), states = p_.A.size(2);
+    input_ = xz.narrow(-1, 0, inner);
+    z_ = xz.narrow(-1, inner, inner);
+    x_ = conv_op(input_, at(p_.conv_weight), at(p_.conv_bias), order_);
+    projected_ = at::mm(rows(x_), p_.x_proj[k].t());  // [B L, R + 2N]
+    dt_ = projected_.narrow(-1, 0, rank);
+    delta_ = at::mm(dt_, p_.dt_proj[k].t()).view({1, batch, length, inner});
+    const auto part = [&](std::int64_t start) {
+      return projected_.narrow(-1, start, states).view({1, batch, length, states});
+    };
+    B_ = part(rank);
+    C_ = part(rank + states);
+  }
+
+  // out (where `finish`) and the checkpoints.
+  std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& ungated, bool keep, bool finish) const {
+    return scan_add_op(x_, delta_, at(p_.A), B_, C_, at(p_.D), z_, at(p_.delta_bias), true, order_,
+                       ungated, k_ > 0, keep, finish);
+  }
+
+  // Gradients of this direction's parameters, in their order; x's is added to x_sum. grad_z is set
+  // where `ungated` is given.
+  std::vector<at::Tensor> backward(const at::Tensor& grad_out, const at::Tensor& ungated,
+                                   const at::Tensor& checkpoints, const at::Tensor& x_sum,
+                                   at::Tensor& grad_z) const {
+    auto [dx, ddelta, dA, dB, dC, dD, dz, dbias] =
+        scan_backward_op(grad_out, x_, delta_, at(p_.A), B_, C_, at(p_.D), z_, at(p_.delta_bias),
+                         true, order_, ungated, checkpoints);
+    if (ungated.numel()) grad_z = dz;
+    const auto ddelta_rows = rows(ddelta);
+    const auto dprojected = at::cat({at::mm(ddelta_rows, p_.dt_proj[k_]), rows(dB), rows(dC)}, -1);
+    const auto ddt_proj = at::mm(ddelta_rows.t(), dt_);
+    const auto dx_proj = at::mm(dprojected.t(), rows(x_));
+    rows(dx).addmm_(dprojected, p_.x_proj[k_]);
+    const auto [dweight, dconv_bias] = conv_backward_add_op(
+        dx, input_, at(p_.conv_weight), at(p_.conv_bias), order_, x_sum, k_ > 0);
+    return {dweight[0], dconv_bias[0], dx_proj, ddt_proj, dA[0], dD[0], dbias[0]};
+  }
+
+ private:
+  static constexpr std::int64_t kOrderSize = 7;
+
+  at::Tensor at(const at::Tensor& parameter) const { return parameter.narrow(0, k_, 1); }
+  static at::Tensor rows(const at::Tensor& tensor) { return tensor.view({-1, tensor.size(-1)}); }
+
+  static at::Tensor conv_op(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                            at::IntArrayRef orders) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("segmamba::causal_conv1d_silu", "")
+                               .typed<decltype(conv_op)>();
+    return op.call(x, weight, bias, orders);
+  }
+  static std::tuple<at::Tensor, at::Tensor> conv_backward_add_op(
+      const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& weight,
+      const at::Tensor& bias, at::IntArrayRef orders, const at::Tensor& x_sum, bool adds) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("segmamba::_causal_conv1d_silu_backward_add", "")
+                               .typed<decltype(conv_backward_add_op)>();
+    return op.call(grad_out, x, weight, bias, orders, x_sum, adds);
+  }
+  static std::tuple<at::Tensor, at::Tensor> scan_add_op(
+      const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A, const at::Tensor& B,
+      const at::Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
+      const OptionalTensor& delta_bias, bool delta_softplus, at::IntArrayRef orders,
+      const at::Tensor& ungated, bool adds, bool keep, bool finish) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("segmamba::_selective_scan_add", "")
+                               .typed<decltype(scan_add_op)>();
+    return op.call(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, ungated, adds, keep,
+                   finish);
+  }
+  static ScanBackward scan_backward_op(const at::Tensor& grad_out, const at::Tensor& x,
+                                       const at::Tensor& delta, const at::Tensor& A,
+                                       const at::Tensor& B, const at::Tensor& C,
+                                       const OptionalTensor& D, const OptionalTensor& z,
+                                       const OptionalTensor& delta_bias, bool delta_softplus,
+                                       at::IntArrayRef orders, const at::Tensor& ungated,
+                                       const at::Tensor& checkpoints) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("segmamba::_selective_scan_backward", "")
+                               .typed<decltype(scan_backward_op)>();
+    return op.call(grad_out, x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, ungated,
+                   checkpoints);
+  }
+
+  const MambaParameters& p_;
+  std::int64_t k_;
+  at::IntArrayRef order_;
+  at::Tensor input_, z_, x_, projected_, dt_, delta_, B_, C_;
+};
+
+// out, the sum over directions in xz's type, and the checkpoints of each direction; the last two
+// empty unless `keep`.
+using InnerForward = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>;
+
+InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders,
+                           bool keep) {
+  const auto p = parameters_of(parameters);
+  check_arguments(xz, p);
+  const auto K = p.A.size(0);
+  const auto given = static_cast<std::int64_t>(unflatten_orders(kOp, orders).size());
+  if (given != K) {
+    throw Error(concat(kOp, ": orders must name ", K, " directions, as A has, got ", given));
+  }
+  const auto ungated =
+      at::empty({xz.size(0), xz.size(1), xz.size(2) / 2}, xz.options().dtype(p.A.scalar_type()));
+  at::Tensor out;
+  std::vector<at::Tensor> checkpoints;
+  for (std::int64_t k = 0; k < K; ++k) {
+    auto [result, states] = Direction(xz, p, orders, k).scan(ungated, keep, k + 1 == K);
+    out = std::move(result);
+    if (keep) checkpoints.push_back(std::move(states));
+  }
+  return {out, keep ? ungated.to(xz.scalar_type()) : at::empty({0}, xz.options()),
+          std::move(checkpoints)};
+}
+
+// Gradients of xz and of the parameters in their order.
+std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
+    const at::Tensor& grad_out, const at::Tensor& xz, at::TensorList parameters,
+    at::IntArrayRef orders, const at::Tensor& ungated, at::TensorList checkpoints) {
+  const auto p = parameters_of(parameters);
+  const auto K = p.A.size(0), inner = xz.size(2) / 2;
+  const auto state_options = xz.options().dtype(p.A.scalar_type());
+  const auto x_sum = at::empty(grad_out.sizes(), state_options);
+  const auto no_gate_gradient = at::empty({0}, state_options);
+  const auto gradient = grad_out.contiguous();
+  at::Tensor dz;
+  std::vector<std::vector<at::Tensor>> pieces(kParameters);
+  for (std::int64_t k = 0; k < K; ++k) {
+    const auto direction =
+        Direction(xz, p, orders, k)
+            .backward(gradient, k == 0 ? ungated.to(p.A.scalar_type()) : no_gate_gradient,
+                      checkpoints[k], x_sum, dz);
+    for (std::size_t i = 0; i < kParameters; ++i) pieces[i].push_back(direction[i]);
+  }
+  const auto dxz = at::empty(xz.sizes(), xz.options());
+  dxz.narrow(-1, 0, inner).copy_(x_sum);
+  dxz.narrow(-1, inner, inner).copy_(dz);
+  std::vector<at::Tensor> dparameters;
+  for (const auto& piece : pieces) dparameters.push_back(at::stack(piece));
+  return {dxz, std::move(dparameters)};
+}
+
+at::Tensor inner_op(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segmamba::mamba_inner", "")
+                             .typed<decltype(inner_op)>();
+  return op.call(xz, parameters, orders);
+}
+
+InnerForward inner_forward_op(const at::Tensor& xz, at::TensorList parameters,
+                              at::IntArrayRef orders, bool keep) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segmamba::_mamba_inner_forward", "")
+                             .typed<decltype(inner_forward_op)>();
+  return op.call(xz, parameters, orders, keep);
+}
+
+std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward_op(
+    const at::Tensor& grad_out, const at::Tensor& xz, at::TensorList parameters,
+    at::IntArrayRef orders, const at::Tensor& ungated, at::TensorList checkpoints) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segmamba::_mamba_inner_backward", "")
+                             .typed<decltype(inner_backward_op)>();
+  return op.call(grad_out, xz, parameters, orders, ungated, checkpoints);
+}
+
+class InnerFunction : public torch::autograd::Function<InnerFunction> {
+ public:
+  // The parameters one by one: autograd does not look into lists.
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& xz,
+                            const at::Tensor& conv_weight, const at::Tensor& conv_bias,
+                            const at::Tensor& x_proj, const at::Tensor& dt_proj,
+                            const at::Tensor& A, const at::Tensor& D, const at::Tensor& delta_bias,
+                            std::vector<std::int64_t> orders) {
+    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const torch::autograd::variable_list parameters{conv_weight, conv_bias, x_proj,    dt_proj,
+                                                    A,           D,         delta_bias};
+    auto [out, ungated, checkpoints] = inner_forward_op(xz, parameters, orders, true);
+    torch::autograd::variable_list saved{xz, ungated};
+    saved.insert(saved.end(), parameters.begin(), parameters.end());
+    saved.insert(saved.end(), checkpoints.begin(), checkpoints.end());
+    context->save_for_backward(saved);
+    context->saved_data["orders"] = std::move(orders);
+    return out;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list grad_out) {
+    const auto saved = context->get_saved_variables();
+    const at::TensorList all(saved);
+    auto [xz, parameters] = inner_backward_op(grad_out[0], saved[0], all.slice(2, kParameters),
+                                              context->saved_data["orders"].toIntVector(), saved[1],
+                                              all.slice(2 + kParameters));
+    torch::autograd::variable_list result{xz};
+    result.insert(result.end(), parameters.begin(), parameters.end());
+    result.emplace_back();
+    return result;
+  }
+};
+
+// Registered for every backend: nothing is kept for a backward.
+at::Tensor inner_without_gradient(const at::Tensor& xz, at::TensorList parameters,
+                                  at::IntArrayRef orders) {
+  return std::get<0>(inner_forward_op(xz, parameters, orders, false));
+}
+
+at::Tensor inner_autograd(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders) {
+  bool wants_gradient = xz.requires_grad();
+  for (const auto& parameter : parameters) {
+    wants_gradient = wants_gradient || parameter.requires_grad();
+  }
+  if (at::GradMode::is_enabled() && wants_gradient) {
+    const auto p = parameters_of(parameters);
+    return InnerFunction::apply(xz, p.conv_weight, p.conv_bias, p.x_proj, p.dt_proj, p.A, p.D,
+                                p.delta_bias, orders.vec());
+  }
+  at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return inner_op(xz, parameters, orders);
+}
+
+// Data and projections in the autocast type (CUDA; the CPU kernels compute in float32 anyway), the
+// other parameters in float32.
+template <at::DeviceType kDevice, c10::DispatchKey kKey>
+at::Tensor inner_autocast(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
+  const auto type = kDevice == at::kCPU ? at::kFloat : at::autocast::get_autocast_dtype(kDevice);
+  const auto p = parameters_of(parameters);
+  const auto cast = [](at::ScalarType to, const at::Tensor& tensor) {
+    return at::autocast::cached_cast(to, tensor, kDevice);
+  };
+  return inner_op(cast(type, xz),
+                  {cast(at::kFloat, p.conv_weight), cast(at::kFloat, p.conv_bias),
+                   cast(type, p.x_proj), cast(type, p.dt_proj), cast(at::kFloat, p.A),
+                   cast(at::kFloat, p.D), cast(at::kFloat, p.delta_bias)},
+                  orders);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(segmamba, library) {
+  // parameters: conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias.
+  library.def("mamba_inner(Tensor xz, Tensor[] parameters, int[] orders) -> Tensor");
+  library.def(
+      "_mamba_inner_forward(Tensor xz, Tensor[] parameters, int[] orders, bool keep) -> "
+      "(Tensor, Tensor, Tensor[])");
+  library.def(
+      "_mamba_inner_backward(Tensor grad_out, Tensor xz, Tensor[] parameters, int[] orders, "
+      "Tensor ungated, Tensor[] checkpoints) -> (Tensor, Tensor[])");
+}
+
+TORCH_LIBRARY_IMPL(segmamba, CompositeExplicitAutograd, library) {
+  library.impl("mamba_inner", inner_without_gradient);
+  library.impl("_mamba_inner_forward", inner_forward);
+  library.impl("_mamba_inner_backward", inner_backward);
+}
+TORCH_LIBRARY_IMPL(segmamba, Autograd, library) {
+  library.impl("mamba_inner", inner_autograd);
+  // A second derivative is an error, not zero.
+  library.impl("_mamba_inner_backward", torch::autograd::autogradNotImplementedFallback());
+}
+TORCH_LIBRARY_IMPL(segmamba, AutocastCPU, library) {
+  library.impl("mamba_inner", inner_autocast<at::kCPU, c10::DispatchKey::AutocastCPU>);
+}
+TORCH_LIBRARY_IMPL(segmamba, Autocast, library) {
+  library.impl("mamba_inner", inner_autocast<at::kCUDA, c10::DispatchKey::Autocast>);
+}
+
+at::Tensor mamba_inner(const at::Tensor& xz, const MambaParameters& p,
+                       const std::vector<ScanOrder>& orders) {
+  return inner_op(xz, {p.conv_weight, p.conv_bias, p.x_proj, p.dt_proj, p.A, p.D, p.delta_bias},
+                  flatten_orders(orders));
+}
+
+}  // namespace segmamba::ops
