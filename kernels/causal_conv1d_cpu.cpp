@@ -3,8 +3,8 @@
 #include "causal_conv1d.h"
 
 #include <algorithm>
-#include <vector>
 
+#include "aligned_vector.h"
 #include "cpu_lanes.h"
 #include "segmamba/core/parallel.h"
 
@@ -62,8 +62,8 @@ class Conv {
     ConvGradients<T> grad = wanted;
     if (grad.x_sum) grad.x = grad.x_sum;
     const std::int64_t parts = static_cast<std::int64_t>(s_.batch) * spans_;
-    std::vector<T> dweight(parts * blocks_ * weight_size_);
-    std::vector<T> dbias(parts * blocks_ * lanes_.width);
+    AlignedVector<T> dweight(parts * blocks_ * weight_size_);
+    AlignedVector<T> dbias(parts * blocks_ * lanes_.width);
     for (int k = 0; k < s_.directions; ++k) {
       std::fill(dweight.begin(), dweight.end(), T(0));
       std::fill(dbias.begin(), dbias.end(), T(0));
@@ -136,7 +136,7 @@ class Conv {
   const CpuLanes<T>& lanes_;
   int blocks_, spans_;
   std::int64_t weight_size_;
-  std::vector<T> weight_, bias_;  // [K, blocks, J, W], [K, blocks, W]
+  AlignedVector<T> weight_, bias_;  // [K, blocks, J, W], [K, blocks, W]
   int threads_;
 };
 

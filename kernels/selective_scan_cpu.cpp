@@ -11,8 +11,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
+#include "aligned_vector.h"
 #include "cpu_lanes.h"
 #include "segmamba/core/parallel.h"
 #include "selective_scan_math.cuh"
@@ -96,7 +96,7 @@ struct LaneParameters {
       }
     }
   }
-  std::vector<T> a_log2e, skip, bias;
+  AlignedVector<T> a_log2e, skip, bias;
 };
 
 // Walks the chunks of one sequence, with each chunk's path worked out once for all its blocks.
@@ -208,7 +208,7 @@ class Forward {
   // Turns the ends of segments into the starts of those that follow.
   void carry(int k, std::int64_t sequence) {
     const std::int64_t block = layout_.block_of(k, static_cast<int>(sequence % layout_.blocks));
-    std::vector<T> start(layout_.state_size), end(layout_.state_size);
+    AlignedVector<T> start(layout_.state_size), end(layout_.state_size);
     for (int segment = 0; segment < segments_; ++segment) {
       std::copy_n(state(sequence, segment), layout_.state_size, end.begin());
       std::copy_n(start.begin(), layout_.state_size, state(sequence, segment));
@@ -240,7 +240,7 @@ class Forward {
   Layout layout_;
   LaneParameters<T> parameters_;
   int segments_;
-  std::vector<T> state_, delta_sum_;  // [B * blocks, segments, N, W], [B * blocks, segments, W]
+  AlignedVector<T> state_, delta_sum_;  // [B * blocks, segments, N, W], [B * blocks, segments, W]
 };
 
 template <class T>
@@ -323,7 +323,7 @@ class Backward {
   // Turns what each segment passes back into what the segment before it receives.
   void carry(int sequence, int block) {
     const std::int64_t parameters = layout_.block_of(direction_of(sequence), block);
-    std::vector<T> received(layout_.state_size), passed(layout_.state_size);
+    AlignedVector<T> received(layout_.state_size), passed(layout_.state_size);
     for (int segment = segments_ - 1; segment >= 0; --segment) {
       const std::size_t i = piece(sequence, block, segment);
       T* const g = &g_[i * layout_.state_size];
@@ -339,7 +339,7 @@ class Backward {
     auto at = cursor(sequence);
     const Range blocks = part_of(layout_.blocks, groups_, group);
     const Range range = part_of(layout_.chunks, segments_, segment);
-    std::vector<T> dB(static_cast<std::size_t>(kCpuChunk) * padded_states_), dC(dB.size());
+    AlignedVector<T> dB(static_cast<std::size_t>(kCpuChunk) * padded_states_), dC(dB.size());
     for (int chunk = range.end - 1; chunk >= range.begin; --chunk) {
       at.go_to(chunk);
       for (int block = blocks.begin; block < blocks.end; ++block) {
@@ -395,7 +395,8 @@ class Backward {
     for (int d = 0; d < s.channels; ++d) {
       const int block = d / layout_.width, lane = d % layout_.width;
       const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
-      const auto sum = [&](const std::vector<T>& parts, std::int64_t stride, std::int64_t offset) {
+      const auto sum = [&](const AlignedVector<T>& parts, std::int64_t stride,
+                           std::int64_t offset) {
         T total = 0;
         for (int b = 0; b < s.batch; ++b) {
           for (int segment = 0; segment < segments_; ++segment) {
@@ -421,9 +422,9 @@ class Backward {
   LaneParameters<T> parameters_;
   int sequences_;  // K * B
   int groups_, segments_, padded_states_;
-  std::vector<T> g_, dA_;                  // [K * B, blocks, segments, N, W]
-  std::vector<T> delta_sum_, dD_, dbias_;  // [K * B, blocks, segments, W]
-  std::vector<T> dB_, dC_;                 // [groups - 1, K * B, L, N]
+  AlignedVector<T> g_, dA_;                  // [K * B, blocks, segments, N, W]
+  AlignedVector<T> delta_sum_, dD_, dbias_;  // [K * B, blocks, segments, W]
+  AlignedVector<T> dB_, dC_;                 // [groups - 1, K * B, L, N]
 };
 
 }  // namespace

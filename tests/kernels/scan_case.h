@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "aligned_vector.h"
 #include "segmamba/core/random.h"
 #include "selective_scan.h"
 
@@ -56,9 +57,12 @@ inline double to_double(kernels::BFloat16 v) {
   return f;
 }
 
+// Aligned as LibTorch aligns its memory.
+using kernels::AlignedVector;
+
 template <class To, class From>
-std::vector<To> convert(const std::vector<From>& from) {
-  std::vector<To> to;
+AlignedVector<To> convert(const From& from) {
+  AlignedVector<To> to;
   to.reserve(from.size());
   for (const auto& v : from) to.push_back(number_from<To>(to_double(v)));
   return to;
@@ -75,10 +79,10 @@ struct ScanCase {
   kernels::ScanShape shape;
   ScanOptions options;
   std::vector<kernels::ScanMap> maps;
-  std::vector<T> x, delta, B, C, z, grad_out;
-  std::vector<S> A, D, bias;
-  std::vector<T> out, dx, ddelta, dB, dC, dz;
-  std::vector<S> ungated, checkpoints, dA, dD, dbias;
+  AlignedVector<T> x, delta, B, C, z, grad_out;
+  AlignedVector<S> A, D, bias;
+  AlignedVector<T> out, dx, ddelta, dB, dC, dz;
+  AlignedVector<S> ungated, checkpoints, dA, dD, dbias;
 
   ScanCase(const kernels::ScanShape& s, std::vector<kernels::ScanMap> m, ScanOptions o = {},
            std::uint64_t seed = 7)
@@ -115,8 +119,9 @@ struct ScanCase {
   }
 
   kernels::ScanInputs<T> inputs() const {
-    const std::int64_t L = shape.length, channels = shape.channels, N = shape.states;
-    const auto rows = [&](const std::vector<T>& v, std::int64_t width) {
+    const std::int64_t L = shape.length;
+    const std::int32_t channels = shape.channels, N = shape.states;
+    const auto rows = [&](const AlignedVector<T>& v, std::int32_t width) {
       return kernels::Rows<const T>{v.data(), shape.batch * L * width, L * width, width};
     };
     return {shape,

@@ -22,7 +22,7 @@ using segmamba::testing::to_double;
 
 // Largest difference, relative to the largest expected value.
 template <class A, class B>
-double difference(const std::vector<A>& got, const std::vector<B>& expected) {
+double difference(const A& got, const B& expected) {
   double largest = 1e-30, apart = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     largest = std::max(largest, std::abs(to_double(expected[i])));
