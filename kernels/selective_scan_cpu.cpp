@@ -4,8 +4,9 @@
 // Channels are cut into blocks of W lanes, blocks into groups, and the L steps into chunks of
 // kCpuChunk, chunks into segments. A unit of work is one group over one segment. With several
 // segments a first pass scans each from a zero state, a carry joins their ends in order, and a
-// second pass scans each again from its true start. How many groups and segments there are depends
-// on the shape alone, never on the number of threads, so that neither do the results.
+// second pass scans each again from its true start. What sums depend on - segments, and the groups
+// of the backward - follows from the shape alone, never from the number of threads, so that neither
+// do the results.
 
 #include "selective_scan.h"
 
@@ -22,6 +23,9 @@ namespace {
 
 // Units that keep a small machine busy to the end.
 constexpr int kWantedUnits = 6;
+// Every group but the first keeps its own dB and dC, and the fewer blocks it has, the shorter the
+// pieces of rows that it reads.
+constexpr int kMostGroups = 2;
 // A segment costs a second pass, so it should be long enough to be worth a thread.
 constexpr int kMinSegmentChunks = 4;
 // The checkpoint layout is [K, B, chunks, blocks, N, W]; this rounding holds for every W.
@@ -158,6 +162,9 @@ class Forward {
         layout_(in.shape, lanes_.width),
         parameters_(in, layout_),
         segments_(layout_.segments_for(static_cast<std::int64_t>(in.shape.batch) * layout_.blocks)),
+        groups_(
+            std::min(layout_.blocks,
+                     divide_up(threads_, static_cast<std::int64_t>(in.shape.batch) * segments_))),
         state_(static_cast<std::size_t>(in.shape.batch) * layout_.blocks * segments_ *
                layout_.state_size),
         delta_sum_(static_cast<std::size_t>(in.shape.batch) * layout_.blocks * segments_ *
@@ -170,38 +177,51 @@ class Forward {
       std::fill(state_.begin(), state_.end(), T(0));
       if (segments_ > 1) {
         std::fill(delta_sum_.begin(), delta_sum_.end(), T(0));
-        parallel_for(
-            sequences * (segments_ - 1),
-            [&](std::int64_t i) { find_end(k, i / (segments_ - 1), i % (segments_ - 1)); },
-            threads_);
+        for_each_unit(segments_ - 1,
+                      [&](int b, Range blocks, int segment) { find_ends(k, b, blocks, segment); });
         for (std::int64_t sequence = 0; sequence < sequences; ++sequence) carry(k, sequence);
       }
-      parallel_for(
-          sequences * segments_,
-          [&](std::int64_t i) { scan(k, i / segments_, static_cast<int>(i % segments_)); },
-          threads_);
+      for_each_unit(segments_,
+                    [&](int b, Range blocks, int segment) { scan(k, b, blocks, segment); });
     }
   }
 
  private:
+  std::int64_t sequence_of(int b, int block) const {
+    return static_cast<std::int64_t>(b) * layout_.blocks + block;
+  }
   T* state(std::int64_t sequence, std::int64_t segment) {
     return &state_[(sequence * segments_ + segment) * layout_.state_size];
   }
   T* delta_sum(std::int64_t sequence, std::int64_t segment) {
     return &delta_sum_[(sequence * segments_ + segment) * layout_.width];
   }
-  ChunkCursor<T> cursor(int k, std::int64_t sequence) const {
-    return {in_, layout_, parameters_, k, static_cast<int>(sequence / layout_.blocks)};
+  ChunkCursor<T> cursor(int k, int b) const { return {in_, layout_, parameters_, k, b}; }
+
+  // Blocks of channels do not meet in the forward, so that their groups may follow the threads: the
+  // fewer there are, the longer the pieces of rows that each reads.
+  template <class Body>
+  void for_each_unit(int segments, const Body& body) {
+    parallel_for(
+        static_cast<std::int64_t>(in_.shape.batch) * groups_ * segments,
+        [&](std::int64_t i) {
+          const int segment = static_cast<int>(i % segments);
+          const int group = static_cast<int>(i / segments % groups_);
+          body(static_cast<int>(i / segments / groups_), part_of(layout_.blocks, groups_, group),
+               segment);
+        },
+        threads_);
   }
 
-  void find_end(int k, std::int64_t sequence, std::int64_t segment) {
-    const int block = static_cast<int>(sequence % layout_.blocks);
-    auto at = cursor(k, sequence);
-    const Range range = part_of(layout_.chunks, segments_, static_cast<int>(segment));
+  void find_ends(int k, int b, Range blocks, int segment) {
+    auto at = cursor(k, b);
+    const Range range = part_of(layout_.chunks, segments_, segment);
     for (int chunk = range.begin; chunk < range.end; ++chunk) {
       at.go_to(chunk);
-      lanes_.scan_state(in_, at.block(block), state(sequence, segment),
-                        delta_sum(sequence, segment));
+      for (int block = blocks.begin; block < blocks.end; ++block) {
+        lanes_.scan_state(in_, at.block(block), state(sequence_of(b, block), segment),
+                          delta_sum(sequence_of(b, block), segment));
+      }
     }
   }
 
@@ -217,19 +237,19 @@ class Forward {
     }
   }
 
-  void scan(int k, std::int64_t sequence, int segment) {
-    const int block = static_cast<int>(sequence % layout_.blocks);
-    const int b = static_cast<int>(sequence / layout_.blocks);
-    auto at = cursor(k, sequence);
-    T* const h = state(sequence, segment);
+  void scan(int k, int b, Range blocks, int segment) {
+    auto at = cursor(k, b);
     const Range range = part_of(layout_.chunks, segments_, segment);
     for (int chunk = range.begin; chunk < range.end; ++chunk) {
       at.go_to(chunk);
-      if (out_.checkpoints) {
-        std::copy_n(h, layout_.state_size,
-                    out_.checkpoints + layout_.checkpoint(k, b, chunk, block));
+      for (int block = blocks.begin; block < blocks.end; ++block) {
+        T* const h = state(sequence_of(b, block), segment);
+        if (out_.checkpoints) {
+          std::copy_n(h, layout_.state_size,
+                      out_.checkpoints + layout_.checkpoint(k, b, chunk, block));
+        }
+        lanes_.scan_forward(in_, out_, at.block(block), h);
       }
-      lanes_.scan_forward(in_, out_, at.block(block), h);
     }
   }
 
@@ -239,7 +259,7 @@ class Forward {
   const CpuLanes<T>& lanes_;
   Layout layout_;
   LaneParameters<T> parameters_;
-  int segments_;
+  int segments_, groups_;
   AlignedVector<T> state_, delta_sum_;  // [B * blocks, segments, N, W], [B * blocks, segments, W]
 };
 
@@ -254,7 +274,7 @@ class Backward {
         layout_(in.shape, lanes_.width),
         parameters_(in, layout_),
         sequences_(in.shape.directions * in.shape.batch),
-        groups_(std::min(layout_.blocks, divide_up(kWantedUnits, sequences_))),
+        groups_(std::min({layout_.blocks, divide_up(kWantedUnits, sequences_), kMostGroups})),
         segments_(layout_.segments_for(static_cast<std::int64_t>(sequences_) * groups_)),
         padded_states_(divide_up(in.shape.states, layout_.width) * layout_.width),
         g_(pieces() * layout_.state_size),

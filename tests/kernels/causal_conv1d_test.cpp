@@ -36,8 +36,12 @@ struct ConvCase {
     dbias.resize(bias.size());
   }
   ConvInputs<double> inputs() const {
-    const std::int64_t row = shape.channels;
-    return {shape, maps.data(), {x.data(), 0, shape.length * row, row}, weight.data(), bias.data()};
+    const std::int32_t row = shape.channels;
+    return {shape,
+            maps.data(),
+            {x.data(), 0, std::int64_t{shape.length} * row, row},
+            weight.data(),
+            bias.data()};
   }
   ConvGradients<double> gradients() {
     return {grad_out.data(), dx.data(), dweight.data(), dbias.data()};
