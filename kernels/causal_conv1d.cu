@@ -10,12 +10,14 @@ std::size_t conv_backward_workspace_cuda(const ConvShape& shape) {
 
 template <class T>
 void causal_conv1d_silu_forward_cuda(const ConvInputs<T>& in, T* out, CudaStream stream) {
+  if (in.shape.batch == 0 || in.shape.length == 0) return;
   launch_conv_forward(in, out, CudaLauncher("causal_conv1d_silu", stream));
 }
 
 template <class T>
 void causal_conv1d_silu_backward_cuda(const ConvInputs<T>& in, const ConvGradients<T>& grad,
                                       State<T>* workspace, CudaStream stream) {
+  if (in.shape.batch == 0 || in.shape.length == 0) return;
   launch_conv_backward(in, grad, workspace,
                        CudaLauncher("the backward of causal_conv1d_silu", stream));
 }

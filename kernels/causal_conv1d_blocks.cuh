@@ -267,6 +267,7 @@ struct ConvWeightSum {
 };
 
 inline std::size_t conv_partial_count(const ConvShape& s) {
+  if (s.batch == 0 || s.length == 0) return 0;
   return static_cast<std::size_t>(s.directions) * s.batch * ConvPlan(s, s.batch).spans *
          (s.taps + 1) * s.channels;
 }

@@ -144,13 +144,13 @@ class Conv {
 
 template <class T>
 void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, int threads) {
-  Conv<T>(in, threads).forward(out);
+  if (in.shape.batch > 0 && in.shape.length > 0) Conv<T>(in, threads).forward(out);
 }
 
 template <class T>
 void causal_conv1d_silu_backward_cpu(const ConvInputs<T>& in, const ConvGradients<T>& grad,
                                      int threads) {
-  Conv<T>(in, threads).backward(grad);
+  if (in.shape.batch > 0 && in.shape.length > 0) Conv<T>(in, threads).backward(grad);
 }
 
 template void causal_conv1d_silu_forward_cpu(const ConvInputs<float>&, float*, int);

@@ -7,7 +7,7 @@
 //   y_t   = C_t . h_t + D x_t                             the dot product is over the N states
 //   out_l = silu(z_l) * sum_k y_{k, t_k(l)}               (no z: the sum itself)
 //
-// Everything is stored in memory (token) order; a direction is an index map (ScanMap). All memory
+// Without tokens (B or L zero) nothing is done. Everything is stored in memory (token) order; a direction is an index map (ScanMap). All memory
 // belongs to the caller. Results do not depend on the number of threads: every sum has a fixed
 // order and nothing is added atomically.
 //

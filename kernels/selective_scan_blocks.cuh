@@ -1005,12 +1005,14 @@ inline std::size_t checkpoint_count(const ScanShape& s) {
 }
 template <class S>
 std::size_t forward_workspace(const ScanShape& s, const ScanTuning& tuning) {
+  if (s.batch == 0 || s.length == 0) return 0;
   Workspace<S> counter(nullptr);
   ForwardBuffers<S>(s, forward_plan<S>(s, tuning), counter);
   return counter.used();
 }
 template <class S>
 std::size_t backward_workspace(const ScanShape& s, const ScanTuning& tuning) {
+  if (s.batch == 0 || s.length == 0) return 0;
   Workspace<S> counter(nullptr);
   BackwardBuffers<S>(s, backward_plan<S>(s, tuning), counter);
   return counter.used();

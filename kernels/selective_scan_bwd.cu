@@ -15,6 +15,7 @@ template std::size_t scan_backward_workspace_cuda<double>(const ScanShape&);
 template <class T>
 void selective_scan_backward_cuda(const ScanInputs<T>& in, const ScanGradients<T>& grad,
                                   State<T>* workspace, CudaStream stream) {
+  if (in.shape.batch == 0 || in.shape.length == 0) return;
   launch_backward(in, grad, workspace, scan_tuning(current_architecture()),
                   CudaLauncher("the backward of selective_scan", stream));
 }

@@ -456,13 +456,13 @@ std::size_t scan_checkpoint_count_cpu(const ScanShape& s) {
 
 template <class T>
 void selective_scan_forward_cpu(const ScanInputs<T>& in, const ScanOutputs<T>& out, int threads) {
-  Forward<T>(in, out, threads).run();
+  if (in.shape.batch > 0 && in.shape.length > 0) Forward<T>(in, out, threads).run();
 }
 
 template <class T>
 void selective_scan_backward_cpu(const ScanInputs<T>& in, const ScanGradients<T>& grad,
                                  int threads) {
-  Backward<T>(in, grad, threads).run();
+  if (in.shape.batch > 0 && in.shape.length > 0) Backward<T>(in, grad, threads).run();
 }
 
 template void selective_scan_forward_cpu(const ScanInputs<float>&, const ScanOutputs<float>&, int);

@@ -17,6 +17,7 @@ template std::size_t scan_forward_workspace_cuda<double>(const ScanShape&);
 template <class T>
 void selective_scan_forward_cuda(const ScanInputs<T>& in, const ScanOutputs<T>& out,
                                  State<T>* workspace, CudaStream stream) {
+  if (in.shape.batch == 0 || in.shape.length == 0) return;
   launch_forward(in, out, workspace, scan_tuning(current_architecture()),
                  CudaLauncher("selective_scan", stream));
 }

@@ -2,6 +2,7 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -17,7 +18,7 @@ constexpr const char* kOp = "causal_conv1d_silu";
 
 ConvArguments::ConvArguments(const at::Tensor& x_, const at::Tensor& weight_,
                              const at::Tensor& bias_, at::IntArrayRef orders) {
-  check_shape(kOp, "x", x_, {{"B", -1}, {"L", -1}, {"D", -1}});
+  check_shape(kOp, "x", x_, {{"B", kAnySize}, {"L", kAnySize}, {"D", -1}});
   const auto unpacked = unflatten_orders(kOp, orders);
   const auto K = static_cast<std::int64_t>(unpacked.size());
   maps = scan_maps(kOp, unpacked, x_.size(1));
@@ -118,18 +119,24 @@ ConvBackwardAdd backward_add_meta(const at::Tensor&, const at::Tensor& x, const 
 
 }  // namespace
 
+namespace {
+// Without tokens no kernel runs, and the parameters have no gradient.
+at::Tensor like(const ConvArguments& a, const at::Tensor& parameter) {
+  return a.is_empty() ? at::zeros(parameter.sizes(), parameter.options())
+                      : at::empty(parameter.sizes(), parameter.options());
+}
+}  // namespace
+
 ConvBackwardAdd make_conv_backward_add(const ConvArguments& a, const at::Tensor& x_sum) {
   constexpr const char* op = "_causal_conv1d_silu_backward_add";
   check_shape(op, "x_sum", x_sum, {{"B", a.x.size(0)}, {"L", a.x.size(1)}, {"D", a.x.size(2)}});
   check_type(op, "x_sum", x_sum, a.weight.scalar_type(), a.x, "x");
   if (!x_sum.is_contiguous()) throw Error(concat(op, ": x_sum must be contiguous"));
-  return {at::empty(a.weight.sizes(), a.weight.options()),
-          at::empty(a.bias.sizes(), a.bias.options())};
+  return {like(a, a.weight), like(a, a.bias)};
 }
 
 ConvBackward make_conv_backward(const ConvArguments& a) {
-  return {at::empty(a.x.sizes(), a.x.options()), at::empty(a.weight.sizes(), a.weight.options()),
-          at::empty(a.bias.sizes(), a.bias.options())};
+  return {at::empty(a.x.sizes(), a.x.options()), like(a, a.weight), like(a, a.bias)};
 }
 
 TORCH_LIBRARY_FRAGMENT(segmamba, library) {

@@ -47,7 +47,9 @@ void check_shape(const char* op, const char* name, const at::Tensor& tensor,
     letters += (i ? ", " : "") + std::string(dimension.letter);
     sizes +=
         (i ? ", " : "") + (dimension.size < 0 ? dimension.letter : std::to_string(dimension.size));
-    fits = fits && (dimension.size < 0 ? tensor.size(i) > 0 : tensor.size(i) == dimension.size);
+    fits = fits && (dimension.size == kAnySize ? true
+                    : dimension.size < 0       ? tensor.size(i) > 0
+                                               : tensor.size(i) == dimension.size);
     ++i;
   }
   if (fits) return;
@@ -93,6 +95,7 @@ std::vector<kernels::ScanMap> scan_maps(const char* op, const std::vector<ScanOr
     throw Error(concat(op, ": x must have fewer than 2^31 tokens, got ", length));
   }
   std::vector<kernels::ScanMap> maps;
+  if (length == 0) return maps;  // there is nothing to visit
   for (std::size_t k = 0; k < orders.size(); ++k) {
     const ScanOrder& order = orders[k];
     if (!visits_each_token_once(order, length)) {

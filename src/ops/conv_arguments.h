@@ -28,6 +28,7 @@ struct ConvArguments {
                 at::IntArrayRef orders);
 
   kernels::ConvShape shape() const;
+  bool is_empty() const { return x.numel() == 0; }  // no batch items or no tokens
   std::vector<std::int64_t> output_shape() const;  // [K, B, L, D]
 
   template <class T>

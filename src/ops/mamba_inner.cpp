@@ -35,7 +35,7 @@ MambaParameters parameters_of(at::TensorList list) {
 }
 
 void check_arguments(const at::Tensor& xz, const MambaParameters& p) {
-  check_shape(kOp, "xz", xz, {{"B", -1}, {"L", -1}, {"2E", -1}});
+  check_shape(kOp, "xz", xz, {{"B", kAnySize}, {"L", kAnySize}, {"2E", -1}});
   const auto E = xz.size(2) / 2;
   if (xz.size(2) % 2 != 0) {
     throw Error(concat(kOp, ": xz must have an even number of channels, got ", xz.size(2)));
@@ -204,7 +204,7 @@ std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
   }
   const auto dxz = at::empty(xz.sizes(), xz.options());
   dxz.narrow(-1, 0, inner).copy_(x_sum);
-  dxz.narrow(-1, inner, inner).copy_(dz);
+  if (dz.defined()) dxz.narrow(-1, inner, inner).copy_(dz);  // undefined without tokens
   std::vector<at::Tensor> dparameters;
   for (const auto& piece : pieces) dparameters.push_back(at::stack(piece));
   return {dxz, std::move(dparameters)};

@@ -4,6 +4,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -54,7 +55,7 @@ ScanArguments::ScanArguments(const at::Tensor& x_, const at::Tensor& delta_, con
       z(present(z_)),
       delta_bias(present(delta_bias_)),
       delta_softplus(delta_softplus_) {
-  check_shape(kOp, "x", x_, {{"K", -1}, {"B", -1}, {"L", -1}, {"D", -1}});
+  check_shape(kOp, "x", x_, {{"K", -1}, {"B", kAnySize}, {"L", kAnySize}, {"D", -1}});
   const auto K = x_.size(0), batch = x_.size(1), L = x_.size(2), channels = x_.size(3);
   check_shape(kOp, "delta", delta_, {{"K", K}, {"B", batch}, {"L", L}, {"D", channels}});
   check_shape(kOp, "A", A_, {{"K", K}, {"D", channels}, {"N", -1}});
@@ -131,8 +132,12 @@ ScanAdd make_scan_add(const ScanArguments& a, const at::Tensor& ungated,
 }
 
 ScanBackward make_scan_backward(const ScanArguments& a, bool with_gate) {
-  const auto like = [](const OptionalTensor& tensor, const at::Tensor& other) {
-    return tensor ? at::empty(tensor->sizes(), tensor->options()) : at::empty({0}, other.options());
+  // Without tokens no kernel runs, and the parameters have no gradient.
+  const bool empty = a.is_empty();
+  const auto like = [&](const OptionalTensor& tensor, const at::Tensor& other) {
+    if (!tensor) return at::empty({0}, other.options());
+    return empty ? at::zeros(tensor->sizes(), tensor->options())
+                 : at::empty(tensor->sizes(), tensor->options());
   };
   return {like(a.x, a.x),
           like(a.delta, a.x),
@@ -283,7 +288,7 @@ at::Tensor scan_composite(const at::Tensor& x, const at::Tensor& delta, const at
                           const OptionalTensor& z, const OptionalTensor& delta_bias,
                           bool delta_softplus) {
   constexpr const char* op = "selective_scan";
-  check_shape(op, "x", x, {{"B", -1}, {"L", -1}, {"D", -1}});
+  check_shape(op, "x", x, {{"B", kAnySize}, {"L", kAnySize}, {"D", -1}});
   const auto batch = x.size(0), L = x.size(1), channels = x.size(2);
   check_shape(op, "delta", delta, {{"B", batch}, {"L", L}, {"D", channels}});
   check_shape(op, "A", A, {{"D", channels}, {"N", -1}});

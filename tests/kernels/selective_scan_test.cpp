@@ -195,6 +195,29 @@ TEST(SelectiveScanCudaBlocks, EqualTheCpuPath) {
   }
 }
 
+// Axis scans (all three extents in use) and every length around tiles, spans and chunks.
+TEST(SelectiveScanCudaBlocks, EveryMapAndPartialChunk) {
+  std::vector<std::vector<ScanMap>> paths{{{{4, 5, 11}, {1, 44, 4}, 220, false},
+                                           {{4, 5, 11}, {1, 44, 4}, 220, true},
+                                           {{5, 4, 11}, {44, 1, 4}, 220, false}}};
+  for (const int length : {2, 3, 4, 7, 8, 9, 15, 16, 17, 63, 65, 71, 72, 127, 128, 129, 200}) {
+    paths.push_back(maps_for({2, 1, length, 1, 1}, 1));
+  }
+  for (const auto& maps : paths) {
+    const ScanShape shape{static_cast<std::int32_t>(maps.size()), 1, maps[0].length, 3, 16};
+    ScanCase<double> expected(shape, maps);
+    expected.run_cpu();
+    for (const auto& tuning : kTunings) {
+      SCOPED_TRACE(::testing::Message()
+                   << "L " << shape.length << ", fill " << tuning.forward_blocks);
+      ScanCase<double> emulated(shape, maps);
+      run_emulated(emulated, tuning);
+      EXPECT_LT(difference(emulated.out, expected.out), 1e-12);
+      expect_same_gradients(emulated, expected, 1e-11);
+    }
+  }
+}
+
 // What a layer does that scans its directions one call at a time.
 TEST(SelectiveScanCudaBlocks, AddToTheSumOfEarlierCalls) {
   for (const auto& tuning : kTunings) {

@@ -34,6 +34,19 @@ def arguments(dtype, length=75, channels=6, states=16):
     return [t.to(dtype).requires_grad_(True) for t in tensors]
 
 
+def inner_arguments(dtype, length, inner, states=3, rank=2):
+    """xz and the parameters of segmamba::mamba_inner in two directions."""
+    torch.manual_seed(3)
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    sizes = [((2, length, 2 * inner), dtype), ((2, inner, 4), state), ((2, inner), state),
+             ((2, rank + 2 * states, inner), dtype), ((2, inner, rank), dtype),
+             ((2, inner, states), state), ((2, inner), state), ((2, inner), state)]
+    tensors = [torch.randn(size, dtype=torch.float64) * 0.3 for size, _ in sizes]
+    tensors[0] = tensors[0][:1]
+    tensors[5] = -tensors[5].abs()
+    return [t.to(dtype).requires_grad_(True) for t, (_, dtype) in zip(tensors, sizes)]
+
+
 class SelectiveScan(unittest.TestCase):
     def test_schema(self):
         self.assertEqual(
@@ -99,6 +112,40 @@ class SelectiveScan(unittest.TestCase):
         for a, b in zip(torch.autograd.grad(out.sum(), inputs),
                         torch.autograd.grad(expected.sum(), inputs)):
             self.assertTrue(torch.equal(a, b))
+
+    def test_mamba_inner(self):
+        inputs = inner_arguments(torch.float64, 12, 4)
+        torch.library.opcheck(torch.ops.segmamba.mamba_inner,
+                              (inputs[0], inputs[1:], [1, 1, 12, 0, 0, 1, 0] * 2),
+                              test_utils=("test_schema", "test_autograd_registration",
+                                          "test_faketensor"))
+
+        def twice(*tensors):
+            return 2 * torch.ops.segmamba.mamba_inner(tensors[0], tensors[1:],
+                                                      [1, 1, 12, 0, 0, 1, 0] * 2)
+
+        compiled = torch.compile(twice, backend="aot_eager", fullgraph=True)(*inputs)
+        self.assertTrue(torch.equal(compiled, twice(*inputs)))
+
+    def test_mamba_inner_keeps_no_activations_of_directions(self):
+        length, inner, states = 640, 96, 16
+        for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+            inputs = inner_arguments(dtype, length, inner, states)
+            kept = {}
+
+            def pack(tensor):
+                storage = tensor.untyped_storage()
+                kept[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                out = torch.ops.segmamba.mamba_inner(inputs[0], inputs[1:],
+                                                     [1, 1, length, 0, 0, 1, 0] * 2)
+            self.assertTrue(out.requires_grad)
+            given = {t.untyped_storage().data_ptr() for t in inputs}
+            # What the header states: the sum over directions, and the state every 64 steps.
+            stated = length * inner * size + 2 * (length // 64) * states * inner * 4
+            self.assertEqual(sum(n for at, n in kept.items() if at not in given), stated)
 
     def test_a_second_derivative_is_an_error(self):
         inputs = arguments(torch.float64, length=9, channels=2, states=3)
