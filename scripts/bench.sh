@@ -2,6 +2,8 @@
 # Benchmarks against the tools that others use, side by side in one run on this machine.
 #
 #   scripts/bench.sh eval [CASES]    scoring: one case by convention, then CASES (default 100) files
+#   scripts/bench.sh scan [OPTIONS]  the scan and the Mamba layer beside PyTorch's (on a GPU:
+#                                    mamba_ssm's), all stages; options of tests/bench/scan_bench.py
 #
 # Sets up, builds, and installs the references from PyPI into .deps/bench-venv. Official scripts
 # that are not on PyPI are timed where their checkouts are named:
@@ -10,7 +12,7 @@
 # Everything runs on one core where taskset exists, but for the last figure of `eval`.
 . "$(dirname "$0")/common.sh"
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
 
 bench_eval() {
   local count="${1:-100}"
@@ -62,7 +64,14 @@ print(f"{seconds:.1f} s, {1000 * seconds / count:.0f} ms a case; 1,251 cases: "
 PYTHON
 }
 
+bench_scan() {
+  "$root/scripts/build.sh" segmamba_ops
+  say "The scan and the Mamba layer at the four stages of a 128^3 patch, three directions"
+  "$root/.deps/venv/bin/python" "$root/tests/bench/scan_bench.py" "$build/lib/libsegmamba_ops.so" "$@"
+}
+
 case "${1:-}" in
+  scan) shift; bench_scan "$@" ;;
   eval) shift; bench_eval "$@" ;;
   -h | --help) usage ;;
   *) usage >&2; exit 2 ;;

@@ -1,25 +1,47 @@
 #!/usr/bin/env bash
-# Builds with CUDA, compares the GPU's operators with the CPU's and times the scan.
+# Packs what a GPU machine needs into one folder, and runs it where there is a GPU.
 #
-#   scripts/gpu_check.sh
+#   scripts/gpu_check.sh [FOLDER]        default: build/gpu-check
 #
-# Needs an NVIDIA GPU and nvcc; says so, and ends with 0, where there is no GPU.
+# The folder (under 60 MB) holds programs, CUDA tests, benchmarks and the shared libraries they need
+# besides LibTorch and CUDA. On the machine with the GPU, which needs a Python with the torch that
+# this was built against, `FOLDER/run.sh` runs all of it and writes FOLDER/results.json.
+# Environment:
+#   SEGMAMBA_CUDA_ARCHITECTURES   what to compile for; default 90 (H100, H200)
+#   SELECTIVE_SCAN_CUDA           mamba_ssm's extension selective_scan_cuda*.so, built against the
+#                                 same torch, to be timed side by side
 . "$(dirname "$0")/common.sh"
 
-if ! command -v nvidia-smi >/dev/null || ! nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU'; then
-  say "No GPU on this machine: nothing was checked"
-  exit 0
+case "${1:-}" in -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+folder="${1:-$build/gpu-check}"
+command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] ||
+  die "there is no nvcc: install the CUDA toolkit, or run this where there is one"
+
+programs=(segmamba-train segmamba-infer segmamba-eval segmamba-data segmamba-model)
+SEGMAMBA_CMAKE_ARGS="-DSEGMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${SEGMAMBA_CUDA_ARCHITECTURES:-90}" \
+  "$root/scripts/build.sh" "${programs[@]}" segmamba_ops test_ops
+
+say "Packing $folder"
+rm -rf "$folder"
+mkdir -p "$folder/bin" "$folder/lib" "$folder/python"
+for program in "${programs[@]}"; do cp "$build/bin/$program" "$folder/bin/"; done
+cp "$build/tests/test_ops" "$folder/bin/"
+cp "$build/lib/libsegmamba_ops.so" "$folder/lib/"
+# All they load besides LibTorch, CUDA and the C library.
+ldd "$folder"/bin/* "$folder"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
+  grep -Ev '/(torch|nvidia|cuda[^/]*)/|/(libc|libm|libdl|librt|libpthread|libutil|libsegmamba_ops)\.so' |
+  xargs -r cp -Lt "$folder/lib/"
+strip --strip-unneeded "$folder"/bin/* "$folder"/lib/* 2>/dev/null || true
+cp "$root/configs/demo.yaml" "$root/tests/bench/scan_bench.py" "$root/scripts/gpu_run.sh" "$folder/"
+mv "$folder/gpu_run.sh" "$folder/run.sh"
+[ -z "${SELECTIVE_SCAN_CUDA:-}" ] || cp "$SELECTIVE_SCAN_CUDA" "$folder/python/"
+git -C "$root" describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
+size=$(du -sm "$folder" | cut -f1)
+[ "$size" -lt 60 ] || die "$folder is $size MB, over the 60 MB that may travel"
+say "$folder: $size MB"
+
+if command -v nvidia-smi >/dev/null && nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU'; then
+  PATH="$root/.deps/venv/bin:$PATH" "$folder/run.sh"
+else
+  echo "No GPU on this machine: nothing was run. On one with a GPU: $folder/run.sh"
 fi
-command -v nvcc >/dev/null || die "There is a GPU but no nvcc on the PATH: install the CUDA toolkit"
-
-nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv,noheader
-architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .)
-SEGMAMBA_CMAKE_ARGS="-DSEGMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$architecture" \
-  "$root/scripts/build.sh" segmamba_ops test_ops
-
-say "Comparing the GPU with the CPU"
-"$build/tests/test_ops" --gtest_filter='Cuda.*'
-
-say "Timing the scan"
-"$root/.deps/venv/bin/python" "$root/tests/ops/gpu_bench.py" "$build/lib/libsegmamba_ops.so"
-say "The GPU check passed"

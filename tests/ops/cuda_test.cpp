@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "segmamba/ops/causal_conv1d.h"
+#include "segmamba/ops/mamba_inner.h"
 #include "segmamba/ops/selective_scan.h"
 
 namespace segmamba::ops {
@@ -20,6 +21,9 @@ class Cuda : public ::testing::Test {
     if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
   }
 };
+
+// What compute-sanitizer can run in a minute.
+class CudaSmall : public Cuda {};
 
 struct Shape {
   std::int64_t K, B, L, D, N, slices;
@@ -118,6 +122,50 @@ TEST_F(Cuda, ConvolutionEqualsTheCpu) {
                                                           : 8e-3;
       expect_close(run(torch::kCUDA), run(torch::kCPU), tolerance);
     }
+  }
+}
+
+// Two tiles of channels, partial chunks, a slice of states: every kernel, forward and backward.
+TEST_F(CudaSmall, EveryKernel) {
+  for (const Shape& s : {Shape{3, 2, 130, 130, 16, 10}, Shape{1, 1, 70, 20, 20, 7}}) {
+    expect_close(scan_and_gradients(s, torch::kFloat32, torch::kCUDA),
+                 scan_and_gradients(s, torch::kFloat32, torch::kCPU), 2e-5);
+    const auto x = torch::randn({s.B, s.L, s.D}, torch::kCUDA).requires_grad_(true);
+    const auto out = causal_conv1d_silu(x, torch::randn({s.K, s.D, 4}, torch::kCUDA),
+                                        torch::randn({s.K, s.D}, torch::kCUDA), orders_for(s));
+    EXPECT_TRUE(torch::autograd::grad({out.sum()}, {x})[0].isfinite().all().item<bool>());
+  }
+}
+
+TEST_F(Cuda, MambaInnerEqualsTheCpu) {
+  const Shape s{3, 2, 520, 96, 16, 8};
+  for (const auto dtype : {torch::kFloat64, torch::kFloat32, torch::kBFloat16}) {
+    const auto run = [&](torch::Device device) {
+      torch::manual_seed(4);
+      const auto state = dtype == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+      const auto leaf = [&](torch::IntArrayRef size, double scale, torch::ScalarType type) {
+        return (torch::randn(size) * scale).to(type).to(device).requires_grad_(true);
+      };
+      const std::vector<Tensor> in{
+          leaf({s.B, s.L, 2 * s.D}, 1, dtype),
+          leaf({s.K, s.D, 4}, 0.5, state),
+          leaf({s.K, s.D}, 0.1, state),
+          leaf({s.K, 6 + 2 * s.N, s.D}, 0.1, dtype),
+          leaf({s.K, s.D, 6}, 0.4, dtype),
+          (-torch::rand({s.K, s.D, s.N}) * 4).to(state).to(device).requires_grad_(true),
+          leaf({s.K, s.D}, 1, state),
+          leaf({s.K, s.D}, 1, state)};
+      const auto out =
+          mamba_inner(in[0], {in[1], in[2], in[3], in[4], in[5], in[6], in[7]}, orders_for(s));
+      const auto grad = torch::cos(torch::arange(out.numel())).view_as(out).to(dtype).to(device);
+      auto results = torch::autograd::grad({out}, in, {grad});
+      results.push_back(out.detach());
+      return results;
+    };
+    expect_close(run(torch::kCUDA), run(torch::kCPU),
+                 dtype == torch::kFloat64   ? 1e-10
+                 : dtype == torch::kFloat32 ? 1e-4
+                                            : 4e-2);
   }
 }
 

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Runs the CUDA tests, compute-sanitizer, the benchmarks and a short training and inference, and
+# writes results.json. Packed by scripts/gpu_check.sh as run.sh.
+#
+#   ./run.sh [OUTPUT FOLDER]      default: beside this script; needs python3 with torch on the PATH
+set -uo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+output="${1:-$here}"
+mkdir -p "$output/logs"
+
+python=$(command -v python3 || command -v python) || { echo "run.sh: no python3 on the PATH" >&2; exit 1; }
+libraries=$("$python" - <<'PYTHON'
+import glob, os, sys
+try:
+    import torch
+except ImportError:
+    sys.exit("run.sh: this python has no torch: put one that has on the PATH")
+if not torch.cuda.is_available():
+    sys.exit("run.sh: torch finds no GPU on this machine")
+site = os.path.dirname(os.path.dirname(torch.__file__))
+folders = [os.path.join(os.path.dirname(torch.__file__), "lib")]
+folders += sorted(glob.glob(os.path.join(site, "nvidia", "*", "lib")))
+print(":".join(folders))
+PYTHON
+) || exit 1
+export LD_LIBRARY_PATH="$here/lib:$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1
+
+steps="$output/logs/steps"
+: >"$steps"
+failed=0
+# step NAME COMMAND ...: its output in logs/NAME.log, its end in the results.
+step() {
+  local name="$1" start=$SECONDS rc=0
+  shift
+  echo "== $name"
+  "$@" >"$output/logs/$name.log" 2>&1 || rc=$?
+  tail -n 12 "$output/logs/$name.log"
+  echo "$name $rc $((SECONDS - start))" >>"$steps"
+  [ "$rc" -eq 0 ] || { failed=1; echo "-- $name ended with $rc"; }
+}
+
+step tests "$here/bin/test_ops" --gtest_filter='Cuda*' --gtest_brief=1
+if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
+  [ -n "$sanitizer" ]; then
+  for tool in memcheck racecheck; do
+    step "sanitizer-$tool" timeout 180 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+      "$here/bin/test_ops" --gtest_filter='CudaSmall.*' --gtest_brief=1
+  done
+fi
+step scan "$python" "$here/scan_bench.py" "$here/lib/libsegmamba_ops.so" --device cuda \
+  --output "$output/logs/scan.json"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+end_to_end() {
+  set -e
+  "$here/bin/segmamba-data" phantom --output "$work/data" --cases 8 --size 64 --seed 1
+  "$here/bin/segmamba-data" split "$work/data" --seed 1 --output "$work/split.yaml"
+  "$here/bin/segmamba-train" --config "$here/demo.yaml" --set data.root="$work/data" \
+    --set data.split="$work/split.yaml" --set training.iterations=100 --output "$work/run"
+  "$here/bin/segmamba-infer" --checkpoint "$work/run/checkpoints/last.pt" --input "$work/data" \
+    --split "$work/split.yaml" --part test --output "$work/predictions"
+  "$here/bin/segmamba-eval" --prediction "$work/predictions" --reference "$work/data" \
+    --split "$work/split.yaml" --part test --output "$work/evaluation"
+}
+step end-to-end end_to_end
+
+"$python" - "$output" "$(cat "$here/version")" <<'PYTHON'
+import json, os, sys
+import torch
+output, version = sys.argv[1:]
+steps = [line.split() for line in open(os.path.join(output, "logs", "steps"))]
+result = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "version": version,
+          "steps": {name: {"exit": int(rc), "seconds": int(seconds), "end": open(
+              os.path.join(output, "logs", name + ".log"), errors="replace").read()[-2000:]}
+              for name, rc, seconds in steps}}
+figures = os.path.join(output, "logs", "scan.json")
+if os.path.exists(figures):
+    result["scan"] = json.load(open(figures))
+with open(os.path.join(output, "results.json"), "w") as file:
+    json.dump(result, file, indent=1)
+print("results: " + os.path.join(output, "results.json"))
+PYTHON
+exit "$failed"
