@@ -7,9 +7,9 @@
 //   y_t   = C_t . h_t + D x_t                             the dot product is over the N states
 //   out_l = silu(z_l) * sum_k y_{k, t_k(l)}               (no z: the sum itself)
 //
-// Without tokens (B or L zero) nothing is done. Everything is stored in memory (token) order; a direction is an index map (ScanMap). All memory
+// Everything is stored in memory (token) order; a direction is an index map (ScanMap). All memory
 // belongs to the caller. Results do not depend on the number of threads: every sum has a fixed
-// order and nothing is added atomically.
+// order and nothing is added atomically. Without tokens (B or L zero) nothing is done.
 //
 // T is the element type in memory. The state, A, D, delta_bias and every accumulation have the type
 // State<T>: float for float and the 16-bit types, double for double.
