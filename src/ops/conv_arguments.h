@@ -29,7 +29,7 @@ struct ConvArguments {
 
   kernels::ConvShape shape() const;
   bool is_empty() const { return x.numel() == 0; }  // no batch items or no tokens
-  std::vector<std::int64_t> output_shape() const;  // [K, B, L, D]
+  std::vector<std::int64_t> output_shape() const;   // [K, B, L, D]
 
   template <class T>
   kernels::ConvInputs<T> inputs() const {
