@@ -3,8 +3,11 @@
 // times as slow (AVX-512 on Zen 4), and malloc's large blocks start 16 bytes into a page.
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <vector>
+
+#include "segmamba/core/memory.h"
 
 namespace segmamba::kernels {
 
@@ -27,5 +30,24 @@ struct AlignedAllocator {
 
 template <class T>
 using AlignedVector = std::vector<T, AlignedAllocator<T>>;
+
+// Numbers that nobody reads before they are written: not even their pages are touched here.
+template <class T>
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t count)
+      : memory_(static_cast<T*>(::operator new(count * sizeof(T), kAlignment))) {
+    prefer_huge_pages(memory_.get(), count * sizeof(T));
+  }
+  T* data() const { return memory_.get(); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Deleter {
+    void operator()(T* at) const { ::operator delete(at, kAlignment); }
+  };
+  std::unique_ptr<T, Deleter> memory_;
+};
 
 }  // namespace segmamba::kernels

@@ -40,7 +40,7 @@ struct ConvGradients {
   bool adds = false;          // to what `x_sum` holds: directions of earlier calls
 };
 
-// T: float, double. out [K, B, L, D].
+// T: float, double, BFloat16, Float16. out [K, B, L, D].
 template <class T>
 void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, int threads);
 template <class T>

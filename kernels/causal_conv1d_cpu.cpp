@@ -3,6 +3,7 @@
 #include "causal_conv1d.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "aligned_vector.h"
 #include "cpu_lanes.h"
@@ -19,6 +20,8 @@ int divide_up(int a, int b) { return (a + b - 1) / b; }
 
 template <class T>
 class Conv {
+  using S = State<T>;
+
  public:
   Conv(const ConvInputs<T>& in, int threads)
       : in_(in),
@@ -58,49 +61,68 @@ class Conv {
   }
 
   // Directions one after another, since each adds to the gradient of x.
-  void backward(const ConvGradients<T>& wanted) {
-    ConvGradients<T> grad = wanted;
-    if (grad.x_sum) grad.x = grad.x_sum;
+  void backward(const ConvGradients<T>& grad) {
+    const std::int64_t size = static_cast<std::int64_t>(s_.batch) * s_.length * s_.channels;
+    AlignedBuffer<S> own_sum;
+    S* dx = grad.x_sum;
+    if (!dx) {
+      if constexpr (std::is_same_v<T, S>) {
+        dx = grad.x;
+      } else {
+        own_sum = AlignedBuffer<S>(size);
+        dx = own_sum.data();
+      }
+    }
     const std::int64_t parts = static_cast<std::int64_t>(s_.batch) * spans_;
-    AlignedVector<T> dweight(parts * blocks_ * weight_size_);
-    AlignedVector<T> dbias(parts * blocks_ * lanes_.width);
+    AlignedVector<S> dweight(parts * blocks_ * weight_size_);
+    AlignedVector<S> dbias(parts * blocks_ * lanes_.width);
     for (int k = 0; k < s_.directions; ++k) {
-      std::fill(dweight.begin(), dweight.end(), T(0));
-      std::fill(dbias.begin(), dbias.end(), T(0));
+      std::fill(dweight.begin(), dweight.end(), S(0));
+      std::fill(dbias.begin(), dbias.end(), S(0));
       parallel_for(
           parts,
           [&](std::int64_t i) {
             for_each_chunk(k, static_cast<int>(i / spans_), static_cast<int>(i % spans_),
                            [&](const ConvChunk<T>& at, int block) {
                              const std::int64_t piece = i * blocks_ + block;
-                             lanes_.conv_backward(in_, grad, at, &dweight[piece * weight_size_],
-                                                  &dbias[piece * lanes_.width],
-                                                  k == 0 && !grad.adds);
+                             lanes_.conv_backward(
+                                 in_, grad.out, at, dx, &dweight[piece * weight_size_],
+                                 &dbias[piece * lanes_.width], k == 0 && !grad.adds);
                            });
           },
           threads_);
-      for (int d = 0; d < s_.channels; ++d) {
-        const int block = d / lanes_.width, lane = d % lanes_.width;
-        const std::int64_t channel = static_cast<std::int64_t>(k) * s_.channels + d;
-        grad.bias[channel] = T(0);
-        std::fill_n(grad.weight + channel * s_.taps, s_.taps, T(0));
-        for (std::int64_t part = 0; part < parts; ++part) {
-          const std::int64_t piece = part * blocks_ + block;
-          grad.bias[channel] += dbias[piece * lanes_.width + lane];
-          for (int j = 0; j < s_.taps; ++j) {
-            grad.weight[channel * s_.taps + j] +=
-                dweight[piece * weight_size_ + j * lanes_.width + lane];
-          }
-        }
-      }
+      sum_parts(k, parts, dweight, dbias, grad);
     }
-    if (wanted.x && wanted.x_sum) {
-      std::copy_n(wanted.x_sum, static_cast<std::int64_t>(s_.batch) * s_.length * s_.channels,
-                  wanted.x);
-    }
+    if (!grad.x || static_cast<void*>(grad.x) == dx) return;
+    constexpr std::int64_t kPiece = 1 << 14;
+    parallel_for((size + kPiece - 1) / kPiece,
+                 [&](std::int64_t i) {
+                   lanes_.from_state(dx + i * kPiece, grad.x + i * kPiece,
+                                     static_cast<int>(std::min(kPiece, size - i * kPiece)));
+                 },
+                 threads_);
   }
 
  private:
+  // In order, so that the gradients do not depend on the threads.
+  void sum_parts(int k, std::int64_t parts, const AlignedVector<S>& dweight,
+                 const AlignedVector<S>& dbias, const ConvGradients<T>& grad) const {
+    for (int d = 0; d < s_.channels; ++d) {
+      const int block = d / lanes_.width, lane = d % lanes_.width;
+      const std::int64_t channel = static_cast<std::int64_t>(k) * s_.channels + d;
+      grad.bias[channel] = S(0);
+      std::fill_n(grad.weight + channel * s_.taps, s_.taps, S(0));
+      for (std::int64_t part = 0; part < parts; ++part) {
+        const std::int64_t piece = part * blocks_ + block;
+        grad.bias[channel] += dbias[piece * lanes_.width + lane];
+        for (int j = 0; j < s_.taps; ++j) {
+          grad.weight[channel * s_.taps + j] +=
+              dweight[piece * weight_size_ + j * lanes_.width + lane];
+        }
+      }
+    }
+  }
+
   std::int64_t block_of(int k, int block) const {
     return static_cast<std::int64_t>(k) * blocks_ + block;
   }
@@ -136,7 +158,7 @@ class Conv {
   const CpuLanes<T>& lanes_;
   int blocks_, spans_;
   std::int64_t weight_size_;
-  AlignedVector<T> weight_, bias_;  // [K, blocks, J, W], [K, blocks, W]
+  AlignedVector<S> weight_, bias_;  // [K, blocks, J, W], [K, blocks, W]
   int threads_;
 };
 
@@ -154,10 +176,16 @@ void causal_conv1d_silu_backward_cpu(const ConvInputs<T>& in, const ConvGradient
 }
 
 template void causal_conv1d_silu_forward_cpu(const ConvInputs<float>&, float*, int);
-template void causal_conv1d_silu_forward_cpu(const ConvInputs<double>&, double*, int);
 template void causal_conv1d_silu_backward_cpu(const ConvInputs<float>&, const ConvGradients<float>&,
                                               int);
+template void causal_conv1d_silu_forward_cpu(const ConvInputs<double>&, double*, int);
 template void causal_conv1d_silu_backward_cpu(const ConvInputs<double>&,
                                               const ConvGradients<double>&, int);
+template void causal_conv1d_silu_forward_cpu(const ConvInputs<BFloat16>&, BFloat16*, int);
+template void causal_conv1d_silu_backward_cpu(const ConvInputs<BFloat16>&,
+                                              const ConvGradients<BFloat16>&, int);
+template void causal_conv1d_silu_forward_cpu(const ConvInputs<Float16>&, Float16*, int);
+template void causal_conv1d_silu_backward_cpu(const ConvInputs<Float16>&,
+                                              const ConvGradients<Float16>&, int);
 
 }  // namespace segmamba::kernels

@@ -11,9 +11,10 @@ bool is_supported(InstructionSet set) {
     case InstructionSet::kAvx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("fma");
+             __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     case InstructionSet::kAvx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
     case InstructionSet::kBaseline:
       return true;
   }
@@ -50,5 +51,7 @@ const CpuLanes<T>& cpu_lanes() {
 
 template const CpuLanes<float>& cpu_lanes<float>();
 template const CpuLanes<double>& cpu_lanes<double>();
+template const CpuLanes<BFloat16>& cpu_lanes<BFloat16>();
+template const CpuLanes<Float16>& cpu_lanes<Float16>();
 
 }  // namespace segmamba::kernels

@@ -4,23 +4,33 @@
 // chunks, carries) is plain C++ and lives in selective_scan_cpu.cpp and causal_conv1d_cpu.cpp.
 //
 // Arrays named [.., W] are in lane order: W channels that belong to one vector lie together, and
-// the lanes beyond the last channel hold zeros.
+// the lanes beyond the last channel hold zeros. P is N rounded up to kStateGroup; what belongs to
+// states beyond N is zero and stays so.
 
 #include "causal_conv1d.h"
 #include "selective_scan.h"
 
 namespace segmamba::kernels {
 
+// States whose recurrences run side by side through a chunk: enough to hide the latency of one, few
+// enough for 16 registers.
+inline constexpr int kStateGroup = 4;
+
 // Which chunk of which sequence, and its parameters in lane order.
 template <class T>
 struct ScanChunk {
   int direction, batch;
   int channel;                 // first of W
-  const std::int32_t* tokens;  // [steps]: the path through this chunk
+  const std::int32_t* tokens;  // [kCpuChunk]: the path through this chunk, and its last token again
+  const std::int32_t* ahead;   // tokens and first channel of the block that is treated next: its
+  int ahead_channel;           // rows are prefetched
   int steps;                   // at most kCpuChunk
-  const T* a_log2e;            // [N, W]: A log2(e)
-  const T* skip;               // [W]: D, or zeros
-  const T* bias;               // [W]: delta_bias, or zeros
+  int states;                  // P
+  const State<T>* a_log2e;     // [P, W]: A log2(e)
+  const State<T>* skip;        // [W]: D, or zeros
+  const State<T>* bias;        // [W]: delta_bias, or zeros
+  const State<T>* B;           // [kCpuChunk, P], zeros beyond the last step
+  const State<T>* C;           // the same, where the call uses it
 };
 
 template <class T>
@@ -32,36 +42,45 @@ struct ConvChunk {
   int steps;                   // at most kConvTile
   int history;                 // steps before this chunk that exist, at most J - 1
   int future;                  // steps after it that exist, at most J - 1
-  const T* weight;             // [J, W]
-  const T* bias;               // [W]
+  const State<T>* weight;      // [J, W]
+  const State<T>* bias;        // [W]
 };
 
 inline constexpr int kConvTile = 64;
 
 template <class T>
 struct CpuLanes {
+  using S = State<T>;
   const char* name;
-  int width;  // W
+  int width;       // W
+  int tile_steps;  // see scan_backward
 
-  // Advances state [N, W] over the chunk and writes what ScanOutputs asks for. Directions must come
-  // in order: each adds to what the one before it wrote.
-  void (*scan_forward)(const ScanInputs<T>&, const ScanOutputs<T>&, const ScanChunk<T>&, T* state);
+  void (*to_state)(const T* from, S* to, int count);
+  void (*from_state)(const S* from, T* to, int count);
+
+  // Advances state [P, W] over the chunk and writes what ScanOutputs asks for. Directions must come
+  // in order: each adds to what the one before it left in `sum` [B, L, D] (nullptr where there is
+  // one direction and no sum is kept).
+  void (*scan_forward)(const ScanInputs<T>&, const ScanOutputs<T>&, const ScanChunk<T>&, S* sum,
+                       S* state);
   // Advances state only, and adds each step's delta to delta_sum [W].
-  void (*scan_state)(const ScanInputs<T>&, const ScanChunk<T>&, T* state, T* delta_sum);
-  // Takes the gradient g [N, W] of the state after the chunk back to that of the state before it,
+  void (*scan_state)(const ScanInputs<T>&, const ScanChunk<T>&, S* state, S* delta_sum);
+  // Takes the gradient g [P, W] of the state after the chunk back to that of the state before it,
   // and adds each step's delta to delta_sum [W].
-  void (*scan_adjoint)(const ScanInputs<T>&, const ScanGradients<T>&, const ScanChunk<T>&, T* g,
-                       T* delta_sum);
-  // The whole backward of a chunk: start [N, W] is the state before it, g as above; adds to
-  // dA [N, W] (gradient of A), dD and dbias [W]; dB, dC [steps, P] with P = N rounded up to W are
-  // overwritten where `first`, else added to.
+  void (*scan_adjoint)(const ScanInputs<T>&, const ScanGradients<T>&, const ScanChunk<T>&, S* g,
+                       S* delta_sum);
+  // The whole backward of a chunk: start [P, W] is the state before it, g as above; adds to
+  // dA [P, W] (gradient of A), dD and dbias [W]; dB and dC are overwritten where `first`, else
+  // added to. They hold kCpuChunk * P numbers: tiles of tile_steps steps one after another, in a
+  // tile groups of kStateGroup states, in a group [tile_steps, kStateGroup].
   void (*scan_backward)(const ScanInputs<T>&, const ScanGradients<T>&, const ScanChunk<T>&,
-                        const T* start, T* g, T* dA, T* dD, T* dbias, T* dB, T* dC, bool first);
+                        const S* start, S* g, S* dA, S* dD, S* dbias, S* dB, S* dC, bool first);
 
   void (*conv_forward)(const ConvInputs<T>&, T* out, const ConvChunk<T>&);
-  // Adds to dweight [J, W] and dbias [W]; writes x's gradient where `first`, else adds to it.
-  void (*conv_backward)(const ConvInputs<T>&, const ConvGradients<T>&, const ConvChunk<T>&,
-                        T* dweight, T* dbias, bool first);
+  // Adds to dweight [J, W] and dbias [W]; writes x's gradient [B, L, D] to `dx` where `first`, else
+  // adds to it.
+  void (*conv_backward)(const ConvInputs<T>&, const T* grad_out, const ConvChunk<T>&, S* dx,
+                        S* dweight, S* dbias, bool first);
 };
 
 enum class InstructionSet { kBaseline, kAvx2, kAvx512 };

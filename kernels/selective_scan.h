@@ -89,12 +89,12 @@ struct ScanGradients {
   State<T>* delta_bias;         // [K, D], or nullptr
 };
 
-// The CPU keeps the state at the start of every kCpuChunk steps, [K, B, chunks, N, D], and nothing
-// else of size L * D * N exists at any time.
+// The CPU keeps the state at the start of every kCpuChunk steps, [K, B, chunks, N, D] with N and D
+// rounded up, and nothing else of size L * D * N exists at any time.
 inline constexpr int kCpuChunk = 64;
 std::size_t scan_checkpoint_count_cpu(const ScanShape& shape);
 
-// T: float, double. `threads` is a limit; thread creation is core/parallel.h's.
+// T: float, double, BFloat16, Float16. `threads` is a limit; thread creation is core/parallel.h's.
 template <class T>
 void selective_scan_forward_cpu(const ScanInputs<T>& in, const ScanOutputs<T>& out, int threads);
 template <class T>

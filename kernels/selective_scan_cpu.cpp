@@ -12,6 +12,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
+#include <utility>
 
 #include "aligned_vector.h"
 #include "cpu_lanes.h"
@@ -28,7 +30,7 @@ constexpr int kWantedUnits = 6;
 constexpr int kMostGroups = 2;
 // A segment costs a second pass, so it should be long enough to be worth a thread.
 constexpr int kMinSegmentChunks = 4;
-// The checkpoint layout is [K, B, chunks, blocks, N, W]; this rounding holds for every W.
+// The checkpoint layout is [K, B, chunks, blocks, P, W]; this rounding holds for every W.
 constexpr int kWidestLanes = 16;
 // Below this many state updates, threads cost more than they bring.
 constexpr std::int64_t kMinThreadedWork = 1 << 18;
@@ -58,8 +60,12 @@ struct Layout {
         width(width),
         blocks(divide_up(s.channels, width)),
         chunks(divide_up(s.length, kCpuChunk)),
-        state_size(static_cast<std::int64_t>(s.states) * width) {}
+        states(padded_states(s)),
+        state_size(static_cast<std::int64_t>(states) * width) {}
 
+  static int padded_states(const ScanShape& s) {
+    return divide_up(s.states, kStateGroup) * kStateGroup;
+  }
   // Segments so that `sequences` of them give enough units.
   int segments_for(std::int64_t sequences) const {
     const int wanted = divide_up(kWantedUnits, sequences);
@@ -75,12 +81,14 @@ struct Layout {
 
   ScanShape s;
   int width, blocks, chunks;
+  int states;  // P
   std::int64_t state_size;
 };
 
 // A, D and delta_bias in lane order, blocks of all directions one after another.
-template <class T>
+template <class S>
 struct LaneParameters {
+  template <class T>
   LaneParameters(const ScanInputs<T>& in, const Layout& layout)
       : a_log2e(layout.s.directions * layout.blocks * layout.state_size),
         skip(static_cast<std::size_t>(layout.s.directions) * layout.blocks * layout.width),
@@ -93,35 +101,74 @@ struct LaneParameters {
         const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
         for (int n = 0; n < s.states; ++n) {
           a_log2e[block * layout.state_size + n * layout.width + lane] =
-              in.A[channel * s.states + n] * static_cast<T>(kLog2e);
+              in.A[channel * s.states + n] * static_cast<S>(kLog2e);
         }
         if (in.D) skip[block * layout.width + lane] = in.D[channel];
         if (in.delta_bias) bias[block * layout.width + lane] = in.delta_bias[channel];
       }
     }
   }
-  AlignedVector<T> a_log2e, skip, bias;
+  AlignedVector<S> a_log2e, skip, bias;
 };
 
-// Walks the chunks of one sequence, with each chunk's path worked out once for all its blocks.
+// The tokens of steps [begin, begin + count), by counting instead of dividing.
+void list_tokens(const ScanMap& map, int begin, int count, std::int32_t* to) {
+  const int start = map.reversed ? map.length - 1 - begin : begin;
+  std::int32_t at[3] = {start / map.extent[2] / map.extent[1],
+                        start / map.extent[2] % map.extent[1], start % map.extent[2]};
+  const int way = map.reversed ? -1 : 1;
+  for (int i = 0; i < count; ++i) {
+    to[i] = at[0] * map.stride[0] + at[1] * map.stride[1] + at[2] * map.stride[2];
+    at[2] += way;
+    for (int digit = 2; digit > 0 && (at[digit] < 0 || at[digit] == map.extent[digit]); --digit) {
+      at[digit] = map.reversed ? map.extent[digit] - 1 : 0;
+      at[digit - 1] += way;
+    }
+  }
+}
+
+// Walks the chunks of one sequence, with what all blocks of a chunk share worked out once: its
+// path, and its rows of B and C.
 template <class T>
 class ChunkCursor {
  public:
-  ChunkCursor(const ScanInputs<T>& in, const Layout& layout, const LaneParameters<T>& parameters,
-              int k, int b)
-      : map_(in.maps[k]), layout_(layout), parameters_(parameters) {
+  using S = State<T>;
+  ChunkCursor(const ScanInputs<T>& in, const Layout& layout, const LaneParameters<S>& parameters,
+              const CpuLanes<T>& lanes, int k, int b)
+      : in_(in),
+        layout_(layout),
+        parameters_(parameters),
+        lanes_(lanes),
+        B_(static_cast<std::size_t>(kCpuChunk) * layout.states),
+        C_(B_.size()) {
     chunk_.direction = k;
     chunk_.batch = b;
-    chunk_.tokens = tokens_;
+    chunk_.states = layout.states;
+    chunk_.B = B_.data();
+    chunk_.C = C_.data();
   }
-  void go_to(int chunk) {
-    const int begin = chunk * kCpuChunk;
-    chunk_.steps = std::min(kCpuChunk, layout_.s.length - begin);
-    for (int i = 0; i < chunk_.steps; ++i) tokens_[i] = map_.token(begin + i);
+  // Calls body() at every chunk from `first` to `last`, which may be the smaller.
+  template <class Body>
+  void walk(int first, int last, const Body& body) {
+    const int way = first <= last ? 1 : -1;
+    list(first, ahead_);
+    for (int chunk = first; chunk != last + way; chunk += way) {
+      std::swap(tokens_, ahead_);
+      list(chunk == last ? chunk : chunk + way, ahead_);
+      chunk_.tokens = tokens_;
+      chunk_.steps = steps_of(chunk);
+      stage(in_.B, B_);
+      stage(in_.C, C_);
+      body(chunk);
+    }
   }
-  const ScanChunk<T>& block(int block) {
+  // One of the blocks that are treated at each chunk, in order.
+  const ScanChunk<T>& block(int block, const Range& blocks) {
     const std::int64_t at = layout_.block_of(chunk_.direction, block);
+    const bool last = block + 1 == blocks.end;
     chunk_.channel = block * layout_.width;
+    chunk_.ahead = last ? ahead_ : tokens_;
+    chunk_.ahead_channel = (last ? blocks.begin : block + 1) * layout_.width;
     chunk_.a_log2e = &parameters_.a_log2e[at * layout_.state_size];
     chunk_.skip = &parameters_.skip[at * layout_.width];
     chunk_.bias = &parameters_.bias[at * layout_.width];
@@ -131,18 +178,39 @@ class ChunkCursor {
   int steps() const { return chunk_.steps; }
 
  private:
-  const ScanMap& map_;
+  int steps_of(int chunk) const {
+    return std::min(kCpuChunk, layout_.s.length - chunk * kCpuChunk);
+  }
+  void list(int chunk, std::int32_t* to) const {
+    const int steps = steps_of(chunk);
+    list_tokens(in_.maps[chunk_.direction], chunk * kCpuChunk, steps, to);
+    std::fill(to + steps, to + kCpuChunk, to[steps - 1]);
+  }
+  void stage(const Rows<const T>& rows, AlignedVector<S>& to) const {
+    const T* const from = rows.row(chunk_.direction, chunk_.batch, 0);
+    for (int i = 0; i < chunk_.steps; ++i) {
+      lanes_.to_state(from + static_cast<std::int64_t>(tokens_[i]) * rows.token,
+                      &to[static_cast<std::size_t>(i) * layout_.states], layout_.s.states);
+    }
+    std::fill(to.begin() + static_cast<std::int64_t>(chunk_.steps) * layout_.states, to.end(),
+              S(0));
+  }
+
+  const ScanInputs<T>& in_;
   const Layout& layout_;
-  const LaneParameters<T>& parameters_;
-  std::int32_t tokens_[kCpuChunk];
+  const LaneParameters<S>& parameters_;
+  const CpuLanes<T>& lanes_;
+  AlignedVector<S> B_, C_;  // [kCpuChunk, P]
+  std::int32_t paths_[2][kCpuChunk];
+  std::int32_t *tokens_ = paths_[0], *ahead_ = paths_[1];
   ScanChunk<T> chunk_{};
 };
 
 // state <- exp(A delta_sum) state + end: over a whole segment that ended with `end` when started
 // from zero. The adjoint crosses a segment by the same rule.
-template <class T>
-void carry_over(const Layout& layout, const T* a_log2e, const T* delta_sum, const T* end,
-                T* state) {
+template <class S>
+void carry_over(const Layout& layout, const S* a_log2e, const S* delta_sum, const S* end,
+                S* state) {
   for (int n = 0; n < layout.s.states; ++n) {
     for (int i = 0; i < layout.width; ++i) {
       const int at = n * layout.width + i;
@@ -153,6 +221,8 @@ void carry_over(const Layout& layout, const T* a_log2e, const T* delta_sum, cons
 
 template <class T>
 class Forward {
+  using S = State<T>;
+
  public:
   Forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, int threads)
       : in_(in),
@@ -168,15 +238,25 @@ class Forward {
         state_(static_cast<std::size_t>(in.shape.batch) * layout_.blocks * segments_ *
                layout_.state_size),
         delta_sum_(static_cast<std::size_t>(in.shape.batch) * layout_.blocks * segments_ *
-                   layout_.width) {}
+                   layout_.width) {
+    sum_ = out.ungated;
+    if (sum_ || in.shape.directions == 1) return;
+    if constexpr (std::is_same_v<T, S>) {
+      sum_ = out.out;
+    } else {
+      own_sum_ = AlignedBuffer<S>(static_cast<std::size_t>(in.shape.batch) * in.shape.length *
+                                  in.shape.channels);
+      sum_ = own_sum_.data();
+    }
+  }
 
   // Directions one after another, since each adds to the sum of those before it.
   void run() {
     const std::int64_t sequences = static_cast<std::int64_t>(in_.shape.batch) * layout_.blocks;
     for (int k = 0; k < in_.shape.directions; ++k) {
-      std::fill(state_.begin(), state_.end(), T(0));
+      std::fill(state_.begin(), state_.end(), S(0));
       if (segments_ > 1) {
-        std::fill(delta_sum_.begin(), delta_sum_.end(), T(0));
+        std::fill(delta_sum_.begin(), delta_sum_.end(), S(0));
         for_each_unit(segments_ - 1,
                       [&](int b, Range blocks, int segment) { find_ends(k, b, blocks, segment); });
         for (std::int64_t sequence = 0; sequence < sequences; ++sequence) carry(k, sequence);
@@ -190,13 +270,13 @@ class Forward {
   std::int64_t sequence_of(int b, int block) const {
     return static_cast<std::int64_t>(b) * layout_.blocks + block;
   }
-  T* state(std::int64_t sequence, std::int64_t segment) {
+  S* state(std::int64_t sequence, std::int64_t segment) {
     return &state_[(sequence * segments_ + segment) * layout_.state_size];
   }
-  T* delta_sum(std::int64_t sequence, std::int64_t segment) {
+  S* delta_sum(std::int64_t sequence, std::int64_t segment) {
     return &delta_sum_[(sequence * segments_ + segment) * layout_.width];
   }
-  ChunkCursor<T> cursor(int k, int b) const { return {in_, layout_, parameters_, k, b}; }
+  ChunkCursor<T> cursor(int k, int b) const { return {in_, layout_, parameters_, lanes_, k, b}; }
 
   // Blocks of channels do not meet in the forward, so that their groups may follow the threads: the
   // fewer there are, the longer the pieces of rows that each reads.
@@ -216,19 +296,18 @@ class Forward {
   void find_ends(int k, int b, Range blocks, int segment) {
     auto at = cursor(k, b);
     const Range range = part_of(layout_.chunks, segments_, segment);
-    for (int chunk = range.begin; chunk < range.end; ++chunk) {
-      at.go_to(chunk);
+    at.walk(range.begin, range.end - 1, [&](int) {
       for (int block = blocks.begin; block < blocks.end; ++block) {
-        lanes_.scan_state(in_, at.block(block), state(sequence_of(b, block), segment),
+        lanes_.scan_state(in_, at.block(block, blocks), state(sequence_of(b, block), segment),
                           delta_sum(sequence_of(b, block), segment));
       }
-    }
+    });
   }
 
   // Turns the ends of segments into the starts of those that follow.
   void carry(int k, std::int64_t sequence) {
     const std::int64_t block = layout_.block_of(k, static_cast<int>(sequence % layout_.blocks));
-    AlignedVector<T> start(layout_.state_size), end(layout_.state_size);
+    AlignedVector<S> start(layout_.state_size), end(layout_.state_size);
     for (int segment = 0; segment < segments_; ++segment) {
       std::copy_n(state(sequence, segment), layout_.state_size, end.begin());
       std::copy_n(start.begin(), layout_.state_size, state(sequence, segment));
@@ -240,17 +319,16 @@ class Forward {
   void scan(int k, int b, Range blocks, int segment) {
     auto at = cursor(k, b);
     const Range range = part_of(layout_.chunks, segments_, segment);
-    for (int chunk = range.begin; chunk < range.end; ++chunk) {
-      at.go_to(chunk);
+    at.walk(range.begin, range.end - 1, [&](int chunk) {
       for (int block = blocks.begin; block < blocks.end; ++block) {
-        T* const h = state(sequence_of(b, block), segment);
+        S* const h = state(sequence_of(b, block), segment);
         if (out_.checkpoints) {
           std::copy_n(h, layout_.state_size,
                       out_.checkpoints + layout_.checkpoint(k, b, chunk, block));
         }
-        lanes_.scan_forward(in_, out_, at.block(block), h);
+        lanes_.scan_forward(in_, out_, at.block(block, blocks), sum_, h);
       }
-    }
+    });
   }
 
   const ScanInputs<T>& in_;
@@ -258,13 +336,17 @@ class Forward {
   int threads_;
   const CpuLanes<T>& lanes_;
   Layout layout_;
-  LaneParameters<T> parameters_;
+  LaneParameters<S> parameters_;
   int segments_, groups_;
-  AlignedVector<T> state_, delta_sum_;  // [B * blocks, segments, N, W], [B * blocks, segments, W]
+  AlignedVector<S> state_, delta_sum_;  // [B * blocks, segments, P, W], [B * blocks, segments, W]
+  AlignedBuffer<S> own_sum_;            // [B, L, D], where 16-bit outputs cannot hold the sum
+  S* sum_;
 };
 
 template <class T>
 class Backward {
+  using S = State<T>;
+
  public:
   Backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, int threads)
       : in_(in),
@@ -276,15 +358,14 @@ class Backward {
         sequences_(in.shape.directions * in.shape.batch),
         groups_(std::min({layout_.blocks, divide_up(kWantedUnits, sequences_), kMostGroups})),
         segments_(layout_.segments_for(static_cast<std::int64_t>(sequences_) * groups_)),
-        padded_states_(divide_up(in.shape.states, layout_.width) * layout_.width),
         g_(pieces() * layout_.state_size),
         dA_(pieces() * layout_.state_size),
         delta_sum_(pieces() * layout_.width),
         dD_(delta_sum_.size()),
         dbias_(delta_sum_.size()) {
-    const std::size_t rows = static_cast<std::size_t>(sequences_) * in.shape.length;
-    dB_.resize((groups_ - 1) * rows * in.shape.states);
-    dC_.resize(dB_.size());
+    if (groups_ == 1) return;
+    dB_ = AlignedBuffer<S>((groups_ - kFirstKept) * group_size());
+    dC_ = AlignedBuffer<S>((groups_ - kFirstKept) * group_size());
   }
 
   void run() {
@@ -303,6 +384,9 @@ class Backward {
   }
 
  private:
+  // The first group whose dB and dC wait beside the result where there are several.
+  static constexpr int kFirstKept = std::is_same_v<T, S> ? 1 : 0;
+
   std::size_t pieces() const {
     return static_cast<std::size_t>(sequences_) * layout_.blocks * segments_;
   }
@@ -311,7 +395,7 @@ class Backward {
   }
   int direction_of(int sequence) const { return sequence / in_.shape.batch; }
   ChunkCursor<T> cursor(int sequence) const {
-    return {in_, layout_, parameters_, direction_of(sequence), sequence % in_.shape.batch};
+    return {in_, layout_, parameters_, lanes_, direction_of(sequence), sequence % in_.shape.batch};
   }
 
   template <class Body>
@@ -330,23 +414,22 @@ class Backward {
     auto at = cursor(sequence);
     const Range blocks = part_of(layout_.blocks, groups_, group);
     const Range range = part_of(layout_.chunks, segments_, segment);
-    for (int chunk = range.end - 1; chunk >= range.begin; --chunk) {
-      at.go_to(chunk);
+    at.walk(range.end - 1, range.begin, [&](int) {
       for (int block = blocks.begin; block < blocks.end; ++block) {
         const std::size_t i = piece(sequence, block, segment);
-        lanes_.scan_adjoint(in_, grad_, at.block(block), &g_[i * layout_.state_size],
+        lanes_.scan_adjoint(in_, grad_, at.block(block, blocks), &g_[i * layout_.state_size],
                             &delta_sum_[i * layout_.width]);
       }
-    }
+    });
   }
 
   // Turns what each segment passes back into what the segment before it receives.
   void carry(int sequence, int block) {
     const std::int64_t parameters = layout_.block_of(direction_of(sequence), block);
-    AlignedVector<T> received(layout_.state_size), passed(layout_.state_size);
+    AlignedVector<S> received(layout_.state_size), passed(layout_.state_size);
     for (int segment = segments_ - 1; segment >= 0; --segment) {
       const std::size_t i = piece(sequence, block, segment);
-      T* const g = &g_[i * layout_.state_size];
+      S* const g = &g_[i * layout_.state_size];
       std::copy_n(g, layout_.state_size, passed.begin());
       std::copy_n(received.begin(), layout_.state_size, g);
       carry_over(layout_, &parameters_.a_log2e[parameters * layout_.state_size],
@@ -359,30 +442,40 @@ class Backward {
     auto at = cursor(sequence);
     const Range blocks = part_of(layout_.blocks, groups_, group);
     const Range range = part_of(layout_.chunks, segments_, segment);
-    AlignedVector<T> dB(static_cast<std::size_t>(kCpuChunk) * padded_states_), dC(dB.size());
-    for (int chunk = range.end - 1; chunk >= range.begin; --chunk) {
-      at.go_to(chunk);
+    AlignedVector<S> dB(static_cast<std::size_t>(kCpuChunk) * layout_.states), dC(dB.size());
+    at.walk(range.end - 1, range.begin, [&](int chunk) {
       for (int block = blocks.begin; block < blocks.end; ++block) {
         const std::size_t i = piece(sequence, block, segment);
-        lanes_.scan_backward(
-            in_, grad_, at.block(block), grad_.checkpoints + layout_.checkpoint(k, b, chunk, block),
-            &g_[i * layout_.state_size], &dA_[i * layout_.state_size], &dD_[i * layout_.width],
-            &dbias_[i * layout_.width], dB.data(), dC.data(), block == blocks.begin);
+        lanes_.scan_backward(in_, grad_, at.block(block, blocks),
+                             grad_.checkpoints + layout_.checkpoint(k, b, chunk, block),
+                             &g_[i * layout_.state_size], &dA_[i * layout_.state_size],
+                             &dD_[i * layout_.width], &dbias_[i * layout_.width], dB.data(),
+                             dC.data(), block == blocks.begin);
       }
       store_rows(sequence, group, at, dB.data(), grad_.B, dB_.data());
       store_rows(sequence, group, at, dC.data(), grad_.C, dC_.data());
-    }
+    });
   }
 
-  // A chunk's rows of dB or dC: the first group's go to the result, the others' wait beside it.
-  void store_rows(int sequence, int group, const ChunkCursor<T>& at, const T* rows, T* result,
-                  T* others) {
-    const int states = in_.shape.states;
-    T* const to = group == 0 ? result : others + (group - 1) * group_size();
+  // A chunk's rows of dB or dC: to the result where there is one group, or where it is the first
+  // and the result can hold it unrounded; else beside it.
+  void store_rows(int sequence, int group, const ChunkCursor<T>& at, const S* sums, T* result,
+                  S* kept) {
+    const int states = in_.shape.states, tile = lanes_.tile_steps;
     for (int i = 0; i < at.steps(); ++i) {
-      const std::int64_t row =
-          static_cast<std::int64_t>(sequence) * in_.shape.length + at.tokens()[i];
-      std::copy_n(rows + static_cast<std::int64_t>(i) * padded_states_, states, to + row * states);
+      S row[kMaxStates];
+      const S* const groups = sums + static_cast<std::int64_t>(i / tile) * tile * layout_.states +
+                              static_cast<std::int64_t>(i % tile) * kStateGroup;
+      for (int n = 0; n < layout_.states; n += kStateGroup) {
+        std::copy_n(groups + static_cast<std::int64_t>(n) * tile, kStateGroup, row + n);
+      }
+      const std::int64_t to =
+          (static_cast<std::int64_t>(sequence) * in_.shape.length + at.tokens()[i]) * states;
+      if (groups_ == 1 || group < kFirstKept) {
+        lanes_.from_state(row, result + to, states);
+      } else {
+        std::copy_n(row, states, kept + (group - kFirstKept) * group_size() + to);
+      }
     }
   }
 
@@ -392,21 +485,27 @@ class Backward {
 
   void add_groups() {
     if (groups_ == 1) return;
-    constexpr std::int64_t kPiece = 1 << 16;
+    constexpr std::int64_t kPiece = 1 << 12;
     parallel_for(
         divide_up(group_size(), kPiece),
         [&](std::int64_t i) {
-          const std::int64_t end = std::min((i + 1) * kPiece, group_size());
-          for (int group = 1; group < groups_; ++group) {
-            const T* const dB = dB_.data() + (group - 1) * group_size();
-            const T* const dC = dC_.data() + (group - 1) * group_size();
-            for (std::int64_t j = i * kPiece; j < end; ++j) {
-              grad_.B[j] += dB[j];
-              grad_.C[j] += dC[j];
-            }
-          }
+          const std::int64_t begin = i * kPiece;
+          const int count = static_cast<int>(std::min(kPiece, group_size() - begin));
+          add_groups(grad_.B + begin, dB_.data() + begin, count);
+          add_groups(grad_.C + begin, dC_.data() + begin, count);
         },
         threads_);
+  }
+  void add_groups(T* result, S* kept, int count) const {
+    for (int group = 1; group < groups_; ++group) {
+      const S* const other = kept + (group - kFirstKept) * group_size();
+      if constexpr (kFirstKept == 1) {
+        for (int i = 0; i < count; ++i) result[i] += other[i];
+      } else {
+        for (int i = 0; i < count; ++i) kept[i] += other[i];
+      }
+    }
+    if (kFirstKept == 0) lanes_.from_state(kept, result, count);
   }
 
   // Sums over batch items and segments, in order.
@@ -415,9 +514,9 @@ class Backward {
     for (int d = 0; d < s.channels; ++d) {
       const int block = d / layout_.width, lane = d % layout_.width;
       const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
-      const auto sum = [&](const AlignedVector<T>& parts, std::int64_t stride,
+      const auto sum = [&](const AlignedVector<S>& parts, std::int64_t stride,
                            std::int64_t offset) {
-        T total = 0;
+        S total = 0;
         for (int b = 0; b < s.batch; ++b) {
           for (int segment = 0; segment < segments_; ++segment) {
             total += parts[piece(k * s.batch + b, block, segment) * stride + offset];
@@ -439,19 +538,19 @@ class Backward {
   int threads_;
   const CpuLanes<T>& lanes_;
   Layout layout_;
-  LaneParameters<T> parameters_;
+  LaneParameters<S> parameters_;
   int sequences_;  // K * B
-  int groups_, segments_, padded_states_;
-  AlignedVector<T> g_, dA_;                  // [K * B, blocks, segments, N, W]
-  AlignedVector<T> delta_sum_, dD_, dbias_;  // [K * B, blocks, segments, W]
-  AlignedVector<T> dB_, dC_;                 // [groups - 1, K * B, L, N]
+  int groups_, segments_;
+  AlignedVector<S> g_, dA_;                  // [K * B, blocks, segments, P, W]
+  AlignedVector<S> delta_sum_, dD_, dbias_;  // [K * B, blocks, segments, W]
+  AlignedBuffer<S> dB_, dC_;                 // [groups - kFirstKept, K * B, L, N]
 };
 
 }  // namespace
 
 std::size_t scan_checkpoint_count_cpu(const ScanShape& s) {
   return static_cast<std::size_t>(s.directions) * s.batch * divide_up(s.length, kCpuChunk) *
-         s.states * divide_up(s.channels, kWidestLanes) * kWidestLanes;
+         Layout::padded_states(s) * divide_up(s.channels, kWidestLanes) * kWidestLanes;
 }
 
 template <class T>
@@ -466,11 +565,19 @@ void selective_scan_backward_cpu(const ScanInputs<T>& in, const ScanGradients<T>
 }
 
 template void selective_scan_forward_cpu(const ScanInputs<float>&, const ScanOutputs<float>&, int);
-template void selective_scan_forward_cpu(const ScanInputs<double>&, const ScanOutputs<double>&,
-                                         int);
 template void selective_scan_backward_cpu(const ScanInputs<float>&, const ScanGradients<float>&,
                                           int);
+template void selective_scan_forward_cpu(const ScanInputs<double>&, const ScanOutputs<double>&,
+                                         int);
 template void selective_scan_backward_cpu(const ScanInputs<double>&, const ScanGradients<double>&,
+                                          int);
+template void selective_scan_forward_cpu(const ScanInputs<BFloat16>&, const ScanOutputs<BFloat16>&,
+                                         int);
+template void selective_scan_backward_cpu(const ScanInputs<BFloat16>&,
+                                          const ScanGradients<BFloat16>&, int);
+template void selective_scan_forward_cpu(const ScanInputs<Float16>&, const ScanOutputs<Float16>&,
+                                         int);
+template void selective_scan_backward_cpu(const ScanInputs<Float16>&, const ScanGradients<Float16>&,
                                           int);
 
 }  // namespace segmamba::kernels

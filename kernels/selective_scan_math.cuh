@@ -85,15 +85,27 @@ template <class V>
 SEGMAMBA_HD V sigmoid(V v) {
   return reciprocal_of(1.0F + exp_of(-v));
 }
+// The same, and softplus's slope, from one exponential.
+template <class V>
+SEGMAMBA_HD V softplus_and_slope(V v, V& slope) {
+  const V zero{};
+  const V e = exp_of(v > zero ? -v : v);
+  const V r = reciprocal_of(1.0F + e);
+  slope = v > zero ? r : e * r;
+  return (v > zero ? v : zero) + log1p_of(e);
+}
 template <class V>
 SEGMAMBA_HD V silu(V v) {
   return v * sigmoid(v);
 }
-// d silu(v) / d v
+// d silu(v) / d v, from s = sigmoid(v)
+template <class V>
+SEGMAMBA_HD V silu_slope(V v, V s) {
+  return s * (1.0F + v * (1.0F - s));
+}
 template <class V>
 SEGMAMBA_HD V silu_slope(V v) {
-  const V s = sigmoid(v);
-  return s * (1.0F + v * (1.0F - s));
+  return silu_slope(v, sigmoid(v));
 }
 
 // exp(delta A), with A already multiplied by log2(e).

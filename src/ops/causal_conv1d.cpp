@@ -8,6 +8,7 @@
 #include <torch/library.h>
 
 #include "conv_arguments.h"
+#include "cpu.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
@@ -94,7 +95,7 @@ template <at::DeviceType kDevice, c10::DispatchKey kKey>
 at::Tensor conv_autocast(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          at::IntArrayRef orders) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
-  const auto type = kDevice == at::kCPU ? at::kFloat : at::autocast::get_autocast_dtype(kDevice);
+  const auto type = at::autocast::get_autocast_dtype(kDevice);
   return conv_op(at::autocast::cached_cast(type, x, kDevice),
                  at::autocast::cached_cast(at::kFloat, weight, kDevice),
                  at::autocast::cached_cast(at::kFloat, bias, kDevice), orders);
@@ -136,7 +137,7 @@ ConvBackwardAdd make_conv_backward_add(const ConvArguments& a, const at::Tensor&
 }
 
 ConvBackward make_conv_backward(const ConvArguments& a) {
-  return {at::empty(a.x.sizes(), a.x.options()), like(a, a.weight), like(a, a.bias)};
+  return {empty_buffer(a.x.sizes(), a.x.options()), like(a, a.weight), like(a, a.bias)};
 }
 
 TORCH_LIBRARY_FRAGMENT(segmamba, library) {

@@ -12,6 +12,7 @@
 
 #include "checks.h"
 #include "conv_arguments.h"
+#include "cpu.h"
 #include "scan_arguments.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -171,7 +172,7 @@ InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::
     throw Error(concat(kOp, ": orders must name ", K, " directions, as A has, got ", given));
   }
   const auto ungated =
-      at::empty({xz.size(0), xz.size(1), xz.size(2) / 2}, xz.options().dtype(p.A.scalar_type()));
+      empty_buffer({xz.size(0), xz.size(1), xz.size(2) / 2}, xz.options().dtype(p.A.scalar_type()));
   at::Tensor out;
   std::vector<at::Tensor> checkpoints;
   for (std::int64_t k = 0; k < K; ++k) {
@@ -190,7 +191,7 @@ std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
   const auto p = parameters_of(parameters);
   const auto K = p.A.size(0), inner = xz.size(2) / 2;
   const auto state_options = xz.options().dtype(p.A.scalar_type());
-  const auto x_sum = at::empty(grad_out.sizes(), state_options);
+  const auto x_sum = empty_buffer(grad_out.sizes(), state_options);
   const auto no_gate_gradient = at::empty({0}, state_options);
   const auto gradient = grad_out.contiguous();
   at::Tensor dz;
@@ -202,7 +203,7 @@ std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
                       checkpoints[k], x_sum, dz);
     for (std::size_t i = 0; i < kParameters; ++i) pieces[i].push_back(direction[i]);
   }
-  const auto dxz = at::empty(xz.sizes(), xz.options());
+  const auto dxz = empty_buffer(xz.sizes(), xz.options());
   dxz.narrow(-1, 0, inner).copy_(x_sum);
   if (dz.defined()) dxz.narrow(-1, inner, inner).copy_(dz);  // undefined without tokens
   std::vector<at::Tensor> dparameters;
@@ -288,12 +289,11 @@ at::Tensor inner_autograd(const at::Tensor& xz, at::TensorList parameters, at::I
   return inner_op(xz, parameters, orders);
 }
 
-// Data and projections in the autocast type (CUDA; the CPU kernels compute in float32 anyway), the
-// other parameters in float32.
+// Data and projections in the autocast type, the other parameters in float32.
 template <at::DeviceType kDevice, c10::DispatchKey kKey>
 at::Tensor inner_autocast(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
-  const auto type = kDevice == at::kCPU ? at::kFloat : at::autocast::get_autocast_dtype(kDevice);
+  const auto type = at::autocast::get_autocast_dtype(kDevice);
   const auto p = parameters_of(parameters);
   const auto cast = [](at::ScalarType to, const at::Tensor& tensor) {
     return at::autocast::cached_cast(to, tensor, kDevice);

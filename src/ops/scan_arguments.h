@@ -39,8 +39,6 @@ struct ScanArguments {
 
   kernels::ScanShape shape() const;
   bool is_empty() const { return x.numel() == 0; }  // no batch items or no tokens
-  // The data tensors (x, delta, B, C, z) in another type; the parameters stay.
-  ScanArguments with_data_type(at::ScalarType dtype) const;
 
   template <class T>
   kernels::ScanInputs<T> inputs() const {

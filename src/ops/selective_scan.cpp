@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "cpu.h"
 #include "scan_arguments.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -102,22 +103,13 @@ kernels::ScanShape ScanArguments::shape() const {
   return {size(x.size(0)), size(x.size(1)), size(x.size(2)), size(x.size(3)), size(A.size(2))};
 }
 
-ScanArguments ScanArguments::with_data_type(at::ScalarType dtype) const {
-  ScanArguments result = *this;
-  for (auto* tensor : {&result.x, &result.delta, &result.B, &result.C}) {
-    *tensor = with_unit_stride(tensor->to(dtype));
-  }
-  if (z) result.z = with_unit_stride(z->to(dtype));
-  return result;
-}
-
 ScanForward make_scan_forward(const ScanArguments& a, std::int64_t checkpoint_count, bool keep) {
   const auto options = a.x.options();
   const auto state_options = options.dtype(a.A.scalar_type());
   const std::vector<std::int64_t> shape{a.x.size(1), a.x.size(2), a.x.size(3)};
-  return {at::empty(shape, options),
-          keep && a.z ? at::empty(shape, state_options) : at::empty({0}, state_options),
-          at::empty({keep ? checkpoint_count : 0}, state_options)};
+  return {empty_buffer(shape, options),
+          keep && a.z ? empty_buffer(shape, state_options) : empty_buffer({0}, state_options),
+          empty_buffer({keep ? checkpoint_count : 0}, state_options)};
 }
 
 ScanAdd make_scan_add(const ScanArguments& a, const at::Tensor& ungated,
@@ -127,17 +119,17 @@ ScanAdd make_scan_add(const ScanArguments& a, const at::Tensor& ungated,
   check_type(op, "ungated", ungated, a.A.scalar_type(), a.x, "x");
   if (!ungated.is_contiguous()) throw Error(concat(op, ": ungated must be contiguous"));
   const auto state_options = a.x.options().dtype(a.A.scalar_type());
-  return {finish ? at::empty(ungated.sizes(), a.x.options()) : at::empty({0}, a.x.options()),
-          at::empty({keep ? checkpoint_count : 0}, state_options)};
+  return {finish ? empty_buffer(ungated.sizes(), a.x.options()) : empty_buffer({0}, a.x.options()),
+          empty_buffer({keep ? checkpoint_count : 0}, state_options)};
 }
 
 ScanBackward make_scan_backward(const ScanArguments& a, bool with_gate) {
   // Without tokens no kernel runs, and the parameters have no gradient.
   const bool empty = a.is_empty();
   const auto like = [&](const OptionalTensor& tensor, const at::Tensor& other) {
-    if (!tensor) return at::empty({0}, other.options());
+    if (!tensor) return empty_buffer({0}, other.options());
     return empty ? at::zeros(tensor->sizes(), tensor->options())
-                 : at::empty(tensor->sizes(), tensor->options());
+                 : empty_buffer(tensor->sizes(), tensor->options());
   };
   return {like(a.x, a.x),
           like(a.delta, a.x),
@@ -261,15 +253,14 @@ at::Tensor directions_autograd(const at::Tensor& x, const at::Tensor& delta, con
   return directions_op(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
 }
 
-// Data in the autocast type (CUDA; the CPU kernels compute in float32 anyway), parameters in
-// float32.
+// Data in the autocast type, parameters in float32.
 template <at::DeviceType kDevice, c10::DispatchKey kKey>
 at::Tensor directions_autocast(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
                                const at::Tensor& B, const at::Tensor& C, const OptionalTensor& D,
                                const OptionalTensor& z, const OptionalTensor& delta_bias,
                                bool delta_softplus, at::IntArrayRef orders) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
-  const auto type = kDevice == at::kCPU ? at::kFloat : at::autocast::get_autocast_dtype(kDevice);
+  const auto type = at::autocast::get_autocast_dtype(kDevice);
   const auto data = [&](const at::Tensor& tensor) {
     return at::autocast::cached_cast(type, tensor, kDevice);
   };

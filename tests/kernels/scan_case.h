@@ -1,6 +1,7 @@
 #pragma once
 // Random arguments of a scan in plain vectors, for tests and benchmarks without LibTorch.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -48,6 +49,15 @@ inline kernels::BFloat16 number_from<kernels::BFloat16>(double v) {
   std::memcpy(&bits, &f, sizeof bits);
   return {static_cast<std::uint16_t>(bits >> 16)};
 }
+// Exact where v has a half of that value, as all of a case's data have.
+template <>
+inline kernels::Float16 number_from<kernels::Float16>(double v) {
+  const int exponent = v == 0 ? -14 : std::max(std::ilogb(v), -14);
+  const auto steps = static_cast<int>(std::ldexp(std::abs(v), 10 - exponent));  // of the last bit
+  const int sign = std::signbit(v) ? 0x8000 : 0;
+  // A number without its leading bit has the exponent field 0.
+  return {static_cast<std::uint16_t>(sign | (((exponent + 14) << 10) + steps))};
+}
 inline double to_double(double v) { return v; }
 inline double to_double(float v) { return v; }
 inline double to_double(kernels::BFloat16 v) {
@@ -55,6 +65,14 @@ inline double to_double(kernels::BFloat16 v) {
   float f;
   std::memcpy(&f, &bits, sizeof f);
   return f;
+}
+
+inline double to_double(kernels::Float16 v) {
+  const int exponent = v.bits >> 10 & 31, fraction = v.bits & 1023;
+  const double magnitude = exponent == 31  ? (fraction ? NAN : INFINITY)
+                           : exponent == 0 ? std::ldexp(fraction, -24)
+                                           : std::ldexp(1024 + fraction, exponent - 25);
+  return v.bits & 0x8000 ? -magnitude : magnitude;
 }
 
 // Aligned as LibTorch aligns its memory.

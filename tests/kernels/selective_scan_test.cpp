@@ -124,6 +124,75 @@ TEST_P(EveryInstructionSet, EqualsSequentialReference) {
   }
 }
 
+// Read from memory as they are, computed in float32, rounded once when written.
+template <class T>
+void expect_rounded_results(const Case& c, double rounding) {
+  auto expected = make_case(c);
+  expected.run_cpu();
+  auto narrow = in_type<T>(expected);
+  narrow.run_cpu(2);
+  EXPECT_LT(difference(narrow.out, expected.out), rounding);
+  for (const auto& [got, exact] : {std::pair{&narrow.dx, &expected.dx},
+                                   {&narrow.ddelta, &expected.ddelta},
+                                   {&narrow.dB, &expected.dB},
+                                   {&narrow.dC, &expected.dC},
+                                   {&narrow.dz, &expected.dz}}) {
+    if (got == &narrow.dz && !c.options.gate) continue;
+    EXPECT_LT(difference(*got, *exact), rounding);
+  }
+  EXPECT_LT(difference(narrow.dA, expected.dA), 1e-5);
+}
+
+TEST_P(EveryInstructionSet, SixteenBitDataIsRoundedOnce) {
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(::testing::Message() << "L " << c.shape.length << ", D " << c.shape.channels);
+    expect_rounded_results<BFloat16>(c, 0x1p-8);
+    expect_rounded_results<Float16>(c, 0x1p-11);
+  }
+}
+
+template <class T>
+void expect_every_number_converts() {
+  const auto& lanes = cpu_lanes<T>();
+  std::vector<T> all(1 << 16);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i].bits = static_cast<std::uint16_t>(i);
+  std::vector<float> floats(all.size());
+  lanes.to_state(all.data(), floats.data(), static_cast<int>(all.size()));
+  std::vector<T> back(all.size());
+  lanes.from_state(floats.data(), back.data(), static_cast<int>(all.size()));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (std::isnan(to_double(all[i]))) {
+      ASSERT_TRUE(std::isnan(floats[i]) && std::isnan(to_double(back[i]))) << i;
+    } else {
+      ASSERT_EQ(floats[i], to_double(all[i])) << i;
+      ASSERT_EQ(back[i].bits, all[i].bits);
+    }
+  }
+  // Between neighbours: below, at and above the middle, where the even one is taken.
+  for (std::size_t i = 0; i + 1 < 0x8000 && !std::isinf(floats[i + 1]); ++i) {
+    const float middle = floats[i] + (floats[i + 1] - floats[i]) / 2;
+    const float near[3] = {std::nextafter(middle, 0.0F), middle, std::nextafter(middle, INFINITY)};
+    T rounded[3];
+    lanes.from_state(near, rounded, 3);
+    const std::size_t even = i % 2 == 0 ? i : i + 1;
+    ASSERT_EQ(rounded[1].bits, even) << middle;
+    if (middle == near[0] || middle == near[2]) continue;
+    ASSERT_EQ(rounded[0].bits, i) << middle;
+    ASSERT_EQ(rounded[2].bits, i + 1) << middle;
+  }
+}
+
+TEST_P(EveryInstructionSet, SixteenBitNumbersConvertToNearestEven) {
+  expect_every_number_converts<BFloat16>();
+  expect_every_number_converts<Float16>();
+  const float largest[3] = {std::nextafter(65520.0F, 0.0F), 65520.0F, -65520.0F};
+  Float16 rounded[3];
+  cpu_lanes<Float16>().from_state(largest, rounded, 3);
+  EXPECT_EQ(rounded[0].bits, 0x7bff);
+  EXPECT_EQ(rounded[1].bits, 0x7c00);
+  EXPECT_EQ(rounded[2].bits, 0xfc00);
+}
+
 TEST_P(EveryInstructionSet, LongScanKeepsItsPrecision) {
   const ScanShape shape{1, 1, 40000, 3, 16};
   auto exact = make_case({shape, 1});

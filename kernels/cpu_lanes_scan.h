@@ -1,0 +1,378 @@
+#pragma once
+// The scan's inner loops; see cpu_lanes_impl.h for what may stand here.
+//
+// A chunk is treated in three passes: its rows are loaded and delta is formed; group by group of
+// states the recurrence runs through all its steps, so that a group's states stay in registers;
+// results are stored. The first and the last pass keep many loads in flight, and the long one in
+// the middle prefetches what the next chunk will load.
+
+#include "lanes.h"
+// selective_scan_math.cuh calls the functions of lanes.h, so it comes after it.
+#include "cpu_lanes.h"
+#include "selective_scan_math.cuh"
+
+namespace segmamba::kernels {
+namespace {
+
+#define SEGMAMBA_GROUP_LOOP _Pragma("GCC unroll 4")
+
+template <class T>
+SEGMAMBA_LANES int lanes_in_use(std::int32_t channels, int channel) {
+  return channels - channel < kLanes<T> ? channels - channel : kLanes<T>;
+}
+
+// Rows to prefetch, one a step of a loop.
+struct Ahead {
+  const char* data;
+  std::int64_t stride;       // in bytes
+  const std::int32_t* path;  // tokens
+
+  SEGMAMBA_LANES void operator()(int i) const { __builtin_prefetch(data + path[i] * stride, 0, 2); }
+};
+
+// One vector of channels of every token's row.
+template <class T>
+struct Column {
+  T* data;
+  std::int64_t stride;
+  int lanes;
+
+  using V = Lanes<std::remove_const_t<T>>;
+
+  SEGMAMBA_LANES V load(std::int32_t token) const {
+    return kernels::load(data + token * stride, lanes);
+  }
+  SEGMAMBA_LANES void store(std::int32_t token, V v) const {
+    kernels::store(data + token * stride, v, lanes);
+  }
+};
+
+// What a call knows of where it works.
+template <class T>
+struct ScanColumns {
+  using S = State<T>;
+  SEGMAMBA_LANES ScanColumns(const ScanInputs<T>& in, const ScanChunk<T>& at)
+      : shape(in.shape),
+        lanes(lanes_in_use<T>(in.shape.channels, at.channel)),
+        sequence(static_cast<std::int64_t>(at.direction) * in.shape.batch + at.batch),
+        batch(at.batch),
+        channel(at.channel),
+        path(at.tokens),
+        path_ahead(at.ahead),
+        channels_ahead(at.ahead_channel - at.channel),
+        x(rows(in.x, at)),
+        delta(rows(in.delta, at)),
+        z{in.z.data ? in.z.row(0, at.batch, 0) + at.channel : x.data,
+          in.z.data ? in.z.token : x.stride, lanes} {}
+
+  // Of buffers [K, B, L, D] and [B, L, D], which may be nullptr.
+  template <class U>
+  SEGMAMBA_LANES Column<U> of_sequence(U* data) const {
+    return column(data, sequence);
+  }
+  template <class U>
+  SEGMAMBA_LANES Column<U> of_batch(U* data) const {
+    return column(data, batch);
+  }
+
+  // A column's rows of this chunk, and of the block that is treated next; x's where there is no
+  // such column.
+  template <class U>
+  SEGMAMBA_LANES Ahead here(const Column<U>& column) const {
+    if (!column.data) return ahead(x);
+    return {reinterpret_cast<const char*>(column.data), bytes(column), path};
+  }
+  template <class U>
+  SEGMAMBA_LANES Ahead ahead(const Column<U>& column) const {
+    if (!column.data) return ahead(x);
+    return {reinterpret_cast<const char*>(column.data + channels_ahead), bytes(column), path_ahead};
+  }
+
+  const ScanShape& shape;
+  int lanes;
+  std::int64_t sequence;
+  int batch, channel;
+  const std::int32_t *path, *path_ahead;
+  int channels_ahead;
+  Column<const T> x, delta;
+  Column<const T> z;  // x again where there is no gate
+
+ private:
+  template <class U>
+  SEGMAMBA_LANES static std::int64_t bytes(const Column<U>& column) {
+    return column.stride * static_cast<std::int64_t>(sizeof(U));
+  }
+  template <class U>
+  SEGMAMBA_LANES Column<U> column(U* data, std::int64_t item) const {
+    return {data ? data + item * shape.length * shape.channels + channel : nullptr, shape.channels,
+            lanes};
+  }
+  SEGMAMBA_LANES Column<const T> rows(const Rows<const T>& from, const ScanChunk<T>& at) const {
+    return {from.row(at.direction, at.batch, 0) + at.channel, from.token, lanes};
+  }
+};
+
+// Of the chunk's steps.
+template <class T>
+struct ChunkSteps {
+  Lanes<T> delta[kCpuChunk], input[kCpuChunk];  // input = delta x
+};
+
+template <class T>
+void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const ScanChunk<T>& at,
+                  State<T>* sum, State<T>* state) {
+  using V = Lanes<T>;
+  constexpr int W = kLanes<T>;
+  const ScanColumns<T> columns(in, at);
+  const V bias = load(at.bias), skip = load(at.skip);
+  ChunkSteps<T> c;
+  V y[kCpuChunk];
+  for (int i = 0; i < at.steps; ++i) {
+    const V x = columns.x.load(at.tokens[i]);
+    const V raw = columns.delta.load(at.tokens[i]) + bias;
+    c.delta[i] = in.delta_softplus ? softplus(raw) : raw;
+    c.input[i] = c.delta[i] * x;
+    y[i] = skip * x;
+  }
+  const auto sums = columns.of_batch(sum);
+  const bool first = at.direction == 0 && !out.adds;
+  const bool last = at.direction + 1 == in.shape.directions && out.out;
+  const Ahead streams[] = {columns.ahead(columns.x), columns.ahead(columns.delta),
+                           columns.here(sums), last ? columns.here(columns.z) : columns.here(sums)};
+  for (int n = 0; n < at.states; n += kStateGroup) {
+    const Ahead next = streams[n / kStateGroup % 4];
+    V h[kStateGroup], a[kStateGroup];
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) {
+      h[m] = load(state + (n + m) * W);
+      a[m] = load(at.a_log2e + (n + m) * W);
+    }
+    for (int i = 0; i < at.steps; ++i) {
+      const State<T>* const B = at.B + i * at.states + n;
+      const State<T>* const C = at.C + i * at.states + n;
+      V total = y[i];
+      SEGMAMBA_GROUP_LOOP
+      for (int m = 0; m < kStateGroup; ++m) {
+        h[m] = advance(h[m], decay_of(c.delta[i], a[m]), c.input[i], B[m]);
+        total += h[m] * C[m];
+      }
+      y[i] = total;
+      next(i);
+    }
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) store(state + (n + m) * W, h[m]);
+  }
+  const auto outputs = columns.of_batch(out.out);
+  for (int i = 0; i < at.steps; ++i) {
+    const std::int32_t token = at.tokens[i];
+    if (!first) y[i] += sums.load(token);
+    if (!last || out.ungated) sums.store(token, y[i]);
+    if (last) outputs.store(token, in.z.data ? y[i] * silu(columns.z.load(token)) : y[i]);
+  }
+}
+
+template <class T>
+void scan_state(const ScanInputs<T>& in, const ScanChunk<T>& at, State<T>* state,
+                State<T>* delta_sum) {
+  using V = Lanes<T>;
+  constexpr int W = kLanes<T>;
+  const ScanColumns<T> columns(in, at);
+  const V bias = load(at.bias);
+  ChunkSteps<T> c;
+  V total = load(delta_sum);
+  for (int i = 0; i < at.steps; ++i) {
+    const V raw = columns.delta.load(at.tokens[i]) + bias;
+    c.delta[i] = in.delta_softplus ? softplus(raw) : raw;
+    c.input[i] = c.delta[i] * columns.x.load(at.tokens[i]);
+    total += c.delta[i];
+  }
+  store(delta_sum, total);
+  const Ahead streams[] = {columns.ahead(columns.x), columns.ahead(columns.delta)};
+  for (int n = 0; n < at.states; n += kStateGroup) {
+    const Ahead next = streams[n / kStateGroup % 2];
+    V h[kStateGroup], a[kStateGroup];
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) {
+      h[m] = load(state + (n + m) * W);
+      a[m] = load(at.a_log2e + (n + m) * W);
+    }
+    for (int i = 0; i < at.steps; ++i) {
+      const State<T>* const B = at.B + i * at.states + n;
+      SEGMAMBA_GROUP_LOOP
+      for (int m = 0; m < kStateGroup; ++m) {
+        h[m] = advance(h[m], decay_of(c.delta[i], a[m]), c.input[i], B[m]);
+      }
+      next(i);
+    }
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) store(state + (n + m) * W, h[m]);
+  }
+}
+
+// Gradient of y_t: that of `out` through the gate.
+template <class T>
+SEGMAMBA_LANES Lanes<T> gradient_of_y(const ScanInputs<T>& in, const ScanColumns<T>& columns,
+                                      const Column<const T>& grad_out, std::int32_t token) {
+  const Lanes<T> gout = grad_out.load(token);
+  return in.z.data ? gout * silu(columns.z.load(token)) : gout;
+}
+
+template <class T>
+void scan_adjoint(const ScanInputs<T>& in, const ScanGradients<T>& grad, const ScanChunk<T>& at,
+                  State<T>* gradient, State<T>* delta_sum) {
+  using V = Lanes<T>;
+  constexpr int W = kLanes<T>;
+  const ScanColumns<T> columns(in, at);
+  const auto grad_out = columns.of_batch(grad.out);
+  const V bias = load(at.bias);
+  V delta[kCpuChunk], gy[kCpuChunk];
+  V total = load(delta_sum);
+  for (int i = at.steps - 1; i >= 0; --i) {
+    const V raw = columns.delta.load(at.tokens[i]) + bias;
+    delta[i] = in.delta_softplus ? softplus(raw) : raw;
+    gy[i] = gradient_of_y(in, columns, grad_out, at.tokens[i]);
+    total += delta[i];
+  }
+  store(delta_sum, total);
+  const Ahead streams[] = {columns.ahead(columns.delta), columns.ahead(grad_out),
+                           columns.ahead(columns.z)};
+  for (int n = 0; n < at.states; n += kStateGroup) {
+    const Ahead next = streams[n / kStateGroup % 3];
+    V g[kStateGroup], a[kStateGroup];
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) {
+      g[m] = load(gradient + (n + m) * W);
+      a[m] = load(at.a_log2e + (n + m) * W);
+    }
+    for (int i = at.steps - 1; i >= 0; --i) {
+      const State<T>* const C = at.C + i * at.states + n;
+      SEGMAMBA_GROUP_LOOP
+      for (int m = 0; m < kStateGroup; ++m) {
+        g[m] = (g[m] + gy[i] * C[m]) * decay_of(delta[i], a[m]);
+      }
+      next(i);
+    }
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) store(gradient + (n + m) * W, g[m]);
+  }
+}
+
+// Steps whose dB and dC of a group of states fill a vector.
+template <class T>
+inline constexpr int kTileSteps = kLanes<T> > kStateGroup ? kLanes<T> / kStateGroup : 1;
+
+template <class T>
+void scan_backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, const ScanChunk<T>& at,
+                   const State<T>* start, State<T>* gradient, State<T>* dA_total,
+                   State<T>* dD_total, State<T>* dbias_total, State<T>* dB, State<T>* dC,
+                   bool first) {
+  using V = Lanes<T>;
+  constexpr int W = kLanes<T>;
+  constexpr int kTile = kTileSteps<T>;
+  constexpr int kTileSums = kTile * kStateGroup;
+  const ScanColumns<T> columns(in, at);
+  const auto grad_out = columns.of_batch(grad.out);
+  const V bias = load(at.bias), skip = load(at.skip);
+  // Steps that fill the last tile are zeros, which leave states and gradients as they are.
+  const int tiles = (at.steps + kTile - 1) / kTile;
+
+  ChunkSteps<T> c;
+  V x[kCpuChunk], slope[kCpuChunk], gy[kCpuChunk];
+  const bool wants_dz = in.z.data && grad.z && at.direction == 0;
+  const auto ungated = columns.of_batch(wants_dz ? grad.ungated : nullptr);
+  const auto dz = columns.of_batch(wants_dz ? grad.z : nullptr);
+  for (int i = 0; i < at.steps; ++i) {
+    const std::int32_t token = at.tokens[i];
+    x[i] = columns.x.load(token);
+    const V raw = columns.delta.load(token) + bias;
+    c.delta[i] = in.delta_softplus ? softplus_and_slope(raw, slope[i]) : raw;
+    c.input[i] = c.delta[i] * x[i];
+    gy[i] = grad_out.load(token);
+    if (!in.z.data) continue;
+    const V z = columns.z.load(token);
+    const V gate = sigmoid(z);
+    if (wants_dz) dz.store(token, gy[i] * ungated.load(token) * silu_slope(z, gate));
+    gy[i] *= z * gate;
+  }
+  for (int i = at.steps; i < tiles * kTile; ++i) c.delta[i] = c.input[i] = gy[i] = V{};
+
+  // Summed over states; see StepAdjoint.
+  V input_grad[kCpuChunk] = {}, decay_grad[kCpuChunk] = {};
+  const auto dx = columns.of_sequence(grad.x), ddelta = columns.of_sequence(grad.delta);
+  const Ahead streams[] = {columns.ahead(columns.x), columns.ahead(columns.delta),
+                           columns.ahead(grad_out),  columns.ahead(columns.z),
+                           columns.ahead(dx),        columns.ahead(ddelta),
+                           columns.ahead(ungated),   columns.ahead(dz)};
+  for (int n = 0; n < at.states; n += kStateGroup) {
+    const Ahead next = streams[n / kStateGroup % 4], then = streams[4 + n / kStateGroup % 4];
+    // The states of this chunk again, from its start; h[i] is the state before step i.
+    V h[kCpuChunk + 1][kStateGroup], decay[kCpuChunk][kStateGroup];
+    V a[kStateGroup], g[kStateGroup], dA[kStateGroup];
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) {
+      a[m] = load(at.a_log2e + (n + m) * W);
+      g[m] = load(start + (n + m) * W);
+      h[0][m] = g[m];
+    }
+    for (int i = 0; i < tiles * kTile; ++i) {
+      const State<T>* const B = at.B + i * at.states + n;
+      SEGMAMBA_GROUP_LOOP
+      for (int m = 0; m < kStateGroup; ++m) {
+        decay[i][m] = decay_of(c.delta[i], a[m]);
+        g[m] = advance(g[m], decay[i][m], c.input[i], B[m]);
+        h[i + 1][m] = g[m];
+      }
+      next(i);
+    }
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) {
+      g[m] = load(gradient + (n + m) * W);
+      dA[m] = load(dA_total + (n + m) * W);
+    }
+    for (int tile = tiles - 1; tile >= 0; --tile) {
+      V rowB[kTileSums], rowC[kTileSums];
+#pragma GCC unroll 4
+      for (int s = kTile - 1; s >= 0; --s) {
+        const int i = tile * kTile + s;
+        const State<T>* const B = at.B + i * at.states + n;
+        const State<T>* const C = at.C + i * at.states + n;
+        StepAdjoint<V> step{gy[i], c.input[i], c.delta[i], input_grad[i], decay_grad[i]};
+        SEGMAMBA_GROUP_LOOP
+        for (int m = 0; m < kStateGroup; ++m) {
+          step.state(a[m], decay[i][m], h[i][m], h[i + 1][m], B[m], C[m], g[m], dA[m],
+                     rowB[s * kStateGroup + m], rowC[s * kStateGroup + m]);
+        }
+        then(i);
+        input_grad[i] = step.input_grad;
+        decay_grad[i] = step.decay_grad;
+      }
+      const std::int64_t sums = static_cast<std::int64_t>(tile) * kTile * at.states + n * kTile;
+      for (int r = 0; r < kTileSums; r += W) {
+        const V sumB = sum_each(rowB + r), sumC = sum_each(rowC + r);
+        store(dB + sums + r, first ? sumB : load(dB + sums + r) + sumB);
+        store(dC + sums + r, first ? sumC : load(dC + sums + r) + sumC);
+      }
+    }
+    SEGMAMBA_GROUP_LOOP
+    for (int m = 0; m < kStateGroup; ++m) {
+      store(gradient + (n + m) * W, g[m]);
+      store(dA_total + (n + m) * W, dA[m]);
+    }
+  }
+
+  V dD = load(dD_total), dbias = load(dbias_total);
+  for (int i = at.steps - 1; i >= 0; --i) {
+    const StepAdjoint<V> step{gy[i], c.input[i], c.delta[i], input_grad[i], decay_grad[i]};
+    V delta_grad = step.delta_grad(x[i]);
+    if (in.delta_softplus) delta_grad *= slope[i];
+    dD += gy[i] * x[i];
+    dbias += delta_grad;
+    dx.store(at.tokens[i], step.x_grad() + skip * gy[i]);
+    ddelta.store(at.tokens[i], delta_grad);
+  }
+  store(dD_total, dD);
+  store(dbias_total, dbias);
+}
+
+}  // namespace
+}  // namespace segmamba::kernels
