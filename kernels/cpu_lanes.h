@@ -22,15 +22,15 @@ struct ScanChunk {
   int direction, batch;
   int channel;                 // first of W
   const std::int32_t* tokens;  // [kCpuChunk]: the path through this chunk, and its last token again
-  const std::int32_t* ahead;   // tokens and first channel of the block that is treated next: its
-  int ahead_channel;           // rows are prefetched
-  int steps;                   // at most kCpuChunk
-  int states;                  // P
-  const State<T>* a_log2e;     // [P, W]: A log2(e)
-  const State<T>* skip;        // [W]: D, or zeros
-  const State<T>* bias;        // [W]: delta_bias, or zeros
-  const State<T>* B;           // [kCpuChunk, P], zeros beyond the last step
-  const State<T>* C;           // the same, where the call uses it
+  const std::int32_t* ahead_token;    // [kCpuChunk]: what is read later, and prefetched one vector
+  const std::int32_t* ahead_channel;  // a step: tokens, and channels counted from `channel`
+  int steps;                          // at most kCpuChunk
+  int states;                         // P
+  const State<T>* a_log2e;            // [P, W]: A log2(e)
+  const State<T>* skip;               // [W]: D, or zeros
+  const State<T>* bias;               // [W]: delta_bias, or zeros
+  const State<T>* B;                  // [kCpuChunk, P], zeros beyond the last step
+  const State<T>* C;                  // the same, where the call uses it
 };
 
 template <class T>

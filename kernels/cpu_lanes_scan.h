@@ -21,13 +21,15 @@ SEGMAMBA_LANES int lanes_in_use(std::int32_t channels, int channel) {
   return channels - channel < kLanes<T> ? channels - channel : kLanes<T>;
 }
 
-// Rows to prefetch, one a step of a loop.
+// What to prefetch of an array, one vector of channels a step of a loop.
 struct Ahead {
   const char* data;
-  std::int64_t stride;       // in bytes
-  const std::int32_t* path;  // tokens
+  std::int64_t row, number;  // in bytes
+  const std::int32_t *token, *channel;
 
-  SEGMAMBA_LANES void operator()(int i) const { __builtin_prefetch(data + path[i] * stride, 0, 2); }
+  SEGMAMBA_LANES void operator()(int i) const {
+    __builtin_prefetch(data + token[i] * row + channel[i] * number, 0, 2);
+  }
 };
 
 // One vector of channels of every token's row.
@@ -57,9 +59,8 @@ struct ScanColumns {
         sequence(static_cast<std::int64_t>(at.direction) * in.shape.batch + at.batch),
         batch(at.batch),
         channel(at.channel),
-        path(at.tokens),
-        path_ahead(at.ahead),
-        channels_ahead(at.ahead_channel - at.channel),
+        ahead_token(at.ahead_token),
+        ahead_channel(at.ahead_channel),
         x(rows(in.x, at)),
         delta(rows(in.delta, at)),
         z{in.z.data ? in.z.row(0, at.batch, 0) + at.channel : x.data,
@@ -75,33 +76,24 @@ struct ScanColumns {
     return column(data, batch);
   }
 
-  // A column's rows of this chunk, and of the block that is treated next; x's where there is no
-  // such column.
-  template <class U>
-  SEGMAMBA_LANES Ahead here(const Column<U>& column) const {
-    if (!column.data) return ahead(x);
-    return {reinterpret_cast<const char*>(column.data), bytes(column), path};
-  }
+  // Of a column's array; of x where there is no such array.
   template <class U>
   SEGMAMBA_LANES Ahead ahead(const Column<U>& column) const {
     if (!column.data) return ahead(x);
-    return {reinterpret_cast<const char*>(column.data + channels_ahead), bytes(column), path_ahead};
+    constexpr std::int64_t kSize = sizeof(U);
+    return {reinterpret_cast<const char*>(column.data), column.stride * kSize, kSize, ahead_token,
+            ahead_channel};
   }
 
   const ScanShape& shape;
   int lanes;
   std::int64_t sequence;
   int batch, channel;
-  const std::int32_t *path, *path_ahead;
-  int channels_ahead;
+  const std::int32_t *ahead_token, *ahead_channel;
   Column<const T> x, delta;
   Column<const T> z;  // x again where there is no gate
 
  private:
-  template <class U>
-  SEGMAMBA_LANES static std::int64_t bytes(const Column<U>& column) {
-    return column.stride * static_cast<std::int64_t>(sizeof(U));
-  }
   template <class U>
   SEGMAMBA_LANES Column<U> column(U* data, std::int64_t item) const {
     return {data ? data + item * shape.length * shape.channels + channel : nullptr, shape.channels,
@@ -138,7 +130,7 @@ void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const Scan
   const bool first = at.direction == 0 && !out.adds;
   const bool last = at.direction + 1 == in.shape.directions && out.out;
   const Ahead streams[] = {columns.ahead(columns.x), columns.ahead(columns.delta),
-                           columns.here(sums), last ? columns.here(columns.z) : columns.here(sums)};
+                           columns.ahead(sums), columns.ahead(last ? columns.z : columns.x)};
   for (int n = 0; n < at.states; n += kStateGroup) {
     const Ahead next = streams[n / kStateGroup % 4];
     V h[kStateGroup], a[kStateGroup];

@@ -146,6 +146,8 @@ class ChunkCursor {
     chunk_.states = layout.states;
     chunk_.B = B_.data();
     chunk_.C = C_.data();
+    chunk_.ahead_token = ahead_token_;
+    chunk_.ahead_channel = ahead_channel_;
   }
   // Calls body() at every chunk from `first` to `last`, which may be the smaller.
   template <class Body>
@@ -165,13 +167,11 @@ class ChunkCursor {
   // One of the blocks that are treated at each chunk, in order.
   const ScanChunk<T>& block(int block, const Range& blocks) {
     const std::int64_t at = layout_.block_of(chunk_.direction, block);
-    const bool last = block + 1 == blocks.end;
     chunk_.channel = block * layout_.width;
-    chunk_.ahead = last ? ahead_ : tokens_;
-    chunk_.ahead_channel = (last ? blocks.begin : block + 1) * layout_.width;
     chunk_.a_log2e = &parameters_.a_log2e[at * layout_.state_size];
     chunk_.skip = &parameters_.skip[at * layout_.width];
     chunk_.bias = &parameters_.bias[at * layout_.width];
+    look_ahead(block, blocks);
     return chunk_;
   }
   const std::int32_t* tokens() const { return tokens_; }
@@ -185,6 +185,21 @@ class ChunkCursor {
     const int steps = steps_of(chunk);
     list_tokens(in_.maps[chunk_.direction], chunk * kCpuChunk, steps, to);
     std::fill(to + steps, to + kCpuChunk, to[steps - 1]);
+  }
+  // Short rows of the next chunk are prefetched whole, one after another, which the processor's own
+  // prefetcher sees and runs ahead of. A chunk of long rows would not fit into a cache; of these it
+  // is the next block.
+  void look_ahead(int block, const Range& blocks) {
+    constexpr int kShortRow = 8;
+    const int count = blocks.end - blocks.begin, from = block - blocks.begin;
+    const int next = (from + 1) % count;
+    for (int i = 0; i < kCpuChunk; ++i) {
+      const int vector = from * kCpuChunk + i;
+      ahead_token_[i] = count <= kShortRow ? ahead_[vector / count]
+                        : next == 0        ? ahead_[i]
+                                           : tokens_[i];
+      ahead_channel_[i] = ((count <= kShortRow ? vector % count : next) - from) * layout_.width;
+    }
   }
   void stage(const Rows<const T>& rows, AlignedVector<S>& to) const {
     const T* const from = rows.row(chunk_.direction, chunk_.batch, 0);
@@ -203,6 +218,7 @@ class ChunkCursor {
   AlignedVector<S> B_, C_;  // [kCpuChunk, P]
   std::int32_t paths_[2][kCpuChunk];
   std::int32_t *tokens_ = paths_[0], *ahead_ = paths_[1];
+  std::int32_t ahead_token_[kCpuChunk], ahead_channel_[kCpuChunk];
   ScanChunk<T> chunk_{};
 };
 
