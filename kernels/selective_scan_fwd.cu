@@ -1,7 +1,7 @@
 #include "cuda_launch.cuh"
-// selective_scan_blocks.cuh converts through the functions of cuda_launch.cuh, so it comes after
+// selective_scan_launch.cuh converts through the functions of cuda_launch.cuh, so it comes after
 // it.
-#include "selective_scan_blocks.cuh"
+#include "selective_scan_launch.cuh"
 
 namespace segmamba::kernels {
 

@@ -8,7 +8,7 @@
 #include "cpu_lanes.h"
 #include "cuda_blocks.h"
 #include "kernels/scan_case.h"
-#include "selective_scan_blocks.cuh"
+#include "selective_scan_launch.cuh"
 
 namespace segmamba::kernels {
 namespace {
