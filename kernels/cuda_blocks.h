@@ -10,8 +10,7 @@
 //   block.each(body)         body(thread, registers) by every thread, then a barrier
 //   block.each_alone(body)   the same without the barrier: body touches only its registers, global
 //                            memory and what its own warp left in shared memory
-//   block.exchange<mask>(f, count)   the threads of a warp swap f(registers)[0, count) with the
-//                            thread whose lane differs by `mask`
+//   block.each_warp(body)    the same with a barrier of each warp for itself
 // On the GPU (cuda_launch.cuh) threads run side by side and each() inlines to straight code. The
 // emulator below runs them one after another between the barriers.
 
@@ -52,6 +51,15 @@ SEGMAMBA_HD int divide_up(std::int64_t a, std::int64_t b) {
   return static_cast<int>((a + b - 1) / b);
 }
 
+// `v`, but the compiler does not know: what is computed from it stays where it is used. Keeps
+// registers free where values would be computed once and held through a long loop.
+SEGMAMBA_HD int opaque(int v) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(v));
+#endif
+  return v;
+}
+
 // bfloat16 by its bits: the upper half of a float, rounded to nearest even.
 SEGMAMBA_HD float to_state(BFloat16 v) {
   const std::uint32_t bits = static_cast<std::uint32_t>(v.bits) << 16;
@@ -71,32 +79,6 @@ SEGMAMBA_HD void from_state(float v, BFloat16& to) {
 }
 SEGMAMBA_HD void from_state(float v, float& to) { to = v; }
 SEGMAMBA_HD void from_state(double v, double& to) { to = v; }
-
-// Values [0, kHalf) and [kHalf, 2 kHalf) of each thread of a warp: threads whose lane lacks the bit
-// kMask keep the first half, the others the second, each added to the half that its partner gives.
-// Repeated over masks, sums over lanes without atomics and in a fixed order, at one exchange for
-// every value that is still there.
-template <int kMask, int kHalf, class Block, class Values>
-SEGMAMBA_HD void fold(Block& block, const Values& values) {
-  using Registers = typename Block::Registers;
-  block.each_alone([&](int thread, Registers& r) {
-    auto* const v = values(r);
-    const bool upper = (thread & kMask) != 0;
-    SEGMAMBA_UNROLL
-    for (int i = 0; i < kHalf; ++i) {
-      const auto keep = upper ? v[i + kHalf] : v[i];
-      v[i + kHalf] = upper ? v[i] : v[i + kHalf];
-      v[i] = keep;
-    }
-  });
-  block.template exchange<kMask>([&](Registers& r) { return values(r) + kHalf; },
-                                 std::integral_constant<int, kHalf>());
-  block.each_alone([&](int, Registers& r) {
-    auto* const v = values(r);
-    SEGMAMBA_UNROLL
-    for (int i = 0; i < kHalf; ++i) v[i] += v[i + kHalf];
-  });
-}
 
 // A block whose threads run one after another.
 template <class Kernel>
@@ -127,14 +109,9 @@ class EmulatedBlock {
   void each_alone(const Body& body) {
     each(body);
   }
-  template <int kMask, class Values, int kCount>
-  void exchange(const Values& values, std::integral_constant<int, kCount>) {
-    for (int i = 0; i < threads(); ++i) {
-      if (i & kMask) continue;
-      for (int j = 0; j < kCount; ++j) {
-        std::swap(values(registers_[i])[j], values(registers_[i | kMask])[j]);
-      }
-    }
+  template <class Body>
+  void each_warp(const Body& body) {
+    each(body);
   }
 
  private:

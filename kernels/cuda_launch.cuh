@@ -39,12 +39,10 @@ class DeviceBlock {
   __device__ __forceinline__ void each_alone(const Body& body) {
     body(static_cast<int>(threadIdx.x), registers_);
   }
-  template <int kMask, class Values, int kCount>
-  __device__ __forceinline__ void exchange(const Values& values,
-                                           std::integral_constant<int, kCount>) {
-    auto* const v = values(registers_);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) v[i] = __shfl_xor_sync(0xffffffffU, v[i], kMask);
+  template <class Body>
+  __device__ __forceinline__ void each_warp(const Body& body) {
+    body(static_cast<int>(threadIdx.x), registers_);
+    __syncwarp();
   }
 
  private:
@@ -52,7 +50,8 @@ class DeviceBlock {
   typename Kernel::Shared& shared_;
 };
 
-template <class Kernel>
+// The bytes of shared memory stand in the kernel's name for scripts/kernel_report.py.
+template <class Kernel, int kSharedBytes = sizeof(typename Kernel::Shared)>
 __global__ void __launch_bounds__(Kernel::kMaxThreads, Kernel::kMinBlocks)
     run_kernel(const __grid_constant__ typename Kernel::Params p, const Grid grid) {
   extern __shared__ __align__(32) unsigned char memory[];
@@ -89,6 +88,7 @@ class CudaLauncher {
     constexpr int kUsualLimit = 48 * 1024;
     constexpr int kSize = sizeof(typename Kernel::Shared);
     if (kSize > kUsualLimit) {
+      check_shared_memory(kSize);
       check_cuda(cudaFuncSetAttribute(run_kernel<Kernel>,
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, kSize),
                  name_);
@@ -105,6 +105,16 @@ class CudaLauncher {
   }
 
  private:
+  void check_shared_memory(int bytes) const {
+    int device = 0, available = 0;
+    check_cuda(cudaGetDevice(&device), "the query for the device");
+    check_cuda(cudaDeviceGetAttribute(&available, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+               "the query for the device");
+    if (bytes <= available) return;
+    throw Error(std::string(name_) + " needs " + std::to_string(bytes) +
+                " bytes of shared memory a block, this GPU has " + std::to_string(available) +
+                ": it takes compute capability 8.0 or newer");
+  }
   unsigned count(std::int64_t blocks) const {
     if (blocks > 0x7fffffff) {
       throw Error(std::string(name_) + " needs " + std::to_string(blocks) +

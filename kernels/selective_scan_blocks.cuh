@@ -12,6 +12,8 @@
 // Nothing is added atomically: what several blocks contribute to is written apart and summed in
 // order.
 
+#include <type_traits>
+
 #include "cuda_blocks.h"
 #include "selective_scan_math.cuh"
 #include "selective_scan_tuning.h"
@@ -24,7 +26,7 @@ inline constexpr int kSliceStates = 16;
 // Channels of one block at most, one a thread. float64, which only checks gradients, takes one warp
 // for the sake of shared memory.
 template <class S>
-inline constexpr int kBlockChannels = sizeof(S) == 8 ? kWarp : 4 * kWarp;
+inline constexpr int kBlockChannels = sizeof(S) == 8 ? kWarp : 3 * kWarp;
 
 // How a shape is cut.
 struct ScanPlan {
@@ -101,10 +103,14 @@ SEGMAMBA_HD std::int64_t token_row(const ScanShape& s, int sequence, std::int32_
   return static_cast<std::int64_t>(sequence) * s.length + token;
 }
 
-// Row `token` of rows that lie `stride` numbers apart: one multiplication of 32 by 32 bits.
+// Row `token` of rows that lie `stride` numbers apart, fewer than 2^28. Counted in bytes, an
+// address is one instruction: a product of 32 by 32 bits and a sum of 64.
 template <class T>
 SEGMAMBA_HD T* row_at(T* base, std::int32_t token, std::int32_t stride) {
-  return base + static_cast<std::int64_t>(token) * stride;
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  const auto bytes = static_cast<std::int32_t>(stride * sizeof(T));
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(base) +
+                              static_cast<std::int64_t>(token) * bytes);
 }
 
 // What a thread knows of its channel. One beyond the last (not active) reads what the last one
@@ -134,15 +140,21 @@ struct Channel {
   }
 };
 
-// raw -> delta, for the `count` steps of a tile; zero beyond, which leaves states and gradients as
-// they are. One branch for all of them.
+// raw -> delta, and the slope of that where wanted, for the `count` steps of a tile; zero beyond,
+// which leaves states and gradients as they are. One branch for all of them.
 template <class T, class S, int kSteps>
-SEGMAMBA_HD void delta_of_tile(const DeviceScan<T>& p, S bias, int count, S (&raw)[kSteps]) {
+SEGMAMBA_HD void delta_of_tile(const DeviceScan<T>& p, S bias, int count, S (&raw)[kSteps],
+                               S* slope = nullptr) {
   SEGMAMBA_UNROLL
-  for (int i = 0; i < kSteps; ++i) raw[i] += bias;
+  for (int i = 0; i < kSteps; ++i) {
+    raw[i] += bias;
+    if (slope) slope[i] = 1;
+  }
   if (p.in.delta_softplus) {
     SEGMAMBA_UNROLL
-    for (int i = 0; i < kSteps; ++i) raw[i] = softplus(raw[i]);
+    for (int i = 0; i < kSteps; ++i) {
+      raw[i] = slope ? softplus_and_slope(raw[i], slope[i]) : softplus(raw[i]);
+    }
   }
   SEGMAMBA_UNROLL
   for (int i = 0; i < kSteps; ++i) raw[i] = i < count ? raw[i] : S(0);
@@ -163,16 +175,22 @@ struct alignas(4 * sizeof(S)) Four {
 };
 inline constexpr int kFours = kSliceStates / 4;
 
-// `count` rows of B or of C for all threads of a block; zeros in the rest.
-template <int kRows, class T, class S>
-SEGMAMBA_HD void stage_rows(const DeviceScan<T>& p, const Rows<const T>& rows, const Channel<T>& c,
+// `count` rows of `first` - or, with kSets = 2, each followed by that of `second` - for all threads
+// of a block; zeros in the rest. 16 lanes of a warp take one row.
+template <int kSets, int kRows, class T, class S>
+SEGMAMBA_HD void stage_rows(const DeviceScan<T>& p, const Rows<const T>& first,
+                            const Rows<const T>& second, const Channel<T>& c,
                             const std::int32_t* token, int thread, int threads, int count,
-                            Four<S> (&to)[kRows][kFours]) {
-  const T* const base = rows.row(c.k, c.b, 0) + p.first_state;
-  for (int i = thread; i < kRows * kSliceStates; i += threads) {
-    const int row = i / kSliceStates, n = i % kSliceStates;
-    to[row][n / 4].v[n % 4] =
-        row < count && n < p.states ? to_state(row_at(base, token[row], rows.token)[n]) : S(0);
+                            Four<S> (&to)[kRows][kSets * kFours]) {
+  constexpr int kRowsOfWarp = 2 / kSets;
+  const int half = thread / kSliceStates % 2, n = thread % kSliceStates;
+  const Rows<const T>& rows = kSets == 2 && half ? second : first;
+  const T* const from = rows.row(c.k, c.b, 0) + p.first_state + n;
+  const int set = kSets == 2 ? half : 0;
+  for (int row = thread / kWarp * kRowsOfWarp + (kSets == 1 ? half : 0); row < kRows;
+       row += threads / kWarp * kRowsOfWarp) {
+    to[row][set * kFours + n / 4].v[n % 4] =
+        row < count && n < p.states ? to_state(*row_at(from, token[row], rows.token)) : S(0);
   }
 }
 

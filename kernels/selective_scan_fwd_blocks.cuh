@@ -16,13 +16,14 @@ enum class Emit {
 template <class T, Emit kTo>
 struct SegmentScan {
   static constexpr bool kEmit = kTo != Emit::kEnd;
+  static constexpr int kSets = kEmit ? 2 : 1;
   using S = State<T>;
   using Params = ForwardParams<T>;
   static constexpr int kMaxThreads = kBlockChannels<S>;
   static constexpr int kMinBlocks = sizeof(S) == 8        ? 1
-                                    : kTo == Emit::kEnd   ? 5
-                                    : kTo == Emit::kApart ? 4
-                                                          : 3;
+                                    : kTo == Emit::kEnd   ? 6
+                                    : kTo == Emit::kApart ? 5
+                                                          : 4;
   struct Registers {
     Channel<T> c;
     S a_log2e[kSliceStates];
@@ -31,8 +32,7 @@ struct SegmentScan {
     S delta_sum;
   };
   struct Shared {
-    Four<S> B[kTile][kFours];
-    Four<S> C[kTile][kFours];
+    Four<S> rows[kTile][kSets * kFours];  // B, then C where y is formed
     std::int32_t token[kCudaChunk];
   };
 
@@ -107,8 +107,7 @@ struct SegmentScan {
       r.x[i] = to_state(*row_at(x, token[i], in.x.token));
       r.delta[i] = to_state(*row_at(raw, token[i], in.delta.token));
     }
-    stage_rows(p.scan, in.B, r.c, token, thread, threads, count, shared.B);
-    if (kEmit) stage_rows(p.scan, in.C, r.c, token, thread, threads, count, shared.C);
+    stage_rows<kSets>(p.scan, in.B, in.C, r.c, token, thread, threads, count, shared.rows);
     delta_of_tile(p.scan, r.c.bias, count, r.delta);
   }
 
@@ -118,9 +117,9 @@ struct SegmentScan {
     S y = r.c.skip * r.x[i];
     SEGMAMBA_UNROLL
     for (int four = 0; four < kFours; ++four) {
-      const Four<S> B = shared.B[i][four];
+      const Four<S> B = shared.rows[i][four];
       Four<S> C;
-      if (kEmit) C = shared.C[i][four];
+      if (kEmit) C = shared.rows[i][kFours + four];
       SEGMAMBA_UNROLL
       for (int m = 0; m < 4; ++m) {
         const int n = 4 * four + m;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What the compiler made of the CUDA kernels: registers, spills, occupancy, instructions.
+"""What the compiler made of the CUDA kernels: registers, spills, shared memory, occupancy,
+instructions an element.
 
   scripts/kernel_report.py [--check] OBJECT.o ...
 
@@ -8,6 +9,8 @@ is taken from the PATH or from the venv of .deps/. For the loops over steps, pri
 instructions per element (channel, state and step) of the code as it stands, both sides of every
 branch counted, and its exponentials. --check ends with 1 where a kernel (float64 aside, which only
 checks gradients) spills or has grown beyond the budget below. Ends with 77 without cuobjdump.
+
+The last table adds up the sweeps of each direction beside what their recurrences alone take.
 """
 
 import glob
@@ -17,16 +20,29 @@ import shutil
 import subprocess
 import sys
 
-# Instructions per element that a loop may have: some 10 % over what docs/performance.md states.
+# Instructions per element that a loop may have: some 5 % over what docs/performance.md states.
 BUDGET = {
-    "SegmentScan end": 8.75,
-    "SegmentScan apart": 10.5,
-    "SegmentScan in order": 13.1,
-    "SegmentAdjoint": 9.0,
-    "SegmentBackward walk": 5.0,
-    "SegmentBackward back": 31.0,
+    "SegmentScan end": 8.0,
+    "SegmentScan apart": 9.3,
+    "SegmentScan in order": 11.5,
+    "SegmentAdjoint": 8.0,
+    "SegmentBackward walk": 4.8,
+    "SegmentBackward back": 26.0,
 }
-SM_REGISTERS, SM_WARPS, SM_SHARED = 65536, 64, 227 * 1024  # sm_90
+# What the recurrences themselves take, element by element: delta A, its exponential and
+# h = decay h + delta x B are 4, y += C h is 1; g = (g + gy C) decay is 4; a step back is 10.
+RECURRENCE = {
+    "SegmentScan end": 4, "SegmentScan apart": 5, "SegmentScan in order": 5, "SegmentAdjoint": 4,
+    "SegmentBackward walk": 4, "SegmentBackward back": 14,
+}
+SWEEPS = {
+    "forward, directions apart": ("SegmentScan end", "SegmentScan apart"),
+    "forward, directions in order": ("SegmentScan end", "SegmentScan in order"),
+    "backward": ("SegmentAdjoint", "SegmentBackward walk", "SegmentBackward staging",
+                 "SegmentBackward back"),
+}
+SM_REGISTERS, SM_WARPS, SM_SHARED, BLOCK_RESERVED = 65536, 64, 228 * 1024, 1024  # sm_90
+BLOCK_THREADS = 96  # of the scan's kernels where channels are a multiple of 96; items have 256
 EMIT = {"0": "end", "1": "apart", "2": "in order"}
 
 
@@ -43,15 +59,15 @@ def run(*command):
 
 
 def short_name(function):
-    match = re.search(r"run_(?:kernel|items)<(\w+)<(\w+)(?:, (?:\(Emit\))?(\w+))?", function)
+    match = re.search(r"run_(?:kernel|items)<(\w+)<(\w+)(?:, (?:\(Emit\))?(\w+))?>(?:, (\d+))?", function)
     if not match:
         return None
-    kernel, dtype, extra = match.groups()
+    kernel, dtype, extra, shared = match.groups()
     if kernel == "SegmentScan":
         kernel += " " + EMIT[extra]
     elif extra:
         kernel += f" {extra} taps"
-    return kernel, dtype
+    return kernel, dtype, int(shared or 0)
 
 
 def resources(cuobjdump, path):
@@ -66,7 +82,7 @@ def resources(cuobjdump, path):
 
 
 def loops(cuobjdump, path):
-    """Innermost loops with exponentials: name -> [(instructions, exponentials)], in code order."""
+    """Loops that form exponentials: name -> [(instructions, exponentials)], in code order."""
     found = {}
     name, code = None, []
 
@@ -80,9 +96,15 @@ def loops(cuobjdump, path):
                 start = int(jump.group(1), 16)
                 body = [t for a, t in code if start <= a <= address]
                 spans.append((start, address, len(body), sum("MUFU.EX2" in t for t in body)))
-        found[name] = [(n, e) for start, end, n, e in spans if e >= 16 and not any(
-            start <= s and t <= end and (s, t) != (start, end) and x >= e / 2
-            for s, t, _, x in spans)]
+        kept = []
+        for start, end, n, e in sorted(spans, key=lambda span: span[1] - span[0]):
+            inner = [k for k in kept if start <= k[0] and k[1] <= end]
+            outermost = [k for k in inner if not any(
+                o is not k and o[0] <= k[0] and k[1] <= o[1] for o in inner)]
+            # A loop over loops does no work of its own.
+            if e >= 16 and sum(k[3] for k in outermost) < 0.9 * e:
+                kept.append((start, end, n, e))
+        found[name] = [(n, e) for _, _, n, e in sorted(kept)]
 
     for line in run(cuobjdump, "-sass", path).splitlines():
         match = re.match(r"\s*Function : (.*)", line)
@@ -96,11 +118,25 @@ def loops(cuobjdump, path):
     return found
 
 
-def resident_warps(registers, threads):
-    """Warps of one multiprocessor whose registers fit: they are given by quarters of the file."""
+def resident_warps(registers, shared, threads):
+    """Warps of one multiprocessor whose registers (given by quarters of the file) and shared memory
+    fit."""
+    warps_of_block = threads // 32
     per_warp = -(-registers * 32 // 256) * 256
-    warps = min(SM_REGISTERS // 4 // per_warp * 4, SM_WARPS)
-    return warps // (threads // 32) * (threads // 32)
+    blocks = min(SM_REGISTERS // 4 // per_warp * 4, SM_WARPS) // warps_of_block
+    return min(blocks, SM_SHARED // (shared + BLOCK_RESERVED)) * warps_of_block
+
+
+def parts_of(kernel, loops_found):
+    """(name, instructions, exponentials) an element of a kernel's loops over steps."""
+    # A loop over a tile of 8 steps of 16 states has 128 elements. The first walk of the backward is
+    # a loop over spans (staging) with the walk's own loop, of 2 steps, in it.
+    if kernel != "SegmentBackward" or len(loops_found) != 3:
+        return [(kernel, n / 128, e / 128) for n, e in loops_found]
+    (spans, spans_e), (walk, walk_e), (back, back_e) = loops_found
+    return [("SegmentBackward walk", walk / 32, walk_e / 32),
+            ("SegmentBackward staging", (spans - walk) / 128, (spans_e - walk_e) / 128),
+            ("SegmentBackward back", back / 128, back_e / 128)]
 
 
 def main():
@@ -113,32 +149,33 @@ def main():
         print("kernel_report.py: there is no cuobjdump on the PATH or in .deps/")
         return 77
     failures = []
-    print(f"{'kernel':28} {'type':9} {'registers':>9} {'spill B':>7} {'warps/SM':>8} "
+    counts = {}
+    print(f"{'kernel':28} {'type':9} {'registers':>9} {'spill B':>7} {'shared B':>8} {'warps/SM':>8} "
           f"{'instructions/element':>20} {'exponentials':>12}")
     for path in arguments:
         sass = loops(cuobjdump, path)
-        for (kernel, dtype), used in sorted(resources(cuobjdump, path).items()):
+        for (kernel, dtype, shared), used in sorted(resources(cuobjdump, path).items()):
             spill = used["STACK"] + used["LOCAL"]
-            threads = 256 if kernel.startswith(("Sum", "Carry", "Gate", "ConvWeight")) else 96
-            row = (f"{dtype:9} {used['REG']:9} {spill:7} {resident_warps(used['REG'], threads):8}")
-            parts = sass.get((kernel, dtype), []) if dtype != "double" else []
-            print(f"{kernel:28} {row}")
-            if spill and dtype != "double":
+            is_item = kernel.startswith(("Sum", "Carry", "Gate", "ConvWeight"))
+            warps = resident_warps(used["REG"], shared, 256 if is_item else BLOCK_THREADS)
+            print(f"{kernel:28} {dtype:9} {used['REG']:9} {spill:7} {shared:8} {warps:8}")
+            if dtype == "double":
+                continue
+            if spill:
                 failures.append(f"{kernel} of {dtype} spills {spill} bytes")
-            for i, (instructions, exponentials) in enumerate(parts):
-                # A loop over a tile of 8 steps of 16 states has 128 elements; the first walk of
-                # the backward is a loop over spans with the walk's own loop (2 steps) in it.
-                name = kernel
-                elements = 128
-                if kernel == "SegmentBackward":
-                    name += " walk" if exponentials <= 40 else " back"
-                    if exponentials <= 40:
-                        elements = 32
-                count = instructions / elements
-                print(f"{'  ' + name:28} {'':36} {count:20.1f} {exponentials / elements:12.2f}")
+            for name, count, exponentials in parts_of(kernel, sass.get((kernel, dtype, shared), [])):
+                counts[name, dtype] = count
+                print(f"{'  ' + name:28} {'':45} {count:20.1f} {exponentials:12.2f}")
                 if name in BUDGET and count > BUDGET[name]:
                     failures.append(f"{name} of {dtype} takes {count:.1f} instructions an element, "
                                     f"its budget is {BUDGET[name]:.1f}")
+    print(f"\n{'all sweeps':30} {'type':9} {'instructions/element':>20} {'recurrences alone':>18}")
+    for sweep, names in SWEEPS.items():
+        for dtype in ("float", "BFloat16", "Float16"):
+            if all((name, dtype) in counts for name in names):
+                total = sum(counts[name, dtype] for name in names)
+                print(f"{sweep:30} {dtype:9} {total:20.1f} "
+                      f"{sum(RECURRENCE.get(name, 0) for name in names):18}")
     for failure in failures:
         print("kernel_report.py: " + failure)
     return 1 if failures and "--check" in sys.argv else 0
