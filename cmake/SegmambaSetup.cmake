@@ -38,8 +38,15 @@ target_compile_options(segmamba_flags INTERFACE
   # -Wrestrict of GCC 12 fires on "a" + std::string (GCC bug 105651); -fpch-preprocess lets ccache
   # see through precompiled headers.
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict;-fpch-preprocess>)
+if(SEGMAMBA_SANITIZE STREQUAL "address")
+  set(sanitizers address,undefined)
+elseif(SEGMAMBA_SANITIZE STREQUAL "thread")
+  set(sanitizers thread)
+elseif(SEGMAMBA_SANITIZE)
+  message(FATAL_ERROR "SEGMAMBA_SANITIZE must be OFF, address or thread, got ${SEGMAMBA_SANITIZE}")
+endif()
 if(SEGMAMBA_SANITIZE)
-  add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=address,undefined>
+  add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${sanitizers}>"
                       $<$<COMPILE_LANGUAGE:C,CXX>:-fno-omit-frame-pointer>)
-  add_link_options(-fsanitize=address,undefined)
+  add_link_options(-fsanitize=${sanitizers})
 endif()

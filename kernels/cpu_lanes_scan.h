@@ -79,10 +79,7 @@ struct ScanColumns {
   // Of a column's array; of x where there is no such array.
   template <class U>
   SEGMAMBA_LANES Ahead ahead(const Column<U>& column) const {
-    if (!column.data) return ahead(x);
-    constexpr std::int64_t kSize = sizeof(U);
-    return {reinterpret_cast<const char*>(column.data), column.stride * kSize, kSize, ahead_token,
-            ahead_channel};
+    return column.data ? rows_ahead(column) : rows_ahead(x);
   }
 
   const ScanShape& shape;
@@ -95,6 +92,12 @@ struct ScanColumns {
 
  private:
   template <class U>
+  SEGMAMBA_LANES Ahead rows_ahead(const Column<U>& column) const {
+    constexpr std::int64_t kSize = sizeof(U);
+    return {reinterpret_cast<const char*>(column.data), column.stride * kSize, kSize, ahead_token,
+            ahead_channel};
+  }
+  template <class U>
   SEGMAMBA_LANES Column<U> column(U* data, std::int64_t item) const {
     return {data ? data + item * shape.length * shape.channels + channel : nullptr, shape.channels,
             lanes};
@@ -104,12 +107,6 @@ struct ScanColumns {
   }
 };
 
-// Of the chunk's steps.
-template <class T>
-struct ChunkSteps {
-  Lanes<T> delta[kCpuChunk], input[kCpuChunk];  // input = delta x
-};
-
 template <class T>
 void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const ScanChunk<T>& at,
                   State<T>* sum, State<T>* state) {
@@ -117,13 +114,13 @@ void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const Scan
   constexpr int W = kLanes<T>;
   const ScanColumns<T> columns(in, at);
   const V bias = load(at.bias), skip = load(at.skip);
-  ChunkSteps<T> c;
+  V delta[kCpuChunk], input[kCpuChunk];  // input = delta x
   V y[kCpuChunk];
   for (int i = 0; i < at.steps; ++i) {
     const V x = columns.x.load(at.tokens[i]);
     const V raw = columns.delta.load(at.tokens[i]) + bias;
-    c.delta[i] = in.delta_softplus ? softplus(raw) : raw;
-    c.input[i] = c.delta[i] * x;
+    delta[i] = in.delta_softplus ? softplus(raw) : raw;
+    input[i] = delta[i] * x;
     y[i] = skip * x;
   }
   const auto sums = columns.of_batch(sum);
@@ -145,7 +142,7 @@ void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const Scan
       V total = y[i];
       SEGMAMBA_GROUP_LOOP
       for (int m = 0; m < kStateGroup; ++m) {
-        h[m] = advance(h[m], decay_of(c.delta[i], a[m]), c.input[i], B[m]);
+        h[m] = advance(h[m], decay_of(delta[i], a[m]), input[i], B[m]);
         total += h[m] * C[m];
       }
       y[i] = total;
@@ -170,13 +167,13 @@ void scan_state(const ScanInputs<T>& in, const ScanChunk<T>& at, State<T>* state
   constexpr int W = kLanes<T>;
   const ScanColumns<T> columns(in, at);
   const V bias = load(at.bias);
-  ChunkSteps<T> c;
+  V delta[kCpuChunk], input[kCpuChunk];  // input = delta x
   V total = load(delta_sum);
   for (int i = 0; i < at.steps; ++i) {
     const V raw = columns.delta.load(at.tokens[i]) + bias;
-    c.delta[i] = in.delta_softplus ? softplus(raw) : raw;
-    c.input[i] = c.delta[i] * columns.x.load(at.tokens[i]);
-    total += c.delta[i];
+    delta[i] = in.delta_softplus ? softplus(raw) : raw;
+    input[i] = delta[i] * columns.x.load(at.tokens[i]);
+    total += delta[i];
   }
   store(delta_sum, total);
   const Ahead streams[] = {columns.ahead(columns.x), columns.ahead(columns.delta)};
@@ -192,7 +189,7 @@ void scan_state(const ScanInputs<T>& in, const ScanChunk<T>& at, State<T>* state
       const State<T>* const B = at.B + i * at.states + n;
       SEGMAMBA_GROUP_LOOP
       for (int m = 0; m < kStateGroup; ++m) {
-        h[m] = advance(h[m], decay_of(c.delta[i], a[m]), c.input[i], B[m]);
+        h[m] = advance(h[m], decay_of(delta[i], a[m]), input[i], B[m]);
       }
       next(i);
     }
@@ -268,7 +265,7 @@ void scan_backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, const 
   // Steps that fill the last tile are zeros, which leave states and gradients as they are.
   const int tiles = (at.steps + kTile - 1) / kTile;
 
-  ChunkSteps<T> c;
+  V delta[kCpuChunk], input[kCpuChunk];  // input = delta x
   V x[kCpuChunk], slope[kCpuChunk], gy[kCpuChunk];
   const bool wants_dz = in.z.data && grad.z && at.direction == 0;
   const auto ungated = columns.of_batch(wants_dz ? grad.ungated : nullptr);
@@ -277,8 +274,8 @@ void scan_backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, const 
     const std::int32_t token = at.tokens[i];
     x[i] = columns.x.load(token);
     const V raw = columns.delta.load(token) + bias;
-    c.delta[i] = in.delta_softplus ? softplus_and_slope(raw, slope[i]) : raw;
-    c.input[i] = c.delta[i] * x[i];
+    delta[i] = in.delta_softplus ? softplus_and_slope(raw, slope[i]) : raw;
+    input[i] = delta[i] * x[i];
     gy[i] = grad_out.load(token);
     if (!in.z.data) continue;
     const V z = columns.z.load(token);
@@ -286,7 +283,7 @@ void scan_backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, const 
     if (wants_dz) dz.store(token, gy[i] * ungated.load(token) * silu_slope(z, gate));
     gy[i] *= z * gate;
   }
-  for (int i = at.steps; i < tiles * kTile; ++i) c.delta[i] = c.input[i] = gy[i] = V{};
+  for (int i = at.steps; i < tiles * kTile; ++i) delta[i] = input[i] = gy[i] = V{};
 
   // Summed over states; see StepAdjoint.
   V input_grad[kCpuChunk] = {}, decay_grad[kCpuChunk] = {};
@@ -310,8 +307,8 @@ void scan_backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, const 
       const State<T>* const B = at.B + i * at.states + n;
       SEGMAMBA_GROUP_LOOP
       for (int m = 0; m < kStateGroup; ++m) {
-        decay[i][m] = decay_of(c.delta[i], a[m]);
-        g[m] = advance(g[m], decay[i][m], c.input[i], B[m]);
+        decay[i][m] = decay_of(delta[i], a[m]);
+        g[m] = advance(g[m], decay[i][m], input[i], B[m]);
         h[i + 1][m] = g[m];
       }
       next(i);
@@ -328,7 +325,7 @@ void scan_backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, const 
         const int i = tile * kTile + s;
         const State<T>* const B = at.B + i * at.states + n;
         const State<T>* const C = at.C + i * at.states + n;
-        StepAdjoint<V> step{gy[i], c.input[i], c.delta[i], input_grad[i], decay_grad[i]};
+        StepAdjoint<V> step{gy[i], input[i], delta[i], input_grad[i], decay_grad[i]};
         SEGMAMBA_GROUP_LOOP
         for (int m = 0; m < kStateGroup; ++m) {
           step.state(a[m], decay[i][m], h[i][m], h[i + 1][m], B[m], C[m], g[m], dA[m],
@@ -354,7 +351,7 @@ void scan_backward(const ScanInputs<T>& in, const ScanGradients<T>& grad, const 
 
   V dD = load(dD_total), dbias = load(dbias_total);
   for (int i = at.steps - 1; i >= 0; --i) {
-    const StepAdjoint<V> step{gy[i], c.input[i], c.delta[i], input_grad[i], decay_grad[i]};
+    const StepAdjoint<V> step{gy[i], input[i], delta[i], input_grad[i], decay_grad[i]};
     V delta_grad = step.delta_grad(x[i]);
     if (in.delta_softplus) delta_grad *= slope[i];
     dD += gy[i] * x[i];

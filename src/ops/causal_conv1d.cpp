@@ -47,8 +47,6 @@ std::vector<std::int64_t> ConvArguments::output_shape() const {
   return {weight.size(0), x.size(0), x.size(1), x.size(2)};
 }
 
-namespace {
-
 at::Tensor conv_op(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                    at::IntArrayRef orders) {
   static const auto op = c10::Dispatcher::singleton()
@@ -56,6 +54,17 @@ at::Tensor conv_op(const at::Tensor& x, const at::Tensor& weight, const at::Tens
                              .typed<decltype(conv_op)>();
   return op.call(x, weight, bias, orders);
 }
+
+ConvBackwardAdd conv_backward_add_op(const at::Tensor& grad_out, const at::Tensor& x,
+                                     const at::Tensor& weight, const at::Tensor& bias,
+                                     at::IntArrayRef orders, const at::Tensor& x_sum, bool adds) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segmamba::_causal_conv1d_silu_backward_add", "")
+                             .typed<decltype(conv_backward_add_op)>();
+  return op.call(grad_out, x, weight, bias, orders, x_sum, adds);
+}
+
+namespace {
 
 ConvBackward backward_op(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias, at::IntArrayRef orders) {

@@ -39,6 +39,13 @@ struct ConvArguments {
   }
 };
 
+// Operators of causal_conv1d.cpp through the dispatcher.
+at::Tensor conv_op(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                   at::IntArrayRef orders);
+ConvBackwardAdd conv_backward_add_op(const at::Tensor& grad_out, const at::Tensor& x,
+                                     const at::Tensor& weight, const at::Tensor& bias,
+                                     at::IntArrayRef orders, const at::Tensor& x_sum, bool adds);
+
 ConvBackward make_conv_backward(const ConvArguments& arguments);
 // Checks `x_sum`.
 ConvBackwardAdd make_conv_backward_add(const ConvArguments& arguments, const at::Tensor& x_sum);

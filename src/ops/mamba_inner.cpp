@@ -112,46 +112,6 @@ class Direction {
   at::Tensor at(const at::Tensor& parameter) const { return parameter.narrow(0, k_, 1); }
   static at::Tensor rows(const at::Tensor& tensor) { return tensor.view({-1, tensor.size(-1)}); }
 
-  static at::Tensor conv_op(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                            at::IntArrayRef orders) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segmamba::causal_conv1d_silu", "")
-                               .typed<decltype(conv_op)>();
-    return op.call(x, weight, bias, orders);
-  }
-  static std::tuple<at::Tensor, at::Tensor> conv_backward_add_op(
-      const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& weight,
-      const at::Tensor& bias, at::IntArrayRef orders, const at::Tensor& x_sum, bool adds) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segmamba::_causal_conv1d_silu_backward_add", "")
-                               .typed<decltype(conv_backward_add_op)>();
-    return op.call(grad_out, x, weight, bias, orders, x_sum, adds);
-  }
-  static std::tuple<at::Tensor, at::Tensor> scan_add_op(
-      const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A, const at::Tensor& B,
-      const at::Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
-      const OptionalTensor& delta_bias, bool delta_softplus, at::IntArrayRef orders,
-      const at::Tensor& ungated, bool adds, bool keep, bool finish) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segmamba::_selective_scan_add", "")
-                               .typed<decltype(scan_add_op)>();
-    return op.call(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, ungated, adds, keep,
-                   finish);
-  }
-  static ScanBackward scan_backward_op(const at::Tensor& grad_out, const at::Tensor& x,
-                                       const at::Tensor& delta, const at::Tensor& A,
-                                       const at::Tensor& B, const at::Tensor& C,
-                                       const OptionalTensor& D, const OptionalTensor& z,
-                                       const OptionalTensor& delta_bias, bool delta_softplus,
-                                       at::IntArrayRef orders, const at::Tensor& ungated,
-                                       const at::Tensor& checkpoints) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segmamba::_selective_scan_backward", "")
-                               .typed<decltype(scan_backward_op)>();
-    return op.call(grad_out, x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, ungated,
-                   checkpoints);
-  }
-
   const MambaParameters& p_;
   std::int64_t k_;
   at::IntArrayRef order_;

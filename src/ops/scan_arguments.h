@@ -57,6 +57,19 @@ struct ScanArguments {
   }
 };
 
+// Operators of selective_scan.cpp through the dispatcher.
+ScanBackward scan_backward_op(const at::Tensor& grad_out, const at::Tensor& x,
+                              const at::Tensor& delta, const at::Tensor& A, const at::Tensor& B,
+                              const at::Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
+                              const OptionalTensor& delta_bias, bool delta_softplus,
+                              at::IntArrayRef orders, const at::Tensor& ungated,
+                              const at::Tensor& checkpoints);
+ScanAdd scan_add_op(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
+                    const at::Tensor& B, const at::Tensor& C, const OptionalTensor& D,
+                    const OptionalTensor& z, const OptionalTensor& delta_bias, bool delta_softplus,
+                    at::IntArrayRef orders, const at::Tensor& ungated, bool adds, bool keep,
+                    bool finish);
+
 // Uninitialised results of the right shapes for `arguments`.
 ScanForward make_scan_forward(const ScanArguments& arguments, std::int64_t checkpoint_count,
                               bool keep);

@@ -141,6 +141,31 @@ ScanBackward make_scan_backward(const ScanArguments& a, bool with_gate) {
           like(a.delta_bias, a.A)};
 }
 
+ScanBackward scan_backward_op(const at::Tensor& grad_out, const at::Tensor& x,
+                              const at::Tensor& delta, const at::Tensor& A, const at::Tensor& B,
+                              const at::Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
+                              const OptionalTensor& delta_bias, bool delta_softplus,
+                              at::IntArrayRef orders, const at::Tensor& ungated,
+                              const at::Tensor& checkpoints) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segmamba::_selective_scan_backward", "")
+                             .typed<decltype(scan_backward_op)>();
+  return op.call(grad_out, x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, ungated,
+                 checkpoints);
+}
+
+ScanAdd scan_add_op(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
+                    const at::Tensor& B, const at::Tensor& C, const OptionalTensor& D,
+                    const OptionalTensor& z, const OptionalTensor& delta_bias, bool delta_softplus,
+                    at::IntArrayRef orders, const at::Tensor& ungated, bool adds, bool keep,
+                    bool finish) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segmamba::_selective_scan_add", "")
+                             .typed<decltype(scan_add_op)>();
+  return op.call(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, ungated, adds, keep,
+                 finish);
+}
+
 namespace {
 
 ScanForward forward_op(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
@@ -151,19 +176,6 @@ ScanForward forward_op(const at::Tensor& x, const at::Tensor& delta, const at::T
                              .findSchemaOrThrow("segmamba::_selective_scan_forward", "")
                              .typed<decltype(forward_op)>();
   return op.call(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, keep);
-}
-
-ScanBackward backward_op(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& delta,
-                         const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
-                         const OptionalTensor& D, const OptionalTensor& z,
-                         const OptionalTensor& delta_bias, bool delta_softplus,
-                         at::IntArrayRef orders, const at::Tensor& ungated,
-                         const at::Tensor& checkpoints) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("segmamba::_selective_scan_backward", "")
-                             .typed<decltype(backward_op)>();
-  return op.call(grad_out, x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders, ungated,
-                 checkpoints);
 }
 
 at::Tensor directions_op(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& A,
@@ -199,9 +211,9 @@ class ScanFunction : public torch::autograd::Function<ScanFunction> {
     const auto saved = context->get_saved_variables();
     const auto given = [&](int i) { return present(saved[i]); };
     const auto grad =
-        backward_op(grad_out[0], saved[0], saved[1], saved[2], saved[3], saved[4], given(5),
-                    given(6), given(7), context->saved_data["delta_softplus"].toBool(),
-                    context->saved_data["orders"].toIntVector(), saved[8], saved[9]);
+        scan_backward_op(grad_out[0], saved[0], saved[1], saved[2], saved[3], saved[4], given(5),
+                         given(6), given(7), context->saved_data["delta_softplus"].toBool(),
+                         context->saved_data["orders"].toIntVector(), saved[8], saved[9]);
     const auto where_given = [&](int i, const at::Tensor& tensor) {
       return given(i) ? tensor : at::Tensor();
     };
