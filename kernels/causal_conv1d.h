@@ -42,10 +42,10 @@ struct ConvGradients {
 
 // T: float, double, BFloat16, Float16. out [K, B, L, D].
 template <class T>
-void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, int threads);
+void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, const Workers& workers);
 template <class T>
 void causal_conv1d_silu_backward_cpu(const ConvInputs<T>& in, const ConvGradients<T>& grad,
-                                     int threads);
+                                     const Workers& workers);
 
 // On the GPU; see selective_scan.h. `workspace` holds conv_backward_workspace_cuda() numbers.
 std::size_t conv_backward_workspace_cuda(const ConvShape& shape);

@@ -7,7 +7,6 @@
 
 #include "aligned_vector.h"
 #include "cpu_lanes.h"
-#include "segmamba/core/parallel.h"
 
 namespace segmamba::kernels {
 namespace {
@@ -16,14 +15,12 @@ namespace {
 constexpr int kSpan = 16 * kConvTile;
 constexpr std::int64_t kMinThreadedWork = 1 << 16;
 
-int divide_up(int a, int b) { return (a + b - 1) / b; }
-
 template <class T>
 class Conv {
   using S = State<T>;
 
  public:
-  Conv(const ConvInputs<T>& in, int threads)
+  Conv(const ConvInputs<T>& in, const Workers& workers)
       : in_(in),
         s_(in.shape),
         lanes_(cpu_lanes<T>()),
@@ -31,10 +28,11 @@ class Conv {
         spans_(divide_up(s_.length, kSpan)),
         weight_size_(static_cast<std::int64_t>(s_.taps) * lanes_.width),
         weight_(s_.directions * blocks_ * weight_size_),
-        bias_(static_cast<std::size_t>(s_.directions) * blocks_ * lanes_.width) {
-    const std::int64_t work =
-        static_cast<std::int64_t>(s_.directions) * s_.batch * s_.length * s_.channels;
-    threads_ = work < kMinThreadedWork ? 1 : std::max(threads, 1);
+        bias_(static_cast<std::size_t>(s_.directions) * blocks_ * lanes_.width),
+        workers_(static_cast<std::int64_t>(s_.directions) * s_.batch * s_.length * s_.channels <
+                         kMinThreadedWork
+                     ? Workers(1)
+                     : workers) {
     for (int k = 0; k < s_.directions; ++k) {
       for (int d = 0; d < s_.channels; ++d) {
         const std::int64_t block = block_of(k, d / lanes_.width);
@@ -50,14 +48,11 @@ class Conv {
   }
 
   void forward(T* out) {
-    parallel_for(
-        static_cast<std::int64_t>(s_.directions) * s_.batch * spans_,
-        [&](std::int64_t i) {
-          const int sequence = static_cast<int>(i / spans_);
-          for_each_chunk(sequence / s_.batch, sequence % s_.batch, static_cast<int>(i % spans_),
-                         [&](const ConvChunk<T>& at, int) { lanes_.conv_forward(in_, out, at); });
-        },
-        threads_);
+    workers_.run(static_cast<std::int64_t>(s_.directions) * s_.batch * spans_, [&](std::int64_t i) {
+      const int sequence = static_cast<int>(i / spans_);
+      for_each_chunk(sequence / s_.batch, sequence % s_.batch, static_cast<int>(i % spans_),
+                     [&](const ConvChunk<T>& at, int) { lanes_.conv_forward(in_, out, at); });
+    });
   }
 
   // Directions one after another, since each adds to the gradient of x.
@@ -79,28 +74,22 @@ class Conv {
     for (int k = 0; k < s_.directions; ++k) {
       std::fill(dweight.begin(), dweight.end(), S(0));
       std::fill(dbias.begin(), dbias.end(), S(0));
-      parallel_for(
-          parts,
-          [&](std::int64_t i) {
-            for_each_chunk(k, static_cast<int>(i / spans_), static_cast<int>(i % spans_),
-                           [&](const ConvChunk<T>& at, int block) {
-                             const std::int64_t piece = i * blocks_ + block;
-                             lanes_.conv_backward(
-                                 in_, grad.out, at, dx, &dweight[piece * weight_size_],
-                                 &dbias[piece * lanes_.width], k == 0 && !grad.adds);
-                           });
-          },
-          threads_);
+      workers_.run(parts, [&](std::int64_t i) {
+        for_each_chunk(k, static_cast<int>(i / spans_), static_cast<int>(i % spans_),
+                       [&](const ConvChunk<T>& at, int block) {
+                         const std::int64_t piece = i * blocks_ + block;
+                         lanes_.conv_backward(in_, grad.out, at, dx, &dweight[piece * weight_size_],
+                                              &dbias[piece * lanes_.width], k == 0 && !grad.adds);
+                       });
+      });
       sum_parts(k, parts, dweight, dbias, grad);
     }
     if (!grad.x || static_cast<void*>(grad.x) == dx) return;
     constexpr std::int64_t kPiece = 1 << 14;
-    parallel_for((size + kPiece - 1) / kPiece,
-                 [&](std::int64_t i) {
-                   lanes_.from_state(dx + i * kPiece, grad.x + i * kPiece,
-                                     static_cast<int>(std::min(kPiece, size - i * kPiece)));
-                 },
-                 threads_);
+    workers_.run((size + kPiece - 1) / kPiece, [&](std::int64_t i) {
+      lanes_.from_state(dx + i * kPiece, grad.x + i * kPiece,
+                        static_cast<int>(std::min(kPiece, size - i * kPiece)));
+    });
   }
 
  private:
@@ -159,33 +148,34 @@ class Conv {
   int blocks_, spans_;
   std::int64_t weight_size_;
   AlignedVector<S> weight_, bias_;  // [K, blocks, J, W], [K, blocks, W]
-  int threads_;
+  Workers workers_;
 };
 
 }  // namespace
 
 template <class T>
-void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, int threads) {
-  if (in.shape.batch > 0 && in.shape.length > 0) Conv<T>(in, threads).forward(out);
+void causal_conv1d_silu_forward_cpu(const ConvInputs<T>& in, T* out, const Workers& workers) {
+  if (in.shape.batch > 0 && in.shape.length > 0) Conv<T>(in, workers).forward(out);
 }
 
 template <class T>
 void causal_conv1d_silu_backward_cpu(const ConvInputs<T>& in, const ConvGradients<T>& grad,
-                                     int threads) {
-  if (in.shape.batch > 0 && in.shape.length > 0) Conv<T>(in, threads).backward(grad);
+                                     const Workers& workers) {
+  if (in.shape.batch > 0 && in.shape.length > 0) Conv<T>(in, workers).backward(grad);
 }
 
-template void causal_conv1d_silu_forward_cpu(const ConvInputs<float>&, float*, int);
+template void causal_conv1d_silu_forward_cpu(const ConvInputs<float>&, float*, const Workers&);
 template void causal_conv1d_silu_backward_cpu(const ConvInputs<float>&, const ConvGradients<float>&,
-                                              int);
-template void causal_conv1d_silu_forward_cpu(const ConvInputs<double>&, double*, int);
+                                              const Workers&);
+template void causal_conv1d_silu_forward_cpu(const ConvInputs<double>&, double*, const Workers&);
 template void causal_conv1d_silu_backward_cpu(const ConvInputs<double>&,
-                                              const ConvGradients<double>&, int);
-template void causal_conv1d_silu_forward_cpu(const ConvInputs<BFloat16>&, BFloat16*, int);
+                                              const ConvGradients<double>&, const Workers&);
+template void causal_conv1d_silu_forward_cpu(const ConvInputs<BFloat16>&, BFloat16*,
+                                             const Workers&);
 template void causal_conv1d_silu_backward_cpu(const ConvInputs<BFloat16>&,
-                                              const ConvGradients<BFloat16>&, int);
-template void causal_conv1d_silu_forward_cpu(const ConvInputs<Float16>&, Float16*, int);
+                                              const ConvGradients<BFloat16>&, const Workers&);
+template void causal_conv1d_silu_forward_cpu(const ConvInputs<Float16>&, Float16*, const Workers&);
 template void causal_conv1d_silu_backward_cpu(const ConvInputs<Float16>&,
-                                              const ConvGradients<Float16>&, int);
+                                              const ConvGradients<Float16>&, const Workers&);
 
 }  // namespace segmamba::kernels

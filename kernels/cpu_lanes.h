@@ -1,7 +1,7 @@
 #pragma once
 // The CPU path's inner loops, compiled once for each instruction set, as a table of functions. A
 // call treats one chunk of steps of one vector of channels; the schedule around it (threads,
-// chunks, carries) is plain C++ and lives in selective_scan_cpu.cpp and causal_conv1d_cpu.cpp.
+// chunks, carries) is plain C++ and lives in cpu_schedule.h and the *_cpu.cpp files.
 //
 // Arrays named [.., W] are in lane order: W channels that belong to one vector lie together, and
 // the lanes beyond the last channel hold zeros. P is N rounded up to kStateGroup; what belongs to

@@ -47,10 +47,6 @@ struct Grid {
   }
 };
 
-SEGMAMBA_HD int divide_up(std::int64_t a, std::int64_t b) {
-  return static_cast<int>((a + b - 1) / b);
-}
-
 // `v`, but the compiler does not know: what is computed from it stays where it is used. Keeps
 // registers free where values would be computed once and held through a long loop.
 SEGMAMBA_HD int opaque(int v) {

@@ -16,6 +16,10 @@
 
 namespace segmamba::kernels {
 
+SEGMAMBA_HD int divide_up(std::int64_t a, std::int64_t b) {
+  return static_cast<int>((a + b - 1) / b);
+}
+
 // Step t = (i0 * extent[1] + i1) * extent[2] + i2 visits token
 //   i0 * stride[0] + i1 * stride[1] + i2 * stride[2];
 // `reversed` walks the same path from its end. The path must visit every token of [0, length) once.

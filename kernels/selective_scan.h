@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "scan_map.h"
+#include "segmamba/core/parallel.h"
 
 namespace segmamba::kernels {
 
@@ -94,12 +95,13 @@ struct ScanGradients {
 inline constexpr int kCpuChunk = 64;
 std::size_t scan_checkpoint_count_cpu(const ScanShape& shape);
 
-// T: float, double, BFloat16, Float16. `threads` is a limit; thread creation is core/parallel.h's.
+// T: float, double, BFloat16, Float16.
 template <class T>
-void selective_scan_forward_cpu(const ScanInputs<T>& in, const ScanOutputs<T>& out, int threads);
+void selective_scan_forward_cpu(const ScanInputs<T>& in, const ScanOutputs<T>& out,
+                                const Workers& workers);
 template <class T>
 void selective_scan_backward_cpu(const ScanInputs<T>& in, const ScanGradients<T>& grad,
-                                 int threads);
+                                 const Workers& workers);
 
 // The CUDA path keeps the state at the start of every kCudaChunk steps, [K, B, chunks, N, D]. T:
 // float, double, BFloat16, Float16; all pointers but `maps` are device memory; work is queued on

@@ -19,6 +19,13 @@ int available_processors() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+void work_in_new_threads(int threads, const std::function<void()>& work) {
+  std::vector<std::jthread> others;
+  others.reserve(static_cast<std::size_t>(threads) - 1);
+  for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  work();
+}
+
 std::atomic<int>& configured_threads() {
   static std::atomic<int> count{available_processors()};
   return count;
@@ -31,8 +38,15 @@ int thread_count() { return configured_threads(); }
 void set_thread_count(int count) { configured_threads() = std::max(1, count); }
 
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& body, int threads) {
-  if (threads <= 0) threads = thread_count();
-  threads = static_cast<int>(std::min<std::int64_t>(threads, count));
+  Workers(threads <= 0 ? thread_count() : threads).run(count, body);
+}
+
+Workers::Workers(int threads) : Workers(threads, work_in_new_threads) {}
+
+Workers::Workers(int threads, Pool pool) : threads_(std::max(threads, 1)), pool_(pool) {}
+
+void Workers::run(std::int64_t count, const std::function<void(std::int64_t)>& body) const {
+  const int threads = static_cast<int>(std::min<std::int64_t>(threads_, count));
   if (threads <= 1) {
     for (std::int64_t i = 0; i < count; ++i) body(i);
     return;
@@ -40,7 +54,7 @@ void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& b
   std::atomic<std::int64_t> next{0};
   std::exception_ptr first_error;
   std::mutex error_mutex;
-  const auto work = [&] {
+  pool_(threads, [&] {
     try {
       for (std::int64_t i = next++; i < count; i = next++) body(i);
     } catch (...) {
@@ -48,13 +62,7 @@ void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& b
       const std::scoped_lock lock(error_mutex);
       if (!first_error) first_error = std::current_exception();
     }
-  };
-  {
-    std::vector<std::jthread> pool;
-    pool.reserve(static_cast<std::size_t>(threads) - 1);
-    for (int i = 1; i < threads; ++i) pool.emplace_back(work);
-    work();
-  }
+  });
   if (first_error) std::rethrow_exception(first_error);
 }
 

@@ -15,7 +15,7 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, const at::
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::causal_conv1d_silu_forward_cpu(a.inputs<T>(), static_cast<T*>(out.mutable_data_ptr()),
-                                            cpu_threads());
+                                            cpu_workers());
   });
   return out;
 }
@@ -28,7 +28,7 @@ ConvBackward backward_cpu(const at::Tensor& grad_out, const at::Tensor& x, const
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::causal_conv1d_silu_backward_cpu(a.inputs<T>(), conv_gradients<T>(grad, result),
-                                             cpu_threads());
+                                             cpu_workers());
   });
   return result;
 }
@@ -42,7 +42,7 @@ ConvBackwardAdd backward_add_cpu(const at::Tensor& grad_out, const at::Tensor& x
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::causal_conv1d_silu_backward_cpu(
-        a.inputs<T>(), conv_gradients<T>(grad, result, x_sum, adds), cpu_threads());
+        a.inputs<T>(), conv_gradients<T>(grad, result, x_sum, adds), cpu_workers());
   });
   return result;
 }

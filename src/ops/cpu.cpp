@@ -7,7 +7,14 @@
 
 namespace segmamba::ops {
 
-int cpu_threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
+Workers cpu_workers() {
+  if (at::in_parallel_region()) return 1;
+  return {at::get_num_threads(), [](int threads, const std::function<void()>& work) {
+            at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+              for (std::int64_t i = begin; i < end; ++i) work();
+            });
+          }};
+}
 
 at::Tensor empty_buffer(at::IntArrayRef sizes, const at::TensorOptions& options) {
   auto tensor = at::empty(sizes, options);

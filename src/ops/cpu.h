@@ -3,10 +3,13 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "segmamba/core/parallel.h"
+
 namespace segmamba::ops {
 
-// LibTorch's threads; one where the caller is one of them.
-int cpu_threads();
+// LibTorch's threads, which wait for the next loop in a spin where the last one was a moment ago; a
+// second set would contend with them. One where the caller is one of them.
+Workers cpu_workers();
 
 // at::empty; on the CPU, where it is large, in huge pages: the first touch of 4 KB pages takes as
 // long as computing what they will hold.

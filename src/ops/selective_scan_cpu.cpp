@@ -20,7 +20,7 @@ ScanForward forward_cpu(const at::Tensor& x, const at::Tensor& delta, const at::
   const auto result = make_scan_forward(a, checkpoint_count(a), keep);
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
-    kernels::selective_scan_forward_cpu(a.inputs<T>(), scan_outputs<T>(result), cpu_threads());
+    kernels::selective_scan_forward_cpu(a.inputs<T>(), scan_outputs<T>(result), cpu_workers());
   });
   return result;
 }
@@ -37,7 +37,7 @@ ScanBackward backward_cpu(const at::Tensor& grad_out, const at::Tensor& x, const
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::selective_scan_backward_cpu(
-        a.inputs<T>(), scan_gradients<T>(grad, ungated, checkpoints, result), cpu_threads());
+        a.inputs<T>(), scan_gradients<T>(grad, ungated, checkpoints, result), cpu_workers());
   });
   return result;
 }
@@ -52,7 +52,7 @@ ScanAdd add_cpu(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& 
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::selective_scan_forward_cpu(a.inputs<T>(), scan_outputs<T>(result, ungated, adds),
-                                        cpu_threads());
+                                        cpu_workers());
   });
   return result;
 }

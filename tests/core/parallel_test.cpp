@@ -32,6 +32,20 @@ TEST(ParallelFor, RethrowsTheFirstErrorAndStopsHandingOut) {
   EXPECT_LE(visited, 4);
 }
 
+TEST(Workers, UseThePoolThatTheyAreGiven) {
+  static std::atomic<int> calls;
+  calls = 0;
+  const Workers workers(4, [](int threads, const std::function<void()>& work) {
+    ++calls;
+    for (int i = 0; i < threads; ++i) work();
+  });
+  std::vector<int> visits(1000, 0);
+  workers.run(1000, [&](std::int64_t i) { ++visits[static_cast<std::size_t>(i)]; });
+  EXPECT_EQ(visits, std::vector<int>(1000, 1));
+  EXPECT_EQ(calls, 1);
+  EXPECT_THROW(workers.run(2, [](std::int64_t) { throw Error("stop"); }), Error);
+}
+
 TEST(ParallelFor, NothingToDo) {
   parallel_for(0, [](std::int64_t) { FAIL(); });
 }
