@@ -166,14 +166,14 @@ class SelectiveScan(unittest.TestCase):
             error = (out.double() - expected).abs().max() / expected.abs().max()
             self.assertLess(error.item(), tolerance)
 
-    def test_autocast_computes_in_float32_on_the_cpu(self):
-        inputs = [t.detach() for t in arguments(torch.float32)]
-        narrow = [t.to(torch.bfloat16) for t in inputs]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            out = torch.ops.segmamba.selective_scan(*narrow, delta_softplus=True)
+    def test_autocast_takes_data_in_its_type_and_parameters_in_float32(self):
+        x, delta, A, B, C, D, z, bias = (t.detach() for t in arguments(torch.float32))
+        narrow = [t.to(torch.bfloat16) for t in (x, delta, B, C, z)]
         expected = torch.ops.segmamba.selective_scan(
-            *(t.float() for t in narrow), delta_softplus=True)
-        self.assertEqual(out.dtype, torch.float32)
+            narrow[0], narrow[1], A, narrow[2], narrow[3], D, narrow[4], bias, True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = torch.ops.segmamba.selective_scan(x, delta, A, B, C, D, z, bias, True)
+        self.assertEqual(out.dtype, torch.bfloat16)
         self.assertTrue(torch.equal(out, expected))
 
     def test_error_names_the_argument(self):
