@@ -67,11 +67,15 @@ SEGMAMBA_HD float to_state(float v) { return v; }
 SEGMAMBA_HD double to_state(double v) { return v; }
 
 SEGMAMBA_HD void from_state(float v, BFloat16& to) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to.bits) : "f"(v));
+#else
   std::uint32_t bits;
   memcpy(&bits, &v, sizeof bits);
   const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
   to.bits = static_cast<std::uint16_t>(is_nan ? (bits >> 16) | 0x40U
                                               : (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
+#endif
 }
 SEGMAMBA_HD void from_state(float v, float& to) { to = v; }
 SEGMAMBA_HD void from_state(double v, double& to) { to = v; }

@@ -29,7 +29,7 @@ struct SegmentAdjoint {
   using S = State<T>;
   using Params = BackwardParams<T>;
   static constexpr int kMaxThreads = kBlockChannels<S>;
-  static constexpr int kMinBlocks = sizeof(S) == 8 ? 1 : 5;
+  static constexpr int kMinBlocks = sizeof(S) == 8 ? 1 : 4;
   struct Registers {
     Channel<T> c;
     S a_log2e[kSliceStates];

@@ -109,8 +109,14 @@ template <class T>
 SEGMAMBA_HD T* row_at(T* base, std::int32_t token, std::int32_t stride) {
   using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
   const auto bytes = static_cast<std::int32_t>(stride * sizeof(T));
-  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(base) +
-                              static_cast<std::int64_t>(token) * bytes);
+#if defined(__CUDA_ARCH__)
+  // Left to itself the compiler widens the factors where it cannot see both of them.
+  std::int64_t offset;
+  asm("mul.wide.s32 %0, %1, %2;" : "=l"(offset) : "r"(token), "r"(bytes));
+#else
+  const std::int64_t offset = static_cast<std::int64_t>(token) * bytes;
+#endif
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(base) + offset);
 }
 
 // What a thread knows of its channel. One beyond the last (not active) reads what the last one

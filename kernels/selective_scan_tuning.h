@@ -22,8 +22,8 @@ struct ScanTuning {
 
 // Ordered by architecture. Resident blocks come from registers and shared memory of the compiled
 // kernels (scripts/kernel_report.py), not from measurements: no GPU has run them yet. The backward,
-// whose blocks keep 95 KB, is given two waves of them, so that its first sweep, which could keep
-// five, finds enough.
+// whose blocks keep 95 KB, is given two waves of them, so that its first sweep, which keeps four on
+// a multiprocessor, finds enough.
 inline constexpr ScanTuning kScanTunings[] = {
     {0, 40 * 5, 40 * 2, 1 << 19},      // anything older: 40 multiprocessors
     {80, 108 * 5, 108 * 2, 10 << 20},  // A100: 40 MB of L2

@@ -22,12 +22,12 @@ import sys
 
 # Instructions per element that a loop may have: some 5 % over what docs/performance.md states.
 BUDGET = {
-    "SegmentScan end": 8.0,
-    "SegmentScan apart": 9.3,
-    "SegmentScan in order": 11.5,
-    "SegmentAdjoint": 8.0,
+    "SegmentScan end": 7.7,
+    "SegmentScan apart": 8.6,
+    "SegmentScan in order": 9.9,
+    "SegmentAdjoint": 7.2,
     "SegmentBackward walk": 4.8,
-    "SegmentBackward back": 26.0,
+    "SegmentBackward back": 24.7,
 }
 # What the recurrences themselves take, element by element: delta A, its exponential and
 # h = decay h + delta x B are 4, y += C h is 1; g = (g + gy C) decay is 4; a step back is 10.

@@ -142,10 +142,12 @@ std::vector<ScanOrder> unflatten_orders(const char* op, at::IntArrayRef flat) {
 }
 
 std::int32_t row_stride(const at::Tensor& tensor) {
+  // The CUDA kernels count rows in bytes, of 8 to a number at most.
+  constexpr std::int64_t kLimit = std::int64_t{1} << 28;
   const auto stride = tensor.size(-2) == 1 ? 0 : tensor.stride(-2);
-  if (stride > std::numeric_limits<std::int32_t>::max()) {
+  if (stride >= kLimit) {
     throw Error(concat("the rows of a tensor of shape ", shape_text(tensor.sizes()), " lie ",
-                       stride, " numbers apart, more than 2^31 - 1: make it contiguous first"));
+                       stride, " numbers apart, 2^28 or more: make it contiguous first"));
   }
   return static_cast<std::int32_t>(stride);
 }

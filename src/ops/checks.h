@@ -44,7 +44,7 @@ std::vector<ScanOrder> unflatten_orders(const char* op, at::IntArrayRef flat);
 // The tensor itself where its last dimension has unit stride, else a contiguous copy.
 at::Tensor with_unit_stride(const at::Tensor& tensor);
 
-// The distance of two rows (dimension -2) in numbers. Throws Error from 2^31 on.
+// The distance of two rows (dimension -2) in numbers. Throws Error from 2^28 on.
 std::int32_t row_stride(const at::Tensor& tensor);
 
 // A view of [K, B, L, D] or [B, L, D] with unit stride in the last dimension.
