@@ -16,7 +16,7 @@ TEST_PACKAGES=(numpy nibabel)
 packages=(
   g++ cmake ninja-build git
   libinsighttoolkit5-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
-  zlib1g-dev libdeflate-dev libpng-dev libgtest-dev libgmock-dev libbenchmark-dev
+  zlib1g-dev libdeflate-dev libpng-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
   ccache mold
 )
 

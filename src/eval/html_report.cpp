@@ -5,6 +5,7 @@
 #include <map>
 
 #include "report_page.h"
+#include "segmamba/core/html.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 #include "segmamba/eval/report.h"
@@ -12,22 +13,6 @@
 
 namespace segmamba::eval {
 namespace {
-
-std::string base64(const std::string& bytes) {
-  constexpr char kLetters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    std::uint32_t group = 0;
-    for (std::size_t j = 0; j < 3; ++j) {
-      group = group << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
-    }
-    for (std::size_t j = 0; j < 4; ++j) {
-      text += i + j <= bytes.size() ? kLetters[group >> (18 - 6 * j) & 63u] : '=';
-    }
-  }
-  return text;
-}
 
 // Six digits: enough for a chart, and the page stays small. cases.csv has them all.
 Json page_number(double value) {
@@ -121,14 +106,8 @@ std::string embedded_json(const Json& data) {
   return out;
 }
 
-std::string section(const std::string& id, const std::string& title, const std::string& content) {
-  if (content.empty()) return "";
-  return concat("<section id=\"", id, "\">\n<h2>", escape_html(title), "</h2>\n", content,
-                "</section>\n");
-}
-
 std::string table_section(const std::string& id, const Table& table) {
-  return section(id, table.title, to_html(table));
+  return html_section(id, table.title, to_html(table));
 }
 
 std::string folded(const Table& table) {
@@ -164,11 +143,7 @@ std::string explanations(const Evaluation& evaluation) {
 }  // namespace
 
 std::string report_html(const Evaluation& evaluation, const Analysis& analysis) {
-  std::string page = concat(
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>Segmentation scores</title>\n<style>",
-      kPageStyle, "</style></head>\n<body>\n", headline(evaluation));
+  std::string page = headline(evaluation);
   const Table problems = problem_table(evaluation);
   if (!problems.empty()) {
     page += concat("<p class=\"alert\"><a href=\"#problems\">", problems.rows.size(),
@@ -178,29 +153,29 @@ std::string report_html(const Evaluation& evaluation, const Analysis& analysis) 
   }
   page += table_section("table", main_table(evaluation, analysis));
   page += table_section("leaderboard", leaderboard_table(analysis));
-  page += section("charts", "Distribution over cases", kPageCharts);
+  page += html_section("charts", "Distribution over cases", kPageCharts);
   constexpr std::size_t kManyRows = 24;
   const Table comparisons = comparison_table(evaluation, analysis);
   const bool is_long = comparisons.rows.size() > kManyRows;
-  page += section("statistics", "Statistics",
-                  (is_long ? folded(comparisons) : to_html(comparisons)) +
-                      folded(spread_table(evaluation, analysis)) +
-                      folded(other_metrics_table(evaluation, analysis)));
+  page += html_section("statistics", "Statistics",
+                       (is_long ? folded(comparisons) : to_html(comparisons)) +
+                           folded(spread_table(evaluation, analysis)) +
+                           folded(other_metrics_table(evaluation, analysis)));
   const Table worst = worst_table(analysis);
-  page += worst.rows.size() > kManyRows ? section("worst", worst.title, folded(worst))
+  page += worst.rows.size() > kManyRows ? html_section("worst", worst.title, folded(worst))
                                         : table_section("worst", worst);
-  page += section("cases", "Cases", kPageCases);
+  page += html_section("cases", "Cases", kPageCases);
   page += table_section("problems", problems);
   std::string notices;
   for (const std::string& notice : evaluation.notices) {
     notices += concat("<p>", escape_html(notice), "</p>\n");
   }
-  page += section("notices", "Notices", notices);
-  page += section("explain", "What the conventions count", explanations(evaluation));
+  page += html_section("notices", "Notices", notices);
+  page += html_section("explain", "What the conventions count", explanations(evaluation));
   page +=
       concat("<script type=\"application/json\" id=\"data\">", embedded_json(page_data(evaluation)),
-             "</script>\n<script>", kPageScript, "</script>\n</body></html>\n");
-  return page;
+             "</script>\n<script>", kPageScript, "</script>\n");
+  return html_page("Segmentation scores", kPageStyle, page);
 }
 
 }  // namespace segmamba::eval

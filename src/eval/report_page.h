@@ -1,57 +1,17 @@
 #pragma once
-// The fixed parts of report.html: style, the places that the script fills, the script.
+// The fixed parts of report.html: style beside that of core/html.h, the places that the script
+// fills, the script.
 
 namespace segmamba::eval {
 
 inline constexpr char kPageStyle[] = R"css(
-:root {
-  color-scheme: light dark;
-  --ground: #ffffff; --text: #1c2024; --faint: #667079; --line: #d8dde2; --raised: #f5f7f9;
-  --accent: #0b66c3; --alert: #fff3d6;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #15181b; --text: #e6e9ec; --faint: #98a2ab; --line: #343a41; --raised: #1d2125;
-    --accent: #6cb2f7; --alert: #40340f;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; padding: 24px 20px 60px; max-width: 1180px; background: var(--ground);
-  color: var(--text); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif;
-}
-h1 { font-size: 26px; margin: 0 0 4px; }
-h2 { font-size: 19px; margin: 36px 0 10px; }
-header p { margin: 0; color: var(--faint); }
 .methods { margin: 6px 0 0; padding: 0; list-style: none; }
-.path { color: var(--faint); font-size: 13px; overflow-wrap: anywhere; }
-.alert { background: var(--alert); padding: 8px 12px; border-radius: 6px; }
-a { color: var(--accent); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: left; }
-th { border-bottom: 2px solid var(--line); font-weight: 600; white-space: nowrap; }
-th.number, td.number { text-align: right; white-space: nowrap; }
-td:first-child { white-space: nowrap; }
 tr.group td { border-top: 2px solid var(--line); }
-tbody tr:hover { background: var(--raised); }
-.note, .hint { color: var(--faint); font-size: 13px; margin: 6px 0; max-width: 80ch; }
-details { margin: 8px 0; }
-summary { cursor: pointer; color: var(--accent); }
-pre { overflow-x: auto; background: var(--raised); padding: 10px; border-radius: 6px; font-size: 13px; }
 .controls { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; margin: 8px 0; }
 select, input, button {
   font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
   border-radius: 6px; padding: 4px 8px;
 }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 13px; color: var(--faint); }
-.legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; }
-figure { margin: 0; }
-figcaption { font-size: 13px; color: var(--faint); margin-bottom: 2px; }
-svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--faint); font-size: 11px; }
-svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .dot { cursor: pointer; }
 #case-table th { cursor: pointer; position: sticky; top: 0; background: var(--ground); }
 #case-table th[aria-sort]::after { content: " \25B2"; font-size: 10px; }
@@ -65,9 +25,7 @@ dialog { border: 1px solid var(--line); border-radius: 8px; background: var(--gr
 dialog img { width: min(88vw, 980px); image-rendering: pixelated; display: block; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 4px 0 12px; }
 @media print {
-  body { max-width: none; padding: 0; }
   .controls, .more { display: none; }
-  section { break-inside: avoid; }
   #cases { break-inside: auto; }
 }
 )css";

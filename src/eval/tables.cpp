@@ -8,7 +8,7 @@
 #include <tuple>
 
 #include "listed.h"
-#include "segmamba/core/json.h"
+#include "segmamba/core/html.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::eval {
@@ -491,36 +491,6 @@ std::string to_markdown(const Table& table) {
   for (const std::string& note : table.notes) text += concat("- ", escape_markdown(note), "\n");
   if (!table.notes.empty()) text += '\n';
   return text;
-}
-
-std::string escape_html(const std::string& text) {
-  // The JSON writer replaces what is not UTF-8.
-  const std::string valid =
-      Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace))
-          .get<std::string>();
-  std::string out;
-  for (const char letter : valid) {
-    switch (letter) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += letter;
-    }
-  }
-  return out;
 }
 
 std::string to_html(const Table& table) {

@@ -59,7 +59,4 @@ std::string to_html(const Table& table);
 // The main table in a `table` environment; needs booktabs.
 std::string main_table_latex(const Evaluation& evaluation, const Analysis& analysis);
 
-// With &, <, >, " and ' escaped, and bytes that are not UTF-8 replaced.
-std::string escape_html(const std::string& text);
-
 }  // namespace segmamba::eval

@@ -37,6 +37,10 @@ constexpr std::int64_t kMaximumTrailing = std::int64_t{1} << 26;
   throw Error(concat(path.string(), ": ", what));
 }
 
+[[noreturn]] void fail_damaged(const fs::path& path, const std::string& what) {
+  throw DamagedFileError(concat(path.string(), ": ", what));
+}
+
 // gzip and plain files alike.
 class InputFile {
  public:
@@ -58,9 +62,9 @@ class InputFile {
     int code = Z_OK;
     const char* message = gzerror(file_, &code);
     if (count < 0 || (code != Z_OK && code != Z_STREAM_END)) {
-      if (code == Z_BUF_ERROR) fail(path_, "is truncated: the gzip stream ends too early");
+      if (code == Z_BUF_ERROR) fail_damaged(path_, "is truncated: the gzip stream ends too early");
       if (code == Z_ERRNO) fail(path_, concat("cannot be read: ", std::strerror(errno)));
-      fail(path_, concat("is damaged: gzip reports \"", message, "\""));
+      fail_damaged(path_, concat("is damaged: gzip reports \"", message, "\""));
     }
     return static_cast<std::size_t>(count);
   }
@@ -194,7 +198,7 @@ constexpr std::array<Datatype, 16> kDatatypes = {{
     {1536, 128, "128-bit float"},
 }};
 
-void check_dimensions(const fs::path& path, const NiftiHeader& header) {
+void check_dimensions(const fs::path& path, const NiftiHeader& header, Dimensions dimensions) {
   const auto rank = header.dim[0];
   if (rank < 1 || rank > 7) {
     fail(path, concat("header is damaged: ", rank, " dimensions (dim[0])"));
@@ -203,7 +207,8 @@ void check_dimensions(const fs::path& path, const NiftiHeader& header) {
     if (header.dim[i] < 1) {
       fail(path, concat("header is damaged: size ", header.dim[i], " along axis ", i));
     }
-    if (i > 3 && header.dim[i] > 1) {
+    const std::size_t axes = dimensions == Dimensions::kThree ? 3 : 4;
+    if (i > axes && header.dim[i] > 1) {
       fail(path, concat("is ", rank, "-D (", header.dim[i], " volumes along axis ", i,
                         "); a 3-D image is needed, so extract one volume first"));
     }
@@ -212,6 +217,7 @@ void check_dimensions(const fs::path& path, const NiftiHeader& header) {
   // 2^40 voxels of 8 bytes stay far from overflow; the file itself has to hold them anyway.
   double voxels = 1;
   for (std::size_t i = 1; i <= 3; ++i) voxels *= static_cast<double>(header.dim[i]);
+  voxels *= static_cast<double>(header.volumes());
   if (voxels > 0x1p40) fail(path, "header is damaged: more than 2^40 voxels");
 }
 
@@ -434,7 +440,7 @@ std::pair<fs::path, fs::path> header_and_data(const fs::path& path) {
 
 }  // namespace
 
-NiftiFile open_nifti(const fs::path& path) {
+NiftiFile open_nifti(const fs::path& path, Dimensions dimensions) {
   NiftiFile file;
   std::tie(file.header_path, file.data_path) = header_and_data(path);
   std::error_code error;
@@ -452,7 +458,7 @@ NiftiFile open_nifti(const fs::path& path) {
   if (file.header.single_file != (file.header_path == file.data_path)) {
     fail(path, "header is damaged or the file misnamed: its mark does not fit .nii or .hdr/.img");
   }
-  check_dimensions(path, file.header);
+  check_dimensions(path, file.header, dimensions);
   check_datatype(path, file.header);
   check_rest(path, file.header);
   return file;
@@ -473,6 +479,12 @@ Geometry geometry_of(const NiftiFile& file) {
   }
   frame.geometry.header = std::make_shared<const NiftiHeader>(file.header);
   return frame.geometry;
+}
+
+DirectionRepair direction_repair(const Geometry& geometry) {
+  if (!geometry.header) return {};
+  const Frame frame = choose_frame({}, *geometry.header);
+  return {frame.repair, frame.sheared_sform};
 }
 
 bool still_describes(const NiftiHeader& header, const Geometry& geometry) {
@@ -539,8 +551,8 @@ void read_content(const NiftiFile& file, const std::function<void(std::span<cons
     sink(piece);
   }
   if (position < end) {
-    fail(file.data_path,
-         concat("is truncated: its header promises ", end, " bytes, it holds ", position));
+    fail_damaged(file.data_path,
+                 concat("is truncated: its header promises ", end, " bytes, it holds ", position));
   }
   const std::int64_t limit = end + kMaximumTrailing;
   while (position < limit && !next_piece(limit).empty()) {
@@ -575,6 +587,87 @@ void set_description(std::span<char, kNifti1HeaderBytes> bytes, const std::strin
   const auto field = bytes.subspan<kOffset, kLength>();
   std::fill(field.begin(), field.end(), '\0');
   std::copy_n(description.begin(), std::min(description.size(), kLength - 1), field.begin());
+}
+
+namespace {
+
+struct Rotation {
+  double b = 0, c = 0, d = 0;  // of the unit quaternion (a, b, c, d), a >= 0
+  double qfac = 1;             // -1: the third axis is negated first
+};
+
+// The inverse of qform_affine: Shepperd, "Quaternion from rotation matrix", 1978.
+Rotation rotation_of(Matrix m) {
+  Rotation rotation;
+  if (determinant(m) < 0) {
+    rotation.qfac = -1;
+    for (std::size_t row = 0; row < 3; ++row) m[3 * row + 2] *= -1;
+  }
+  // Four times the squares of a, b, c and d; the division is by the largest.
+  const std::array<double, 4> squares = {1 + m[0] + m[4] + m[8], 1 + m[0] - m[4] - m[8],
+                                         1 - m[0] + m[4] - m[8], 1 - m[0] - m[4] + m[8]};
+  const auto largest =
+      static_cast<std::size_t>(std::max_element(squares.begin(), squares.end()) - squares.begin());
+  const double twice = std::sqrt(squares[largest]);
+  const double ab = (m[7] - m[5]) / (2 * twice), ac = (m[2] - m[6]) / (2 * twice),
+               ad = (m[3] - m[1]) / (2 * twice), bc = (m[1] + m[3]) / (2 * twice),
+               bd = (m[2] + m[6]) / (2 * twice), cd = (m[5] + m[7]) / (2 * twice);
+  const std::array<std::array<double, 4>, 4> candidates = {{{twice / 2, ab, ac, ad},
+                                                            {ab, twice / 2, bc, bd},
+                                                            {ac, bc, twice / 2, cd},
+                                                            {ad, bd, cd, twice / 2}}};
+  const auto& [a, b, c, d] = candidates[largest];
+  const double sign = a < 0 ? -1 : 1;
+  rotation.b = sign * b, rotation.c = sign * c, rotation.d = sign * d;
+  return rotation;
+}
+
+}  // namespace
+
+std::array<char, kNifti1HeaderBytes> make_header(const Geometry& geometry, const NiftiStyle& style,
+                                                 std::int64_t voxel_offset) {
+  const auto type = static_cast<int>(style.type);
+  const auto* datatype =
+      std::find_if(kDatatypes.begin(), kDatatypes.end(),
+                   [&](const Datatype& candidate) { return candidate.code == type; });
+  // NIfTI's world is RAS, ITK's LPS.
+  constexpr std::array<double, 3> ras = {-1, -1, 1};
+  constexpr double kPositiveZero = 0;  // added to -0, which reads badly in a header, gives 0
+  Matrix direction{};
+  NiftiHeader header;
+  for (std::size_t row = 0; row < 3; ++row) {
+    for (std::size_t column = 0; column < 3; ++column) {
+      const std::size_t i = 3 * row + column;
+      direction[i] = ras[row] * geometry.direction[i];
+      header.sform[4 * row + column] =
+          ras[row] * (geometry.direction[i] + style.cosine_errors[i]) * geometry.spacing[column] +
+          kPositiveZero;
+    }
+    header.sform[4 * row + 3] = header.qform[3 + row] =
+        ras[row] * geometry.origin[row] + kPositiveZero;
+    header.pixdim[row + 1] = geometry.spacing[row];
+  }
+  const Rotation rotation = rotation_of(direction);
+  header.pixdim[0] = rotation.qfac;
+  header.qform[0] = rotation.b, header.qform[1] = rotation.c, header.qform[2] = rotation.d;
+  header.qform_code = header.sform_code = 1;  // the scanner's coordinates
+  header.units = 2;                           // mm
+
+  std::array<char, kNifti1HeaderBytes> bytes{};
+  store(bytes, 0, static_cast<std::int32_t>(kNifti1HeaderBytes));
+  store<std::int16_t>(bytes, 40, 3);
+  for (std::size_t i = 0; i < 7; ++i) {
+    store(bytes, 42 + 2 * i, static_cast<std::int16_t>(i < 3 ? geometry.size[i] : 1));
+  }
+  store(bytes, 70, static_cast<std::int16_t>(type));
+  store(bytes, 72, static_cast<std::int16_t>(datatype->bits));
+  store(bytes, 108, static_cast<float>(voxel_offset));
+  store(bytes, 112, static_cast<float>(style.slope));
+  store(bytes, 116, static_cast<float>(style.intercept));
+  restore_header(bytes, header);
+  constexpr std::string_view kSingleFile = "n+1";
+  std::copy(kSingleFile.begin(), kSingleFile.end(), bytes.begin() + 344);
+  return bytes;
 }
 
 }  // namespace segmamba::io

@@ -12,23 +12,10 @@
 #include <span>
 #include <string>
 
+#include "segmamba/io/nifti_style.h"
 #include "segmamba/io/volume.h"
 
 namespace segmamba::io {
-
-// NIFTI_TYPE_* of nifti1.h, those that are read.
-enum class NiftiType {
-  kUint8 = 2,
-  kInt16 = 4,
-  kInt32 = 8,
-  kFloat32 = 16,
-  kFloat64 = 64,
-  kInt8 = 256,
-  kUint16 = 512,
-  kUint32 = 768,
-  kInt64 = 1024,
-  kUint64 = 1280,
-};
 
 struct NiftiHeader {
   int version = 1;          // NIfTI-1 or NIfTI-2
@@ -46,7 +33,9 @@ struct NiftiHeader {
   std::array<double, 6> qform{};   // quatern_b, c, d, qoffset_x, y, z
   std::array<double, 12> sform{};  // srow_x, srow_y, srow_z
 
-  std::int64_t data_bytes() const { return dim[1] * dim[2] * dim[3] * bits_per_voxel / 8; }
+  std::int64_t volumes() const { return dim[0] >= 4 ? dim[4] : 1; }
+  std::int64_t volume_bytes() const { return dim[1] * dim[2] * dim[3] * bits_per_voxel / 8; }
+  std::int64_t data_bytes() const { return volumes() * volume_bytes(); }
 };
 
 struct NiftiFile {
@@ -54,10 +43,14 @@ struct NiftiFile {
   NiftiHeader header;
 };
 
-// The header of `path` (.nii, .nii.gz, .hdr or .img), checked: a real-valued scalar 3-D image (a
-// fourth axis of length 1 is taken) with a sound geometry. Reads a few hundred bytes. Throws Error
-// naming the file.
-NiftiFile open_nifti(const std::filesystem::path& path);
+enum class Dimensions {
+  kThree,  // a fourth axis of length 1 is taken
+  kThreeOrFour,
+};
+
+// The header of `path` (.nii, .nii.gz, .hdr or .img), checked: a real-valued scalar image with a
+// sound geometry. Reads a few hundred bytes. Throws Error naming the file.
+NiftiFile open_nifti(const std::filesystem::path& path, Dimensions dimensions = Dimensions::kThree);
 
 // The grid that the header describes: sform where it is set, else qform, else spacing alone (as
 // nibabel chooses). Direction cosines that are orthonormal only nearly are replaced by the nearest
@@ -68,9 +61,9 @@ Geometry geometry_of(const NiftiFile& file);
 // Whether `geometry` still is the grid of the header it came with (it may have been resampled).
 bool still_describes(const NiftiHeader& header, const Geometry& geometry);
 
-// Reads the file to its end and gives the bytes of the voxels to `sink` in pieces of whole voxels
-// (but for the last piece of a truncated file). Throws Error
-// where the file is shorter than its header says, or where gzip's check sum or stream is damaged.
+// Reads the file to its end and gives the bytes of the voxels of all volumes to `sink` in pieces of
+// whole voxels (but for the last piece of a truncated file). Throws DamagedFileError where the file
+// is shorter than its header says, or where gzip's check sum or stream is damaged.
 void read_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink);
 
 inline constexpr std::size_t kNifti1HeaderBytes = 348;
@@ -79,5 +72,10 @@ inline constexpr std::size_t kNifti1HeaderBytes = 348;
 // those of `source`, and its description by `description`.
 void restore_header(std::span<char, kNifti1HeaderBytes> bytes, const NiftiHeader& source);
 void set_description(std::span<char, kNifti1HeaderBytes> bytes, const std::string& description);
+
+// A NIfTI-1 header in this machine's byte order, without a description. `voxel_offset`: where the
+// voxels will begin.
+std::array<char, kNifti1HeaderBytes> make_header(const Geometry& geometry, const NiftiStyle& style,
+                                                 std::int64_t voxel_offset);
 
 }  // namespace segmamba::io

@@ -16,8 +16,9 @@ using Voxels =
                  std::vector<std::uint64_t>, std::vector<std::int64_t>, std::vector<float>,
                  std::vector<double>>;
 
-// All voxels. Memory grows with what the file holds, not with what its header promises. Throws
-// Error naming the file, also for voxels that are NaN or infinite.
-Voxels read_voxels(const NiftiFile& file);
+// The voxels of `count` volumes from volume `first` on. Memory grows with what the file holds, not
+// with what its header promises. Throws Error naming the file, and NotFiniteError for voxels that
+// are NaN or infinite.
+Voxels read_voxels(const NiftiFile& file, std::int64_t first, std::int64_t count);
 
 }  // namespace segmamba::io

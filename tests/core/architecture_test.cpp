@@ -24,7 +24,7 @@ const std::map<std::string, std::set<std::string>> kMayUse = {
     {"metrics", {"core"}},
     {"eval", {"core", "metrics", "io"}},
     {"ops", {"core", "kernels"}},
-    {"data", {"core", "io"}},
+    {"data", {"core", "io", "kernels"}},
     {"nn", {"core", "ops"}},
     {"engine", {"core", "nn", "ops", "data", "metrics", "io"}},
 };
@@ -37,6 +37,7 @@ const std::map<std::string, std::set<std::string>> kLibraries = {
     {"CLI", {"apps"}},
     {"spdlog", {"core"}},
     {"yaml-cpp", {"core"}},
+    {"xxhash.h", {"core"}},
 };
 
 std::vector<std::string> included(const fs::path& path) {

@@ -69,6 +69,15 @@ TEST(Config, ReadsEveryTypeAndKeepsDefaults) {
   EXPECT_EQ(config.optimizer, (Optimizer{"adamw", 0.01, false}));
 }
 
+TEST(Config, APartIsReadWithoutTheOtherKeys) {
+  Optimizer optimizer;
+  const std::string text = "name: adamw\nepochs: 3\nother: [1]\n";
+  ConfigDocument::from_text(text, "run.yaml").read_part(optimizer);
+  EXPECT_EQ(optimizer, (Optimizer{"adamw", 0.01, true}));
+  EXPECT_THROW(ConfigDocument::from_text(text, "run.yaml").read(optimizer), Error);
+  EXPECT_THROW(ConfigDocument::from_text("name: adam", "run.yaml").read_part(optimizer), Error);
+}
+
 TEST(Config, EmptyTextAndEmptySectionKeepDefaults) {
   EXPECT_EQ(read(""), Config{});
   EXPECT_EQ(read("# only a comment\noptimizer:\n"), Config{});

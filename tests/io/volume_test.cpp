@@ -327,6 +327,88 @@ void expect_same_place(const NiftiBytes& got, const NiftiBytes& expected) {
   }
 }
 
+// Volume v of a 4-D file counts on from 60 v.
+NiftiBytes four_dimensional(std::int16_t volumes) {
+  NiftiBytes bytes({3, 4, 5});
+  bytes.put<std::int16_t>(40, 4);
+  bytes.put<std::int16_t>(48, volumes);
+  for (int i = 60; i < 60 * volumes; ++i) bytes.append(static_cast<std::int16_t>(i));
+  return bytes;
+}
+
+TEST_F(VolumeTest, ReadsTheVolumesOfA4dFile) {
+  const NiftiBytes bytes = four_dimensional(3);
+  bytes.write_gzip(file("four.nii.gz"));
+  write(bytes, "four.nii");
+  for (const char* name : {"four.nii", "four.nii.gz"}) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(count_volumes(file(name)), 3);
+    const auto images = read_images(file(name));
+    ASSERT_EQ(images.size(), 3);
+    for (std::size_t v = 0; v < 3; ++v) {
+      const auto expected = counting(60, 1, static_cast<float>(60 * v));
+      EXPECT_EQ(images[v].voxels, expected);
+      EXPECT_EQ(images[v].geometry.size, (std::array<std::int64_t, 3>{3, 4, 5}));
+      EXPECT_EQ(read_image(file(name), static_cast<std::int64_t>(v)).voxels, expected);
+    }
+    EXPECT_THAT(error_of([&] { read_image(file(name), 3); }),
+                HasSubstr("has no volume 3; its volumes are 0 to 2"));
+    // Who asks for the only volume, a label map or the grid means a 3-D file.
+    EXPECT_THAT(image_error(file(name)), HasSubstr("is 4-D (3 volumes along axis 4)"));
+    EXPECT_THAT(error_of([&] { read_labels(file(name)); }), HasSubstr("is 4-D"));
+    EXPECT_THAT(error_of([&] { read_geometry(file(name)); }), HasSubstr("is 4-D"));
+  }
+  write_image(file("one.nii"), read_image(file("four.nii"), 2));
+  EXPECT_EQ(read_image(file("one.nii")).voxels, counting(60, 1, 120));
+  EXPECT_EQ(read_images(file("one.nii")).at(0).voxels, counting(60, 1, 120));
+  EXPECT_EQ(read_image(file("one.nii"), 0).voxels, counting(60, 1, 120));
+  EXPECT_EQ(count_volumes(file("one.nii")), 1);
+
+  NiftiBytes shorter = bytes;
+  shorter.bytes().resize(shorter.bytes().size() - 2);
+  write(shorter);
+  // Also where the missing voxel is of another volume.
+  EXPECT_THROW(read_image(file("volume.nii"), 0), DamagedFileError);
+  EXPECT_THROW(read_images(file("volume.nii")), DamagedFileError);
+  NiftiBytes five = bytes;
+  five.put<std::int16_t>(40, 5);
+  five.put<std::int16_t>(50, 2);
+  EXPECT_THAT(error_of([&] { read_images(write(five)); }), HasSubstr("is 5-D"));
+}
+
+TEST_F(VolumeTest, TellsErrorsApart) {
+  NiftiBytes bytes({3, 4, 5});
+  bytes.set_type(16, 32);
+  std::vector<float> voxels = counting(60);
+  voxels[7] = std::numeric_limits<float>::quiet_NaN();
+  bytes.set_voxels(voxels);
+  EXPECT_THROW(read_image(write(bytes)), NotFiniteError);
+  NiftiBytes({3, 4, 5}).write_gzip(file("volume.nii.gz"));
+  const std::string good = test::read_bytes(file("volume.nii.gz"));
+  test::write_bytes(file("volume.nii.gz"), good.substr(0, good.size() - 3));
+  EXPECT_THROW(read_image(file("volume.nii.gz")), DamagedFileError);
+  std::string bad = good;
+  bad[good.size() / 2] = static_cast<char>(bad[good.size() / 2] ^ 0x55);
+  test::write_bytes(file("volume.nii.gz"), bad);
+  EXPECT_THROW(read_image(file("volume.nii.gz")), DamagedFileError);
+}
+
+TEST_F(VolumeTest, TellsHowDirectionsWereRepaired) {
+  NiftiBytes bytes({3, 4, 5});
+  EXPECT_EQ(direction_repair(read_geometry(write(bytes))).largest_change, 0);
+  EXPECT_EQ(direction_repair(Geometry{}).largest_change, 0);
+  // A shear by s is shared by both axes: each turns by s / 2.
+  bytes.set_sform({1, 0.008f, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0});
+  DirectionRepair repair = direction_repair(read_geometry(write(bytes)));
+  EXPECT_NEAR(repair.largest_change, 0.004, 1e-5);
+  EXPECT_FALSE(repair.sheared_sform);
+  bytes.set_sform({1, 0.5f, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0});
+  bytes.put<std::int16_t>(252, 2);
+  repair = direction_repair(read_geometry(write(bytes)));
+  EXPECT_EQ(repair.largest_change, 0);
+  EXPECT_TRUE(repair.sheared_sform);
+}
+
 TEST_F(VolumeTest, OutputsKeepTheInputsHeader) {
   NiftiBytes left_handed({3, 4, 5});
   left_handed.put<float>(76, -1);  // qfac

@@ -88,6 +88,11 @@ class ConfigDocument {
     config.visit(*visitor);
     finish(*visitor);
   }
+  // The same for a struct that lists a part of the keys: the others are passed over.
+  template <class Config>
+  void read_part(Config& config) const {
+    config.visit(*reader());
+  }
 
  private:
   struct Impl;

@@ -43,17 +43,46 @@ struct Volume {
 using Image = Volume<float>;
 using LabelMap = Volume<std::uint8_t>;
 
-// Size, spacing etc. without the voxels. Throws Error naming the file.
-Geometry read_geometry(const std::filesystem::path& path);
-// A 3-D scalar image, scaled by the header's slope and intercept. Throws Error naming the file
-// where it is missing, damaged, truncated, not 3-D, complex or RGB, or not finite in its geometry.
-Image read_image(const std::filesystem::path& path);
+// What was done on reading to the directions of a header. Nothing where the geometry did not come
+// from a file.
+struct DirectionRepair {
+  double largest_change = 0;   // of a direction cosine, to make them orthonormal; at most 0.01
+  bool sheared_sform = false;  // the qform was taken instead
+};
+DirectionRepair direction_repair(const Geometry& geometry);
 
+// The kinds of Error that a reader may want to tell apart.
+
+// The content is not what was written: truncated, or gzip's check sum or stream does not fit.
+class DamagedFileError : public Error {
+ public:
+  using Error::Error;
+};
+// Some voxel is NaN or infinite.
+class NotFiniteError : public Error {
+ public:
+  using Error::Error;
+};
 // A sound file that holds no label map: some voxel is not a whole number from 0 to 255.
 class NotLabelsError : public Error {
  public:
   using Error::Error;
 };
+
+// Size, spacing etc. without the voxels. Throws Error naming the file.
+Geometry read_geometry(const std::filesystem::path& path);
+
+// The volume of a file that must be 3-D (a fourth axis of length 1 is taken).
+inline constexpr std::int64_t kOnlyVolume = -1;
+// A scalar image, scaled by the header's slope and intercept: that of a 3-D file, or volume
+// `volume` >= 0 (along the fourth axis) of a 4-D one; a 3-D file is its own volume 0. Throws Error
+// naming the file where it is missing, damaged, truncated, not 3-D, without such a volume, complex
+// or RGB, or not finite in its voxels or geometry.
+Image read_image(const std::filesystem::path& path, std::int64_t volume = kOnlyVolume);
+// Every volume of a 3-D or 4-D file, which is unpacked once. Throws Error as read_image.
+std::vector<Image> read_images(const std::filesystem::path& path);
+// How many volumes a 3-D or 4-D file has by its header. Throws Error.
+std::int64_t count_volumes(const std::filesystem::path& path);
 
 // A label map: voxels must be integers 0..255 (of any stored type), else NotLabelsError. Throws
 // Error as read_image.
