@@ -2,7 +2,7 @@
 include(CMakePackageConfigHelpers)
 
 get_property(rooms GLOBAL PROPERTY SEGMAMBA_ROOMS)
-# The kernels are inside libsegmamba_ops.so; nobody links them on their own.
+# The CUDA kernels are inside libsegmamba_ops.so; nobody links them on their own.
 list(REMOVE_ITEM rooms segmamba_kernels)
 
 add_library(segmamba_umbrella INTERFACE)
