@@ -1,19 +1,25 @@
-// segmamba-data: makes, checks and splits data sets.
+// segmamba-data: makes, checks, splits, prepares and shows data sets.
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
 
 #include "app_main.h"
+#include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/progress.h"
 #include "segmamba/core/text.h"
-#include "segmamba/data/cases.h"
+#include "segmamba/data/case_store.h"
 #include "segmamba/data/check.h"
+#include "segmamba/data/data_config.h"
 #include "segmamba/data/phantom.h"
+#include "segmamba/data/preview.h"
 #include "segmamba/data/split.h"
 #include "segmamba/data/threshold.h"
 
@@ -24,19 +30,45 @@ using namespace segmamba;
 
 struct PhantomOptions {
   fs::path output;
-  std::string size = "64";
+  std::string profile, size;
+  std::vector<std::string> conventions;
   data::PhantomConfig config;
   bool overwrite = false;
 };
 
+// The sections of a training config that segmamba-data needs.
+struct ConfigOptions {
+  fs::path config;
+  std::vector<std::string> set;
+};
+
 struct CheckOptions {
-  fs::path folder, json;
-  std::vector<std::string> channels = data::kBratsChannels;
+  ConfigOptions source;
+  fs::path folder, json, html;
+  std::vector<std::string> channels, classes, label_map;
+  std::string layout;
+  std::int64_t threads = 0;
 };
 
 struct SplitOptions {
   fs::path folder, output;
   std::uint64_t seed = 0;
+  std::int64_t folds = 0;
+  double test_share = 0.2;
+  bool overwrite = false;
+};
+
+struct PrepareOptions {
+  ConfigOptions source;
+  fs::path output;
+  bool overwrite = false;
+};
+
+struct PreviewOptions {
+  ConfigOptions source;
+  fs::path output;
+  std::int64_t seed = -1;
+  data::PreviewOptions preview;
   bool overwrite = false;
 };
 
@@ -62,7 +94,17 @@ std::array<std::int64_t, 3> parse_size(const std::string& text) {
 }
 
 void make_phantoms(PhantomOptions options) {
-  options.config.size = parse_size(options.size);
+  if (!options.profile.empty()) {
+    const auto profile = data::phantom_profile(options.profile);
+    options.config.size = profile.size;
+    options.config.conventions = profile.conventions;
+  }
+  if (!options.size.empty()) options.config.size = parse_size(options.size);
+  if (!options.conventions.empty()) {
+    // Commas and spaces alike separate names.
+    options.config.conventions =
+        data::parse_conventions(split(join(options.conventions, ","), ','));
+  }
   if (options.config.cases < 1) throw UsageError("--cases must be at least 1");
   if (fs::exists(options.output) && !options.overwrite) {
     const auto existing = data::find_case_folders(options.output);
@@ -80,18 +122,78 @@ void make_phantoms(PhantomOptions options) {
                   options.output.string()));
 }
 
-void check(const CheckOptions& options) {
-  std::optional<Progress> progress;
-  const auto report = data::check_cases(options.folder, options.channels,
-                                        [&](std::int64_t done, std::int64_t total) {
-                                          if (!progress) progress.emplace("check", total);
-                                          progress->update(done);
-                                        });
-  progress.reset();
-  for (const auto& finding : report.findings) {
-    std::printf("%-7s  %s%s%s\n", to_string(finding.severity).c_str(), finding.case_name.c_str(),
-                finding.case_name.empty() ? "" : ": ", finding.message.c_str());
+ConfigDocument read_document(const ConfigOptions& options) {
+  auto document = ConfigDocument::from_file(options.config);
+  for (const auto& assignment : options.set) document.override_value(assignment);
+  return document;
+}
+
+// A section of the config, or its defaults where the config has none.
+template <class Section>
+Section read_section(const ConfigDocument& document, const std::string& name) {
+  Section section;
+  if (document.has(name)) document.section(name).read(section);
+  return section;
+}
+
+// Section `data` of the config, with what the command line says in place of it.
+data::DatasetConfig dataset_config(const CheckOptions& options) {
+  data::DatasetConfig config;
+  if (!options.source.config.empty()) {
+    config = read_section<data::DataConfig>(read_document(options.source), "data");
+  } else if (!options.source.set.empty()) {
+    throw UsageError("--set changes a config; give one with --config");
   }
+  if (!options.folder.empty()) config.root = options.folder.string();
+  if (!options.layout.empty()) config.layout = options.layout;
+  if (!options.channels.empty()) config.channels = options.channels;
+  if (!options.classes.empty()) config.classes = options.classes;
+  if (!options.label_map.empty()) config.label_map = options.label_map;
+  if (config.root.empty()) {
+    throw UsageError("a data set is needed: a folder, or --config with data.root");
+  }
+  constexpr std::array kLayouts = {"auto", "brats", "nnunet", "decathlon", "csv"};
+  if (std::find(kLayouts.begin(), kLayouts.end(), config.layout) == kLayouts.end()) {
+    throw UsageError(
+        concat("--layout must be one of ", join(kLayouts, ", "), ", not ", config.layout));
+  }
+  return config;
+}
+
+// The first of each kind, unless --verbose asks for all: a thousand cases may share a defect.
+void print_findings(const std::vector<data::Finding>& findings) {
+  constexpr std::int64_t kShown = 20;
+  const bool all = log_level() == LogLevel::kDebug;
+  std::map<std::string, std::int64_t> counts;
+  for (const auto& finding : findings) {
+    if (++counts[finding.kind] > kShown && !all) continue;
+    std::printf("%-7s  %-17s  %s%s%s\n", to_string(finding.severity).c_str(), finding.kind.c_str(),
+                finding.case_name.c_str(), finding.case_name.empty() ? "" : ": ",
+                finding.message.c_str());
+  }
+  for (const auto& [kind, count] : counts) {
+    if (count <= kShown || all) continue;
+    std::printf("...      %-17s  %lld more (--verbose, --json or --html for all)\n", kind.c_str(),
+                static_cast<long long>(count - kShown));
+  }
+}
+
+void check(const CheckOptions& options) {
+  if (options.threads < 0 || options.threads > 1024) {
+    throw UsageError("--threads must lie from 0 (all processors) to 1024");
+  }
+  const data::DatasetConfig config = dataset_config(options);
+  // What reading has to say stands in the findings.
+  if (log_level() == LogLevel::kInfo) set_log_level(LogLevel::kError);
+  std::optional<Progress> progress;
+  const auto report =
+      data::check_dataset(config, {.threads = static_cast<int>(options.threads),
+                                   .progress = [&](std::int64_t done, std::int64_t total) {
+                                     if (!progress) progress.emplace("check", total);
+                                     progress->update(done);
+                                   }});
+  progress.reset();
+  print_findings(report.findings);
   std::printf("%lld cases of %lld patients: %lld errors, %lld warnings, %lld notices; %s\n",
               static_cast<long long>(report.cases), static_cast<long long>(report.patients),
               static_cast<long long>(report.count(data::Severity::kError)),
@@ -99,6 +201,7 @@ void check(const CheckOptions& options) {
               static_cast<long long>(report.count(data::Severity::kNotice)),
               report.can_train() ? "ready to train" : "training would not start");
   if (!options.json.empty()) write_json(options.json, report.to_json());
+  if (!options.html.empty()) write_file_atomically(options.html, report.to_html());
   if (!report.can_train()) apps::CommandLine::set_exit_code(1);
 }
 
@@ -107,23 +210,126 @@ void split_cases(const SplitOptions& options) {
     throw Error(concat(options.output.string(), " exists; give another file, or --overwrite"));
   }
   // Names are enough: which files a case has is for `check` to say.
-  const auto cases = data::find_cases(options.folder, {}, /*need_labels=*/false);
+  const auto survey = data::survey_dataset(
+      {.root = options.folder.string(), .channels = {}, .classes = {}}, data::Labels::kOptional);
+  const auto& cases = survey.dataset.cases;
+  if (cases.empty()) throw Error(survey.missing.front().message);
+  if (options.folds > 0) {
+    const auto result = data::make_folds(cases, options.folds, options.test_share, options.seed);
+    data::write_folds(options.output, result, options.seed);
+    std::vector<std::size_t> sizes;
+    for (const auto& fold : result.folds) sizes.push_back(fold.size());
+    log_info(concat(options.folds, " folds of ", join(sizes, ", "), " cases, ", result.test.size(),
+                    " to test in ", options.output.string()));
+    return;
+  }
   const auto result = data::make_split(cases, options.seed);
   data::write_split(options.output, result, options.seed);
   log_info(concat(result.train.size(), " cases to train, ", result.validation.size(),
                   " to validate, ", result.test.size(), " to test in ", options.output.string()));
 }
 
+struct Source {
+  data::DataConfig data;
+  data::PreprocessConfig preprocess;
+  data::SamplingConfig sampling;
+  data::AugmentConfig augment;
+  std::int64_t seed = 0;  // training.seed
+};
+
+// The one key of section `training` that decides the patches.
+struct TrainingSeed {
+  std::int64_t seed = 0;
+  void visit(ConfigVisitor& visitor) {
+    visitor.value({.name = "seed", .help = "Of the run", .min = 0}, seed);
+  }
+};
+
+Source read_source(const ConfigOptions& options) {
+  const auto document = read_document(options);
+  Source source{read_section<data::DataConfig>(document, "data"),
+                read_section<data::PreprocessConfig>(document, "preprocess"),
+                read_section<data::SamplingConfig>(document, "sampling"),
+                read_section<data::AugmentConfig>(document, "augment")};
+  if (document.has("training")) {
+    TrainingSeed training;
+    document.section("training").read_part(training);
+    source.seed = training.seed;
+  }
+  if (source.data.root.empty()) {
+    throw Error("data.root is empty: set it in the config, or with --set data.root=FOLDER");
+  }
+  check(source.preprocess, source.data.channels.size());
+  return source;
+}
+
+void prepare(const PrepareOptions& options) {
+  const auto source = read_source(options.source);
+  const auto dataset = data::open_dataset(source.data, data::Labels::kOptional);
+  if (options.overwrite) data::remove_cache(options.output);
+  make_folders(options.output);
+  const auto most = data::largest_cache_bytes(dataset, source.preprocess);
+  const auto free = fs::space(options.output).available;
+  log_info(concat(dataset.cases.size(), " cases: at most ", format_bytes(most), " in ",
+                  options.output.string(),
+                  source.preprocess.crop_to_nonzero ? " (less by what cropping takes away)" : "",
+                  ", where ", format_bytes(free), " are free"));
+  if (most > free && !source.preprocess.crop_to_nonzero) {
+    throw Error(concat("the cache does not fit: make room, or give another --output"));
+  }
+  Progress progress("prepare", static_cast<std::int64_t>(dataset.cases.size()));
+  const auto report =
+      data::build_cache(dataset, source.preprocess, options.output,
+                        [&](std::int64_t done, std::int64_t) { progress.update(done); });
+  progress.finish();
+  for (const auto& [name, message] : report.failed) log_error(message);
+  log_info(concat(report.made, " cases prepared, ", report.kept, " were ready, ",
+                  report.failed.size(), " failed; ", format_bytes(report.bytes), " in ",
+                  options.output.string()));
+  if (!report.failed.empty()) apps::CommandLine::set_exit_code(1);
+}
+
+void preview(const PreviewOptions& options) {
+  for (const char* name : {"preview.html", "preview.png"}) {
+    if (fs::exists(options.output / name) && !options.overwrite) {
+      throw Error(concat((options.output / name).string(),
+                         " exists; give another folder, or --overwrite"));
+    }
+  }
+  const auto source = read_source(options.source);
+  auto dataset = data::open_dataset(source.data, data::Labels::kOptional);
+  if (!source.data.split.empty()) {
+    const auto split = data::read_split(source.data.split, source.data.fold);
+    dataset.cases = data::select_cases(dataset.cases, split.train, source.data.split);
+  }
+  const auto cases = data::open_cases(dataset, source.data, source.preprocess);
+  const auto& size = source.data.patch_size;
+  data::PatchSource patches(
+      *cases, {.size = {size[0], size[1], size[2]},
+              .seed = static_cast<std::uint64_t>(options.seed >= 0 ? options.seed : source.seed),
+              .sampling = source.sampling,
+              .augment = source.augment,
+              .max_bad_cases = source.data.max_bad_cases});
+  data::write_preview(options.output, patches, dataset, options.preview);
+  for (const auto& bad : patches.take_bad_cases()) log_warning("left out: " + bad.message);
+  log_info(concat(options.preview.count, " patches in ",
+                  (options.output / "preview.html").string()));
+}
+
 void threshold(const ThresholdOptions& options) {
-  auto cases = data::find_cases(options.folder, options.channels, /*need_labels=*/true);
+  auto dataset = data::open_dataset(
+      {.root = options.folder.string(), .channels = options.channels}, data::Labels::kRequired);
   if (!options.split.empty()) {
     const auto split = data::read_split(options.split);
-    cases =
-        data::select_cases(cases, data::split_part(split, options.part), options.split.string());
+    dataset.cases = data::select_cases(dataset.cases, data::split_part(split, options.part),
+                                       options.split.string());
   }
-  std::vector<data::CaseData> loaded;
-  for (const auto& item : cases) loaded.push_back(data::load_case(item));
-  const auto results = data::best_threshold_dice(loaded);
+  std::vector<data::PreparedCase> prepared;
+  prepared.reserve(dataset.cases.size());
+  for (const auto& item : dataset.cases) {
+    prepared.push_back(data::prepare_case(data::read_case(dataset, item), {}));
+  }
+  const auto results = data::best_threshold_dice(prepared);
   for (std::size_t channel = 0; channel < results.size(); ++channel) {
     const auto& result = results[channel];
     std::printf("%-4s  WT Dice %.3f  (whole tumour where z-score %s %.2f)\n",
@@ -135,12 +341,21 @@ void threshold(const ThresholdOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  apps::CommandLine program("segmamba-data", "Makes, checks and splits data sets for SegMamba",
+  apps::CommandLine program("segmamba-data", "Makes, checks, splits and prepares data sets for SegMamba",
                             "Examples:\n"
                             "  segmamba-data phantom --output data --cases 12 --size 64 --seed 1\n"
+                            "  segmamba-data phantom --output data --profile brats2023\n"
                             "  segmamba-data check data\n"
-                            "  segmamba-data check data --json findings.json\n"
-                            "  segmamba-data split data --seed 1 --output split.yaml");
+                            "  segmamba-data check data --html check.html --json check.json\n"
+                            "  segmamba-data check Task03_Liver --channels CT "
+                            "--classes background liver tumour\n"
+                            "  segmamba-data check --config train.yaml --set data.root=data\n"
+                            "  segmamba-data split data --seed 1 --output split.yaml\n"
+                            "  segmamba-data split data --folds 5 --output folds.yaml\n"
+                            "  segmamba-data prepare --config configs/paper.yaml --set "
+                            "data.root=data --output cache\n"
+                            "  segmamba-data preview --config configs/paper.yaml --set "
+                            "data.root=data --output preview");
 
   PhantomOptions phantom;
   auto& phantom_command =
@@ -149,7 +364,15 @@ int main(int argc, char** argv) {
   phantom_command.option("--output,-o", phantom.output, "Folder for the cases",
                          apps::Need::kRequired);
   phantom_command.option("--cases", phantom.config.cases, "How many");
-  phantom_command.option("--size", phantom.size, "Voxels: N for a cube, or DxHxW");
+  phantom_command.option("--profile", phantom.profile,
+                         "brats2023: 155x240x240, conventions int16 extension");
+  phantom_command.option("--size", phantom.size,
+                         "Voxels: N for a cube, or DxHxW; default 64, or the profile's");
+  phantom_command.option(
+      "--conventions", phantom.conventions,
+      "How files of the field are stored, instead of the profile's; any of: int16; dtypes "
+      "(varied integers and floats, some scaled); extension (of the header); cosines (not quite "
+      "orthonormal); orientation (varied); brats2020 (names such as _t1ce, label 4); or none");
   phantom_command.option("--seed", phantom.config.seed, "The same seed gives the same cases");
   phantom_command.flag("--overwrite", phantom.overwrite, "Replace cases that exist");
 
@@ -157,9 +380,20 @@ int main(int argc, char** argv) {
   auto& check_command = program.command(
       "check", "List every defect of a data set; exit 1 if training would not start",
       [&] { check(checking); });
-  check_command.option("folder", checking.folder, "Data set, or one case", apps::Need::kRequired);
-  check_command.option("--channels", checking.channels, "Modalities that a case must have");
-  check_command.option("--json", checking.json, "Write the findings to this file, too");
+  check_command.option("folder", checking.folder,
+                       "Data set (BraTS, nnU-Net, Decathlon), a CSV file, or one case");
+  check_command.option("--config,-c", checking.source.config,
+                       "Take section `data` of this YAML file");
+  check_command.option("--set,-s", checking.source.set, "Change the config: data.root=FOLDER");
+  check_command.option("--layout", checking.layout, "auto, brats, nnunet, decathlon or csv");
+  check_command.option("--channels", checking.channels,
+                       "Channels that a case must have (default t1n t1c t2w t2f)");
+  check_command.option("--classes", checking.classes,
+                       "Classes (default background necrosis oedema enhancing)");
+  check_command.option("--label-map", checking.label_map, "What a label is: 4=enhancing");
+  check_command.option("--json", checking.json, "Write findings and fingerprint to this file, too");
+  check_command.option("--html", checking.html, "Write a page of them to this file");
+  check_command.option("--threads", checking.threads, "Cases at a time; 0: one a processor");
 
   SplitOptions splitting;
   auto& split_command = program.command(
@@ -169,7 +403,42 @@ int main(int argc, char** argv) {
   split_command.option("--output,-o", splitting.output, "YAML file to write",
                        apps::Need::kRequired);
   split_command.option("--seed", splitting.seed, "The same seed gives the same split");
+  split_command.option("--folds", splitting.folds,
+                       "Folds for cross-validation, instead of the three parts");
+  split_command.option("--test-share", splitting.test_share,
+                       "With --folds: share of the patients that is in no fold");
   split_command.flag("--overwrite", splitting.overwrite, "Replace the file if it exists");
+
+  const auto config_options = [](apps::CommandLine& command, ConfigOptions& options) {
+    command.option("--config,-c", options.config,
+                   "YAML config of a training (see configs/): sections data, preprocess, sampling, "
+                   "augment",
+                   apps::Need::kRequired);
+    command.option("--set,-s", options.set, "Overrides of config keys, as in data.root=FOLDER");
+  };
+
+  PrepareOptions preparing;
+  auto& prepare_command = program.command(
+      "prepare", "Crop, resample and normalise every case once, into a cache for training",
+      [&] { prepare(preparing); });
+  config_options(prepare_command, preparing.source);
+  prepare_command.option("--output,-o", preparing.output,
+                         "Folder of the cache; one that was begun is finished",
+                         apps::Need::kRequired);
+  prepare_command.flag("--overwrite", preparing.overwrite, "Remove a cache in the folder first");
+
+  PreviewOptions previewing;
+  auto& preview_command = program.command(
+      "preview", "Pictures of training patches as a config draws and augments them",
+      [&] { preview(previewing); });
+  config_options(preview_command, previewing.source);
+  preview_command.option("--output,-o", previewing.output,
+                         "Folder for preview.html and preview.png", apps::Need::kRequired);
+  preview_command.option("--count", previewing.preview.count, "How many patches");
+  preview_command.option("--first", previewing.preview.first_sample,
+                         "Number of the first patch of the run");
+  preview_command.option("--seed", previewing.seed, "Instead of training.seed");
+  preview_command.flag("--overwrite", previewing.overwrite, "Replace an earlier preview");
 
   ThresholdOptions thresholding;
   auto& threshold_command = program.command(

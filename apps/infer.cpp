@@ -8,6 +8,8 @@
 #include "segmamba/core/log.h"
 #include "segmamba/core/progress.h"
 #include "segmamba/core/text.h"
+#include "segmamba/data/dataset.h"
+#include "segmamba/data/preprocess.h"
 #include "segmamba/data/split.h"
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/device.h"
@@ -25,39 +27,26 @@ struct Options {
   std::string part = "test", device = "auto";
   bool overwrite = false, skip_existing = false, no_tta = false;
   double overlap = -1;
-  std::int64_t threads = 0;
+  std::int64_t threads = 0, fold = -1;
 };
 
 // The cases to segment: those of --input, or of one part of the split, without those that
 // --skip-existing leaves out.
-std::vector<data::Case> chosen_cases(const Options& options,
-                                     const std::vector<std::string>& channels) {
-  auto cases = data::find_cases(options.input, channels, /*need_labels=*/false);
+data::Dataset chosen_cases(const Options& options, data::DatasetConfig config) {
+  config.root = options.input.string();
+  config.layout = "auto";
+  auto dataset = data::open_dataset(config, data::Labels::kOptional);
   if (!options.split.empty()) {
-    const auto split = data::read_split(options.split);
-    if (options.part != "train" && options.part != "validation" && options.part != "test") {
-      throw UsageError("--part " + options.part + ": expected train, validation or test");
-    }
-    const auto& names = options.part == "train"        ? split.train
-                        : options.part == "validation" ? split.validation
-                                                       : split.test;
-    for (const auto& name : names) {
-      if (std::none_of(cases.begin(), cases.end(),
-                       [&](const data::Case& item) { return item.name == name; })) {
-        throw Error(
-            concat(options.split.string(), ": case ", name, " is not in ", options.input.string()));
-      }
-    }
-    std::erase_if(cases, [&](const data::Case& item) {
-      return std::find(names.begin(), names.end(), item.name) == names.end();
-    });
+    const auto split = data::read_split(options.split, options.fold);
+    dataset.cases = data::select_cases(dataset.cases, data::split_part(split, options.part),
+                                       options.split.string());
   }
-  return cases;
+  return dataset;
 }
 
 // The labels over the case's last channel, beside its reference where it has one.
 void draw(const fs::path& path, const data::Case& item, const io::LabelMap& labels) {
-  const auto background = io::read_image(item.images.back());
+  const auto background = io::read_image(item.images.back().path, item.images.back().volume);
   if (item.labels.empty()) {
     io::write_overlay_picture(path, background, nullptr, &labels);
   } else {
@@ -75,7 +64,8 @@ void infer(const Options& options) {
   if (options.overlap >= 0.95) throw UsageError("--overlap must be below 0.95");
   if (options.overlap >= 0) config.inference.overlap = options.overlap;
 
-  auto cases = chosen_cases(options, config.data.channels);
+  auto dataset = chosen_cases(options, config.data);
+  auto& cases = dataset.cases;
   const auto target = [&](const data::Case& item) {
     return options.output / (item.name + ".nii.gz");
   };
@@ -99,7 +89,8 @@ void infer(const Options& options) {
   Progress progress("segment", static_cast<std::int64_t>(cases.size()));
   for (std::size_t i = 0; i < cases.size(); ++i) {
     try {
-      const auto labels = predictor.segment(data::load_case(cases[i]));
+      const auto labels = predictor.segment(
+          data::prepare_case(data::read_case(dataset, cases[i]), config.preprocess));
       if (!options.pictures.empty()) {
         draw(options.pictures / (cases[i].name + ".png"), cases[i], labels);
       }
@@ -133,6 +124,7 @@ int main(int argc, char** argv) {
   line.option("--pictures", options.pictures, "Folder for <case>.png: the labels over the image");
   line.option("--split", options.split, "Segment only the cases of one part of this split file");
   line.option("--part", options.part, "With --split: train, validation or test");
+  line.option("--fold", options.fold, "With a split of folds: the fold that validates");
   line.option("--device", options.device, "auto, cpu, cuda or cuda:N");
   line.option("--threads", options.threads, "Threads that compute; 0: one a processor");
   line.option("--overlap", options.overlap, "Overlap of windows; below 0: the config's");

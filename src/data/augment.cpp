@@ -4,301 +4,533 @@
 #include <cmath>
 #include <numbers>
 
+#include "augment.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::data {
 namespace {
 
-using Index = std::array<std::int64_t, 3>;
+using Matrix3 = std::array<std::array<double, 3>, 3>;
+constexpr double kMaxDisplacement = 0.4;  // of the spacing; see ElasticConfig
 
-std::int64_t volume(const Index& size) { return size[0] * size[1] * size[2]; }
-
-Patch empty_patch(const CaseData& item, const Index& size) {
-  Patch patch;
-  patch.size = size;
-  patch.channels = item.channels;
-  patch.image.assign(static_cast<std::size_t>(item.channels * volume(size)), 0.0f);
-  patch.labels.assign(static_cast<std::size_t>(volume(size)), 0);
-  return patch;
+void visit_probability(ConfigVisitor& visitor, double& probability) {
+  visitor.value({.name = "probability", .help = "Share of patches", .min = 0, .max = 1},
+                probability);
 }
-
-// The rows of the box that lie in the case are copied from `source` to `target`.
-template <class T>
-void copy_box(const T* source, const Index& source_size, const Index& start, T* target,
-              const Index& size) {
-  std::array<std::int64_t, 3> first{};
-  std::array<std::int64_t, 3> last{};
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    first[axis] = std::max<std::int64_t>(0, -start[axis]);
-    last[axis] = std::min(size[axis], source_size[axis] - start[axis]);
-  }
-  if (first[2] >= last[2]) return;
-  for (std::int64_t z = first[0]; z < last[0]; ++z) {
-    for (std::int64_t y = first[1]; y < last[1]; ++y) {
-      const T* row =
-          source + ((z + start[0]) * source_size[1] + y + start[1]) * source_size[2] + start[2];
-      std::copy(row + first[2], row + last[2], target + (z * size[1] + y) * size[2] + first[2]);
-    }
-  }
-}
-
-// Where a patch begins that has `voxel` in its middle, moved into the case where it would stick
-// out; a case smaller than the patch lies in the middle of it.
-std::int64_t start_around(std::int64_t voxel, std::int64_t patch, std::int64_t whole) {
-  if (whole <= patch) return -((patch - whole) / 2);
-  return std::clamp<std::int64_t>(voxel - patch / 2, 0, whole - patch);
-}
-
-// The position of a tumour voxel, the `fraction`-th of all; false where there is none.
-bool find_tumour_voxel(const CaseData& item, double fraction, Index& voxel) {
-  const auto background = std::count(item.labels.begin(), item.labels.end(), std::uint8_t{0});
-  const auto tumour = static_cast<std::int64_t>(item.labels.size()) - background;
-  if (tumour == 0) return false;
-  auto rank =
-      std::min(static_cast<std::int64_t>(fraction * static_cast<double>(tumour)), tumour - 1);
-  std::int64_t index = 0;
-  for (;; ++index) {
-    if (item.labels[static_cast<std::size_t>(index)] != 0 && rank-- == 0) break;
-  }
-  voxel = {index / (item.size[1] * item.size[2]), index / item.size[2] % item.size[1],
-           index % item.size[2]};
-  return true;
-}
-
-template <class T>
-void mirror_volume(T* values, const Index& size, const std::array<bool, 3>& axes) {
-  const std::int64_t plane = size[1] * size[2];
-  if (axes[0]) {
-    for (std::int64_t z = 0; z < size[0] / 2; ++z) {
-      std::swap_ranges(values + z * plane, values + (z + 1) * plane,
-                       values + (size[0] - 1 - z) * plane);
-    }
-  }
-  for (std::int64_t z = 0; z < size[0]; ++z) {
-    T* slice = values + z * plane;
-    for (std::int64_t y = 0; axes[1] && y < size[1] / 2; ++y) {
-      std::swap_ranges(slice + y * size[2], slice + (y + 1) * size[2],
-                       slice + (size[1] - 1 - y) * size[2]);
-    }
-    for (std::int64_t y = 0; axes[2] && y < size[1]; ++y) {
-      std::reverse(slice + y * size[2], slice + (y + 1) * size[2]);
-    }
-  }
-}
-
-}  // namespace
-
-void AugmentConfig::visit(ConfigVisitor& visitor) {
-  visitor.value({.name = "foreground_fraction",
-                 .help = "Share of patches centred on a random tumour voxel",
+void visit_channels(ConfigVisitor& visitor, double& probability) {
+  visitor.value({.name = "channel_probability",
+                 .help = "Share of channels within such a patch",
                  .min = 0,
                  .max = 1},
-                foreground_fraction);
-  visitor.value({.name = "mirror", .help = "Mirror each axis in half of the patches"}, mirror);
-  visitor.value({.name = "rotation_probability",
-                 .help = "Share of patches that are rotated about all three axes",
-                 .min = 0,
-                 .max = 1},
-                rotation_probability);
+                probability);
+}
+void visit_range(ConfigVisitor& visitor, std::string_view name, std::string_view help, double min,
+                 double max, std::vector<double>& range) {
   visitor.value(
-      {.name = "rotation_degrees", .help = "Largest angle about each axis", .min = 0, .max = 180},
-      rotation_degrees);
-  visitor.value(
-      {.name = "scale_probability", .help = "Share of patches that are scaled", .min = 0, .max = 1},
-      scale_probability);
-  visitor.value({.name = "scale_min",
-                 .help = "Smallest factor of the field of view (below 1 the tumour gets larger)",
-                 .min = 0.1,
-                 .max = 10},
-                scale_min);
-  visitor.value(
-      {.name = "scale_max", .help = "Largest factor of the field of view", .min = 0.1, .max = 10},
-      scale_max);
-  visitor.value({.name = "brightness_probability",
-                 .help = "Share of patches whose channels are each shifted by a constant",
-                 .min = 0,
-                 .max = 1},
-                brightness_probability);
-  visitor.value({.name = "brightness_sigma",
-                 .help = "Standard deviation of the shift, in z-scores",
-                 .min = 0},
-                brightness_sigma);
+      {.name = name, .help = help, .min = min, .max = max, .min_items = 2, .max_items = 2}, range);
 }
 
-Patch crop_patch(const CaseData& item, Index start, Index size) {
-  Patch patch = empty_patch(item, size);
-  for (std::int64_t c = 0; c < item.channels; ++c) {
-    copy_box(item.image.data() + c * volume(item.size), item.size, start,
-             patch.image.data() + c * volume(size), size);
-  }
-  if (!item.labels.empty()) {
-    copy_box(item.labels.data(), item.size, start, patch.labels.data(), size);
-  }
-  return patch;
+// Uniform, with half of the draws on either side of 1 where the range holds 1. The range is that of
+// batchgenerators; draws two numbers.
+double draw_around_one(const std::vector<double>& range, Random& random) {
+  const bool lower = random.chance(0.5);
+  const double along = random.uniform();
+  const double pivot = std::clamp(1.0, range[0], range[1]);
+  const double low = lower ? range[0] : pivot, high = lower ? pivot : range[1];
+  // A range on one side of 1 has one half only.
+  if (low == high) return range[0] + along * (range[1] - range[0]);
+  return low + along * (high - low);
 }
 
-SpatialMatrix make_spatial_matrix(std::array<double, 3> angles_zyx, double scale) {
-  SpatialMatrix matrix = {scale, 0, 0, 0, scale, 0, 0, 0, scale};
+double draw_in(const std::vector<double>& range, Random& random) {
+  return random.uniform(range[0], range[1]);
+}
+
+// For every channel: draw(), and keep(channel, value) where the patch and the channel are chosen.
+template <class Draw, class Keep>
+void draw_channels(AugmentPlan& plan, Random& random, double probability,
+                   double channel_probability, const Draw& draw, const Keep& keep) {
+  const bool used = random.chance(probability);
+  for (ChannelPlan& channel : plan.channels) {
+    const bool chosen = random.chance(channel_probability);
+    const double value = draw();
+    if (used && chosen) keep(channel, value);
+  }
+}
+
+void draw_deformation(const ElasticConfig& config, Random& random, AugmentPlan& plan) {
+  const bool used = random.chance(config.probability);
+  const double spacing = draw_in(config.spacing, random);
+  const double displacement = draw_in(config.displacement, random);
+  // How many numbers follow depends on the spacing: they have a generator of their own.
+  Random displacements(random.next_u64());
+  if (!used || displacement == 0) return;
+  plan.spacing = spacing;
+  plan.displacement = displacement;
+  for (std::size_t b = 0; b < 3; ++b) {
+    plan.points[b] = static_cast<std::int64_t>(static_cast<double>(plan.size[b] - 1) / spacing) + 4;
+  }
+  const double limit = kMaxDisplacement * spacing;
+  plan.displacements.resize(static_cast<std::size_t>(3 * volume_of(plan.points)));
+  for (float& value : plan.displacements) {
+    value = static_cast<float>(std::clamp(displacement * displacements.normal(), -limit, limit));
+  }
+}
+
+// Of the patch's voxel at offset o from its centre, the case's at offset matrix * o: scaling, then
+// rotations about z, y and x in this order.
+Matrix3 spatial_matrix(const AugmentPlan& plan) {
+  Matrix3 matrix{};
+  for (std::size_t a = 0; a < 3; ++a) matrix[a][a] = plan.scale[a];
   for (std::size_t axis = 0; axis < 3; ++axis) {
     // A rotation about one axis mixes the other two rows.
-    const std::size_t u = axis == 0 ? 1 : 0;
-    const std::size_t v = axis == 2 ? 1 : 2;
-    const double cosine = std::cos(angles_zyx[axis]);
-    const double sine = std::sin(angles_zyx[axis]);
-    for (std::size_t column = 0; column < 3; ++column) {
-      const double a = matrix[3 * u + column];
-      const double b = matrix[3 * v + column];
-      matrix[3 * u + column] = cosine * a - sine * b;
-      matrix[3 * v + column] = sine * a + cosine * b;
+    const std::size_t u = axis == 0 ? 1 : 0, v = axis == 2 ? 1 : 2;
+    const double angle = plan.degrees[axis] * std::numbers::pi / 180;
+    const double cosine = std::cos(angle), sine = std::sin(angle);
+    for (std::size_t b = 0; b < 3; ++b) {
+      const double first = matrix[u][b], second = matrix[v][b];
+      matrix[u][b] = cosine * first - sine * second;
+      matrix[v][b] = sine * first + cosine * second;
     }
   }
   return matrix;
 }
 
-Patch resample_patch(const CaseData& item, Index start, Index size, const SpatialMatrix& matrix) {
-  Patch patch = empty_patch(item, size);
-  const std::int64_t plane = item.size[1] * item.size[2];
-  const std::int64_t row = item.size[2];
-  const std::int64_t case_volume = volume(item.size);
-  const std::int64_t patch_volume = volume(size);
-  std::array<double, 3> half{};
-  for (std::size_t axis = 0; axis < 3; ++axis)
-    half[axis] = 0.5 * static_cast<double>(size[axis] - 1);
+bool is_copy(const AugmentPlan& plan) {
+  return plan.spacing == 0 && plan.degrees == std::array<double, 3>{} &&
+         plan.scale == std::array<double, 3>{1, 1, 1};
+}
 
-  std::int64_t out = 0;
-  for (std::int64_t z = 0; z < size[0]; ++z) {
-    for (std::int64_t y = 0; y < size[1]; ++y) {
-      std::array<double, 3> origin{};
-      for (std::size_t axis = 0; axis < 3; ++axis) {
-        origin[axis] = static_cast<double>(start[axis]) + half[axis] +
-                       matrix[3 * axis] * (static_cast<double>(z) - half[0]) +
-                       matrix[3 * axis + 1] * (static_cast<double>(y) - half[1]);
-      }
-      for (std::int64_t x = 0; x < size[2]; ++x, ++out) {
-        Index low{};
-        std::array<float, 3> weight{};
-        bool near = true;    // at least a corner of the cell lies in the case
-        bool inside = true;  // all of its corners do
-        Index nearest{};
-        bool nearest_inside = true;
-        for (std::size_t axis = 0; axis < 3; ++axis) {
-          const double position =
-              origin[axis] + matrix[3 * axis + 2] * (static_cast<double>(x) - half[2]);
-          const double floor = std::floor(position);
-          low[axis] = static_cast<std::int64_t>(floor);
-          weight[axis] = static_cast<float>(position - floor);
-          near = near && low[axis] >= -1 && low[axis] < item.size[axis];
-          inside = inside && low[axis] >= 0 && low[axis] + 1 < item.size[axis];
-          nearest[axis] = low[axis] + (weight[axis] >= 0.5f ? 1 : 0);
-          nearest_inside = nearest_inside && nearest[axis] >= 0 && nearest[axis] < item.size[axis];
-        }
-        if (!near) continue;
-        if (nearest_inside && !item.labels.empty()) {
-          patch.labels[static_cast<std::size_t>(out)] = item.labels[static_cast<std::size_t>(
-              nearest[0] * plane + nearest[1] * row + nearest[2])];
-        }
-        const std::int64_t cell = low[0] * plane + low[1] * row + low[2];
-        const float wz = weight[0];
-        const float wy = weight[1];
-        const float wx = weight[2];
-        if (inside) {
-          for (std::int64_t c = 0; c < item.channels; ++c) {
-            const float* v = item.image.data() + c * case_volume + cell;
-            const auto along_x = [wx](const float* p) { return p[0] + wx * (p[1] - p[0]); };
-            const float top = along_x(v) + wy * (along_x(v + row) - along_x(v));
-            const float bottom =
-                along_x(v + plane) + wy * (along_x(v + plane + row) - along_x(v + plane));
-            patch.image[static_cast<std::size_t>(c * patch_volume + out)] =
-                top + wz * (bottom - top);
-          }
-          continue;
-        }
-        for (std::int64_t corner = 0; corner < 8; ++corner) {
-          const Index step = {corner >> 2, (corner >> 1) & 1, corner & 1};
-          float share = 1;
-          bool exists = true;
-          for (std::size_t axis = 0; axis < 3; ++axis) {
-            share *= step[axis] == 1 ? weight[axis] : 1 - weight[axis];
-            const std::int64_t i = low[axis] + step[axis];
-            exists = exists && i >= 0 && i < item.size[axis];
-          }
-          if (!exists) continue;
-          const std::int64_t offset = cell + step[0] * plane + step[1] * row + step[2];
-          for (std::int64_t c = 0; c < item.channels; ++c) {
-            patch.image[static_cast<std::size_t>(c * patch_volume + out)] +=
-                share * item.image[static_cast<std::size_t>(c * case_volume + offset)];
-          }
-        }
+// Smallest and largest position along each axis of the case, in voxels.
+std::array<std::array<double, 2>, 3> reached(const kernels::PatchTransform& transform) {
+  const kernels::SpatialMap& map = transform.map;
+  std::array<double, 3> moved{};
+  for (std::size_t i = 0; i < transform.displacements.size(); ++i) {
+    const auto a = i / static_cast<std::size_t>(map.points[2]) % 3;
+    moved[a] = std::max(moved[a], static_cast<double>(std::abs(transform.displacements[i])));
+  }
+  std::array<std::array<double, 2>, 3> range{};
+  for (std::size_t a = 0; a < 3; ++a) {
+    double low = map.origin[a], high = map.origin[a];
+    for (std::size_t b = 0; b < 3; ++b) {
+      const double end = static_cast<double>(map.step[a][b]) * (map.size[b] - 1);
+      low += std::min(end, 0.0);
+      high += std::max(end, 0.0);
+    }
+    // Weights of a cubic B-spline are not negative and add up to 1.
+    range[a] = {low / kernels::kPositionOne - moved[a], high / kernels::kPositionOne + moved[a]};
+  }
+  return range;
+}
+
+std::string list_channels(const AugmentPlan& plan, double ChannelPlan::*value, double nothing,
+                          int digits) {
+  std::vector<std::string> parts;
+  for (std::size_t c = 0; c < plan.channels.size(); ++c) {
+    const double drawn = plan.channels[c].*value;
+    if (drawn != nothing) parts.push_back(concat("channel ", c, ": ", format_fixed(drawn, digits)));
+  }
+  return join(parts, ", ");
+}
+
+}  // namespace
+
+void RotationConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visitor.value({.name = "degrees",
+                 .help = "Largest angle about each of the axes z, y and x",
+                 .min = 0,
+                 .max = 180},
+                degrees);
+}
+void ScalingConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_range(visitor, "range",
+              "Factors of the field of view, half of them on either side of 1; below 1 objects get "
+              "larger",
+              0.1, 10, range);
+  visitor.value({.name = "per_axis", .help = "A factor for each axis"}, per_axis);
+}
+void ElasticConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_range(visitor, "spacing", "Voxels between control points", 4, 1000, spacing);
+  visit_range(visitor, "displacement",
+              "Standard deviation of their displacements, voxels (cut at 0.4 of the spacing)", 0,
+              400, displacement);
+}
+void MirrorConfig::visit(ConfigVisitor& visitor) {
+  visitor.value({.name = "probability", .help = "Of each axis by itself", .min = 0, .max = 1},
+                probability);
+  visitor.value({.name = "axes",
+                 .help = "Axes that may be mirrored, of [D, H, W]",
+                 .min = 0,
+                 .max = 2,
+                 .max_items = 3},
+                axes);
+}
+void NoiseConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_channels(visitor, channel_probability);
+  visit_range(visitor, "variance",
+              "Of normal noise; used as its standard deviation, as in batchgenerators", 0, 1000,
+              variance);
+}
+void BlurConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_channels(visitor, channel_probability);
+  visit_range(visitor, "sigma", "Standard deviation of the Gaussian, voxels", 0, 16, sigma);
+}
+void MultiplicativeBrightnessConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_channels(visitor, channel_probability);
+  visit_range(visitor, "range", "Factors", 0.01, 100, range);
+}
+void AdditiveBrightnessConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_channels(visitor, channel_probability);
+  visitor.value({.name = "sigma", .help = "Standard deviation of the shift", .min = 0, .max = 1000},
+                sigma);
+}
+void ContrastConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_channels(visitor, channel_probability);
+  visit_range(visitor, "range", "Factors, half of them on either side of 1", 0.01, 100, range);
+  visitor.value({.name = "preserve_range", .help = "Cut at the smallest and largest value before"},
+                preserve_range);
+}
+void LowResolutionConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_channels(visitor, channel_probability);
+  visit_range(visitor, "zoom", "Factors of the size", 0.01, 1, zoom);
+  visitor.value(
+      {.name = "upsample", .help = "Interpolation on the way back", .choices = {"cubic", "linear"}},
+      upsample);
+}
+void GammaConfig::visit(ConfigVisitor& visitor) {
+  visit_probability(visitor, probability);
+  visit_range(visitor, "range", "Exponents, half of them on either side of 1", 0.2, 20, range);
+  visitor.value(
+      {.name = "retain_statistics", .help = "Restore mean and standard deviation of the channel"},
+      retain_statistics);
+}
+
+void AugmentConfig::visit(ConfigVisitor& visitor) {
+  visitor.value({.name = "interpolation",
+                 .help = "Of the image where a patch is turned, scaled or deformed",
+                 .choices = {"linear", "cubic"}},
+                interpolation);
+  visitor.value({.name = "label_interpolation",
+                 .help = "Of the labels there: linear takes the label with the largest weight",
+                 .choices = {"nearest", "linear"}},
+                label_interpolation);
+  visitor.section("rotation", "Rotation about all three axes", rotation);
+  visitor.section("scaling", "Scaling", scaling);
+  visitor.section("elastic", "Elastic deformation by cubic B-splines", elastic);
+  visitor.section("mirror", "Mirroring", mirror);
+  visitor.section("noise", "Normal noise", noise);
+  visitor.section("blur", "Gaussian blur", blur);
+  visitor.section("brightness_multiplicative", "A factor for each channel",
+                  brightness_multiplicative);
+  visitor.section("brightness_additive", "A normal shift of each channel", brightness_additive);
+  visitor.section("contrast", "Factor of the distance from the channel's mean", contrast);
+  visitor.section("low_resolution", "Fewer voxels, and back", low_resolution);
+  visitor.section("gamma_inverted", "Gamma of the negative image", gamma_inverted);
+  visitor.section("gamma", "Gamma", gamma);
+}
+
+namespace {
+
+// Holds a struct to what visit() says of its keys.
+class Checker final : public ConfigVisitor {
+ public:
+  void value(const ConfigKey&, bool&) override {}
+  void value(const ConfigKey& key, std::int64_t& value) override {
+    number(key, static_cast<double>(value));
+  }
+  void value(const ConfigKey& key, double& value) override { number(key, value); }
+  void value(const ConfigKey& key, std::string& value) override {
+    if (std::find(key.choices.begin(), key.choices.end(), value) == key.choices.end()) {
+      throw Error(
+          concat(path(key), " must be one of ", join(key.choices, ", "), ", got '", value, "'"));
+    }
+  }
+  void value(const ConfigKey& key, std::vector<std::int64_t>& value) override {
+    for (const std::int64_t item : value) number(key, static_cast<double>(item));
+  }
+  void value(const ConfigKey& key, std::vector<double>& value) override {
+    if (value.size() != 2) throw Error(concat(path(key), " must have 2 items, got ", value.size()));
+    for (const double item : value) number(key, item);
+    if (value[0] > value[1]) {
+      throw Error(concat(path(key), ": ", format_double(value[0]), " is above ",
+                         format_double(value[1]), "; the lower end comes first"));
+    }
+  }
+  void value(const ConfigKey&, std::vector<std::string>&) override {}
+
+ protected:
+  bool begin_section(std::string_view name, std::string_view) override {
+    section_ = name;
+    return true;
+  }
+  void end_section() override { section_.clear(); }
+
+ private:
+  std::string path(const ConfigKey& key) const {
+    return section_.empty() ? concat("augment.", key.name)
+                            : concat("augment.", section_, ".", key.name);
+  }
+  void number(const ConfigKey& key, double value) const {
+    if (!(value >= key.min && value <= key.max)) {
+      throw Error(concat(path(key), " must lie from ", format_double(key.min), " to ",
+                         format_double(key.max), ", got ", format_double(value)));
+    }
+  }
+
+  std::string section_;
+};
+
+}  // namespace
+
+void check(const AugmentConfig& config) {
+  AugmentConfig copy = config;
+  Checker checker;
+  copy.visit(checker);
+}
+
+AugmentPlan no_augmentation(const Index3& size, std::int64_t channels) {
+  if (std::min({size[0], size[1], size[2], channels}) < 1) {
+    throw Error(concat("a patch must have a positive size and channels, got ", join(size, "x"),
+                       " and ", channels, " channels"));
+  }
+  AugmentPlan plan;
+  plan.size = size;
+  plan.channels.resize(static_cast<std::size_t>(channels));
+  return plan;
+}
+
+AugmentPlan draw_augmentation(const AugmentConfig& config, const Index3& size,
+                              std::int64_t channels, Random& random) {
+  AugmentPlan plan = no_augmentation(size, channels);
+  plan.cubic_image = config.interpolation == "cubic";
+  plan.linear_labels = config.label_interpolation == "linear";
+
+  const bool rotates = random.chance(config.rotation.probability);
+  for (double& angle : plan.degrees) {
+    const double drawn = random.uniform(-1, 1) * config.rotation.degrees;
+    if (rotates) angle = drawn;
+  }
+  const bool scales = random.chance(config.scaling.probability);
+  for (std::size_t a = 0; a < 3; ++a) {
+    const double drawn = draw_around_one(config.scaling.range, random);
+    if (scales) plan.scale[a] = a > 0 && !config.scaling.per_axis ? plan.scale[0] : drawn;
+  }
+  draw_deformation(config.elastic, random, plan);
+  for (std::size_t a = 0; a < 3; ++a) {
+    const auto& axes = config.mirror.axes;
+    plan.mirror[a] =
+        random.chance(config.mirror.probability) &&
+        std::find(axes.begin(), axes.end(), static_cast<std::int64_t>(a)) != axes.end();
+  }
+
+  plan.noise_seed = random.next_u64();
+  const double deviation = draw_in(config.noise.variance, random);
+  draw_channels(
+      plan, random, config.noise.probability, config.noise.channel_probability,
+      [&] { return deviation; }, [](ChannelPlan& c, double value) { c.noise = value; });
+  draw_channels(
+      plan, random, config.blur.probability, config.blur.channel_probability,
+      [&] { return draw_in(config.blur.sigma, random); },
+      [](ChannelPlan& c, double value) { c.blur = value; });
+  draw_channels(
+      plan, random, config.brightness_multiplicative.probability,
+      config.brightness_multiplicative.channel_probability,
+      [&] { return draw_in(config.brightness_multiplicative.range, random); },
+      [](ChannelPlan& c, double value) { c.factor = value; });
+  draw_channels(
+      plan, random, config.brightness_additive.probability,
+      config.brightness_additive.channel_probability,
+      [&] { return config.brightness_additive.sigma * random.normal(); },
+      [](ChannelPlan& c, double value) { c.shift = value; });
+  draw_channels(
+      plan, random, config.contrast.probability, config.contrast.channel_probability,
+      [&] { return draw_around_one(config.contrast.range, random); },
+      [](ChannelPlan& c, double value) { c.contrast = value; });
+  plan.contrast_preserves_range = config.contrast.preserve_range;
+  draw_channels(
+      plan, random, config.low_resolution.probability, config.low_resolution.channel_probability,
+      [&] { return draw_in(config.low_resolution.zoom, random); },
+      [](ChannelPlan& c, double value) { c.zoom = value; });
+  plan.cubic_upsampling = config.low_resolution.upsample == "cubic";
+  draw_channels(
+      plan, random, config.gamma_inverted.probability, 1,
+      [&] { return draw_around_one(config.gamma_inverted.range, random); },
+      [](ChannelPlan& c, double value) { c.gamma_inverted = value; });
+  plan.gamma_inverted_retains = config.gamma_inverted.retain_statistics;
+  draw_channels(
+      plan, random, config.gamma.probability, 1,
+      [&] { return draw_around_one(config.gamma.range, random); },
+      [](ChannelPlan& c, double value) { c.gamma = value; });
+  plan.gamma_retains = config.gamma.retain_statistics;
+  return plan;
+}
+
+std::vector<std::pair<std::string, std::string>> describe(const AugmentPlan& plan) {
+  std::vector<std::pair<std::string, std::string>> lines;
+  if (plan.degrees != std::array<double, 3>{}) {
+    lines.emplace_back("rotation", concat("z ", format_fixed(plan.degrees[0], 1), ", y ",
+                                          format_fixed(plan.degrees[1], 1), ", x ",
+                                          format_fixed(plan.degrees[2], 1), " degrees"));
+  }
+  if (plan.scale != std::array<double, 3>{1, 1, 1}) {
+    const bool same = plan.scale[0] == plan.scale[1] && plan.scale[0] == plan.scale[2];
+    lines.emplace_back("scaling", same ? concat("view times ", format_fixed(plan.scale[0], 2))
+                                       : concat("view times z ", format_fixed(plan.scale[0], 2),
+                                                ", y ", format_fixed(plan.scale[1], 2), ", x ",
+                                                format_fixed(plan.scale[2], 2)));
+  }
+  if (plan.spacing != 0) {
+    lines.emplace_back(
+        "elastic",
+        concat("control points every ", format_fixed(plan.spacing, 1), " voxels, displaced by ",
+               format_fixed(plan.displacement, 1), " voxels (standard deviation)"));
+  }
+  std::vector<std::string> axes;
+  for (std::size_t a = 0; a < 3; ++a) {
+    if (plan.mirror[a]) axes.emplace_back(1, "zyx"[a]);
+  }
+  if (!axes.empty()) lines.emplace_back("mirror", join(axes, ", "));
+
+  const auto add = [&](const char* name, double ChannelPlan::*value, double nothing, int digits) {
+    if (const auto text = list_channels(plan, value, nothing, digits); !text.empty()) {
+      lines.emplace_back(name, text);
+    }
+  };
+  add("noise", &ChannelPlan::noise, 0, 3);
+  add("blur", &ChannelPlan::blur, 0, 2);
+  add("brightness_multiplicative", &ChannelPlan::factor, 1, 2);
+  add("brightness_additive", &ChannelPlan::shift, 0, 3);
+  add("contrast", &ChannelPlan::contrast, 1, 2);
+  add("low_resolution", &ChannelPlan::zoom, 1, 2);
+  add("gamma_inverted", &ChannelPlan::gamma_inverted, 1, 2);
+  add("gamma", &ChannelPlan::gamma, 1, 2);
+  return lines;
+}
+
+kernels::PatchTransform lower(const AugmentPlan& plan, const Index3& begin) {
+  kernels::PatchTransform result;
+  kernels::SpatialMap& map = result.map;
+  const auto too_far = [&] {
+    return Error(concat("a patch of ", join(plan.size, "x"), " voxels at voxel (",
+                        join(begin, ", "), ") reaches beyond ", kernels::kLargestPosition,
+                        " voxels"));
+  };
+  for (std::size_t b = 0; b < 3; ++b) {
+    if (static_cast<double>(std::max(std::abs(begin[b]), plan.size[b])) >=
+        kernels::kLargestPosition) {
+      throw too_far();
+    }
+    map.size[b] = static_cast<std::int32_t>(plan.size[b]);
+  }
+  map.is_copy = is_copy(plan);
+  const Matrix3 matrix = spatial_matrix(plan);
+  for (std::size_t a = 0; a < 3; ++a) {
+    const double middle = static_cast<double>(begin[a]) + 0.5 * (map.size[a] - 1);
+    double origin = middle * kernels::kPositionOne;
+    for (std::size_t b = 0; b < 3; ++b) {
+      const auto step =
+          static_cast<std::int32_t>(std::lround(matrix[a][b] * kernels::kPositionOne));
+      map.step[a][b] = plan.mirror[b] ? -step : step;
+      // From the middle, so that rounded steps err least.
+      origin -= 0.5 * map.step[a][b] * (map.size[b] - 1);
+    }
+    if (!(std::abs(origin) < kernels::kLargestPosition * kernels::kPositionOne)) throw too_far();
+    map.origin[a] = static_cast<std::int32_t>(std::lround(origin));
+    map.mirror[a] = plan.mirror[a];
+  }
+  if (plan.spacing != 0) {
+    map.per_spacing = static_cast<float>(1 / plan.spacing);
+    for (std::size_t b = 0; b < 3; ++b) map.points[b] = static_cast<std::int32_t>(plan.points[b]);
+    // Displaced before it is turned and scaled: position = middle + matrix * (offset + moved).
+    const auto columns = static_cast<std::size_t>(plan.points[2]);
+    const auto rows = plan.displacements.size() / 3 / columns;
+    result.displacements.resize(plan.displacements.size());
+    for (std::size_t i = 0; i < rows * columns; ++i) {
+      for (std::size_t a = 0; a < 3; ++a) {
+        double sum = 0;
+        for (std::size_t b = 0; b < 3; ++b) sum += matrix[a][b] * plan.displacements[3 * i + b];
+        result.displacements[(i / columns * 3 + a) * columns + i % columns] =
+            static_cast<float>(sum);
       }
     }
   }
-  return patch;
-}
-
-void mirror_patch(Patch& patch, std::array<bool, 3> axes) {
-  for (std::int64_t c = 0; c < patch.channels; ++c) {
-    mirror_volume(patch.image.data() + c * volume(patch.size), patch.size, axes);
-  }
-  mirror_volume(patch.labels.data(), patch.size, axes);
-}
-
-Patch sample_patch(const CaseData& item, Index size, const AugmentConfig& config, Random& random) {
-  if (std::min({size[0], size[1], size[2]}) < 1) {
-    throw Error(concat("patch size must be positive, got ", size[0], "x", size[1], "x", size[2]));
-  }
-  if (config.scale_min > config.scale_max) {
-    throw Error(
-        concat("augment: scale_min ", config.scale_min, " is above scale_max ", config.scale_max));
-  }
-  const bool on_tumour = random.chance(config.foreground_fraction);
-  const double tumour_voxel = random.uniform();
-  Index start{};
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    const std::int64_t room = std::max<std::int64_t>(item.size[axis] - size[axis], 0);
-    start[axis] = random.integer(room + 1);
-    if (room == 0) start[axis] = start_around(0, size[axis], item.size[axis]);
-  }
-  Index voxel{};
-  if (on_tumour && find_tumour_voxel(item, tumour_voxel, voxel)) {
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-      start[axis] = start_around(voxel[axis], size[axis], item.size[axis]);
+  for (const auto& range : reached(result)) {
+    if (std::max(std::abs(range[0]), std::abs(range[1])) >= kernels::kLargestPosition) {
+      throw too_far();
     }
   }
 
-  const bool rotate = random.chance(config.rotation_probability);
-  std::array<double, 3> angles{};
-  for (double& angle : angles) {
-    angle = random.uniform(-1, 1) * config.rotation_degrees * std::numbers::pi / 180;
+  result.cubic_image = plan.cubic_image;
+  result.linear_labels = plan.linear_labels;
+  result.noise_seed = plan.noise_seed;
+  result.contrast_preserves_range = plan.contrast_preserves_range;
+  result.cubic_upsampling = plan.cubic_upsampling;
+  result.gamma_inverted_retains = plan.gamma_inverted_retains;
+  result.gamma_retains = plan.gamma_retains;
+  for (const ChannelPlan& from : plan.channels) {
+    kernels::ChannelTransform channel;
+    channel.noise = static_cast<float>(from.noise);
+    channel.blur = static_cast<float>(from.blur);
+    channel.factor = static_cast<float>(from.factor);
+    channel.shift = static_cast<float>(from.shift);
+    channel.contrast = static_cast<float>(from.contrast);
+    channel.gamma_inverted = static_cast<float>(from.gamma_inverted);
+    channel.gamma = static_cast<float>(from.gamma);
+    for (std::size_t b = 0; b < 3 && from.zoom != 1; ++b) {
+      channel.low[b] = static_cast<std::int32_t>(
+          std::max(std::lround(from.zoom * static_cast<double>(plan.size[b])), 1L));
+    }
+    result.channels.push_back(channel);
   }
-  if (!rotate) angles.fill(0);
-  const bool rescale = random.chance(config.scale_probability);
-  // Half of the factors lie on either side of 1, as in batchgenerators.
-  const bool shrink_view = random.chance(0.5);
-  const double along = random.uniform();
-  double scale = 1;
-  if (rescale) {
-    const double pivot = std::clamp(1.0, config.scale_min, config.scale_max);
-    const double low = shrink_view ? config.scale_min : pivot;
-    const double high = shrink_view ? pivot : config.scale_max;
-    scale = low + along * (high - low);
-  }
-  std::array<bool, 3> flips{};
-  for (bool& flip : flips) flip = random.chance(0.5) && config.mirror;
+  return result;
+}
 
-  Patch patch = rotate || rescale
-                    ? resample_patch(item, start, size, make_spatial_matrix(angles, scale))
-                    : crop_patch(item, start, size);
-  mirror_patch(patch, flips);
-
-  const bool brighten = random.chance(config.brightness_probability);
-  for (std::int64_t c = 0; c < item.channels; ++c) {
-    const auto shift = static_cast<float>(config.brightness_sigma * random.normal());
-    if (!brighten) continue;
-    const auto first = patch.image.begin() + c * volume(size);
-    std::for_each(first, first + volume(size), [shift](float& value) { value += shift; });
+Box needed_box(const AugmentPlan& plan, const Index3& begin) {
+  if (is_copy(plan)) return {begin, plan.size};
+  const auto range = reached(lower(plan, begin));
+  // Labels need the voxels on either side of a position, a cubic image two.
+  const std::int64_t before = plan.cubic_image ? 1 : 0, after = plan.cubic_image ? 2 : 1;
+  Box box;
+  for (std::size_t a = 0; a < 3; ++a) {
+    box.begin[a] = static_cast<std::int64_t>(std::floor(range[a][0])) - before;
+    box.size[a] = static_cast<std::int64_t>(std::floor(range[a][1])) + after + 1 - box.begin[a];
   }
-  return patch;
+  return box;
+}
+
+PatchScratch::PatchScratch() : memory_(std::make_unique<kernels::AugmentScratch>()) {}
+PatchScratch::~PatchScratch() = default;
+PatchScratch::PatchScratch(PatchScratch&&) noexcept = default;
+PatchScratch& PatchScratch::operator=(PatchScratch&&) noexcept = default;
+
+void render_patch(const PreparedCase& item, const Index3& begin, const AugmentPlan& plan,
+                  float* image, std::uint8_t* labels, PatchScratch& scratch) {
+  if (item.channels != static_cast<std::int64_t>(plan.channels.size())) {
+    throw Error(concat(item.name, ": has ", item.channels,
+                       " channels, but the patch is planned for ", plan.channels.size()));
+  }
+  if (volume_of(item.size) >= (std::int64_t{1} << 31) ||
+      static_cast<double>(std::max({item.size[0], item.size[1], item.size[2]})) >=
+          kernels::kLargestPosition) {
+    throw Error(concat(item.name, ": ", join(item.size, "x"),
+                       " voxels are more than patches can be", " cut from"));
+  }
+  kernels::CaseView view;
+  view.image = &item.image.data()->bits;
+  view.labels = item.labels.empty() ? nullptr : item.labels.data();
+  view.channels = static_cast<std::int32_t>(item.channels);
+  for (std::size_t a = 0; a < 3; ++a) view.size[a] = static_cast<std::int32_t>(item.size[a]);
+  kernels::augment_patch_cpu(view, lower(plan, begin), image, labels, scratch.memory());
 }
 
 }  // namespace segmamba::data

@@ -6,10 +6,6 @@
 namespace segmamba::data {
 namespace {
 
-float uniform(Random& random, double low, double high) {
-  return static_cast<float>(random.uniform(low, high));
-}
-
 // Share of a voxel of edge `voxel` that lies beyond a surface at signed distance `depth`.
 float coverage(float depth, float voxel) { return std::clamp(0.5f + depth / voxel, 0.0f, 1.0f); }
 

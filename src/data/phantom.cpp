@@ -3,27 +3,27 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <mutex>
 #include <vector>
 
 #include "brain.h"
+#include "phantom_files.h"
 #include "segmamba/core/error.h"
-#include "segmamba/core/files.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/random.h"
 #include "segmamba/core/text.h"
-#include "segmamba/data/cases.h"
+#include "segmamba/data/dataset.h"
+#include "tumour.h"
 
 namespace segmamba::data {
 namespace {
 
 constexpr std::int64_t kModalities = 4;
 // A stream of random numbers each, so that a change in one part leaves the others as they were.
-enum Purpose : std::uint64_t { kAnatomy, kTumour, kAppearance, kNoise };
+enum Purpose : std::uint64_t { kAnatomy, kTumour, kAppearance, kNoise, kFiles };
 
-float uniform(Random& random, double low, double high) {
-  return static_cast<float>(random.uniform(low, high));
+Random random_for(const PhantomConfig& config, std::int64_t index, Purpose purpose) {
+  return Random::keyed(config.seed, {static_cast<std::uint64_t>(index), purpose});
 }
 
 // Where voxels lie in the coordinates of Brain.
@@ -62,118 +62,9 @@ class Frame {
   Vec3 shift_;
 };
 
-// One focus: an ellipsoid in a random pose around a random place.
-struct Focus {
-  Vec3 centre;
-  float radius;              // of the whole focus with its oedema, before perturbation
-  std::array<Vec3, 3> axes;  // orthogonal, of length 1 / (relative half axis)
-  Vec3 core_shift;           // the core does not sit in the middle of its oedema
-
-  // Distance from the centre, 1 at about the border of the focus.
-  float distance(Vec3 p) const {
-    const Vec3 d = p - centre;
-    const Vec3 q{dot(axes[0], d), dot(axes[1], d), dot(axes[2], d)};
-    return length(q) / radius;
-  }
-  float core_distance(Vec3 p) const { return distance(p - core_shift); }
-};
-
-Focus make_focus(const Brain& brain, float radius, Random& random) {
-  Focus focus;
-  focus.radius = radius;
-  // In the hemispheres, below the cortex and beside the midline.
-  float depth = 0;
-  do {
-    focus.centre = {uniform(random, -0.6, 0.6), uniform(random, -0.75, 0.75),
-                    uniform(random, -0.25, 0.6)};
-    depth = brain.cerebrum_depth(focus.centre);
-  } while (depth < 0.16f || depth > 0.45f || std::abs(focus.centre.x) < 0.16f);
-  const Vec3 first = random_direction(random);
-  Vec3 second = random_direction(random);
-  second = second - dot(first, second) * first;
-  second = (1 / std::max(length(second), 1e-6f)) * second;
-  const Vec3 third{first.y * second.z - first.z * second.y, first.z * second.x - first.x * second.z,
-                   first.x * second.y - first.y * second.x};
-  focus.axes = {(1 / uniform(random, 0.8, 1.35)) * first, (1 / uniform(random, 0.8, 1.25)) * second,
-                (1 / uniform(random, 0.8, 1.25)) * third};
-  focus.core_shift = uniform(random, 0, 0.25) * radius * random_direction(random);
-  return focus;
-}
-
-// Fields whose level sets are the borders of the tumour's parts, and the sizes of these parts.
-struct Tumour {
-  std::vector<Focus> foci;
-  RandomWaves coarse, fine, rim;
-  double whole_share;     // of the brain
-  double core_share;      // of the whole tumour
-  double necrosis_share;  // of the core
-  float mass_effect;
-
-  Tumour(const Brain& brain, Random& random)
-      : coarse(random, 5, 9),
-        fine(random, 12, 40),
-        rim(random, 9, 28),
-        whole_share(random.uniform(0.055, 0.098)),
-        core_share(random.uniform(0.35, 0.6)),
-        necrosis_share(random.uniform(0.2, 0.55)),
-        mass_effect(uniform(random, 0.05, 0.3)) {
-    // About one in eight gliomas does not enhance.
-    if (random.chance(0.125)) necrosis_share = 1;
-    // The brain's volume is near 2 cubic units.
-    const double radius = std::cbrt(whole_share * 2.0 * 3 / (4 * 3.14159265));
-    foci.push_back(make_focus(brain, static_cast<float>(radius), random));
-    if (random.chance(0.15)) {
-      const auto more = 1 + random.integer(2);
-      for (std::int64_t i = 0; i < more; ++i) {
-        foci.push_back(
-            make_focus(brain, static_cast<float>(radius * random.uniform(0.5, 0.75)), random));
-      }
-    }
-  }
-
-  float distance(Vec3 p) const {
-    float nearest = std::numeric_limits<float>::infinity();
-    for (const Focus& focus : foci) nearest = std::min(nearest, focus.distance(p));
-    return nearest;
-  }
-  float core_distance(Vec3 p) const {
-    float nearest = std::numeric_limits<float>::infinity();
-    for (const Focus& focus : foci) nearest = std::min(nearest, focus.core_distance(p));
-    return nearest;
-  }
-
-  // Where the tissue that is now at p was before the tumour pushed it away.
-  Vec3 origin(Vec3 p) const {
-    for (const Focus& focus : foci) {
-      const float r = focus.distance(p);
-      if (r < 2.5f) p = p - mass_effect * std::exp(-r * r) * (p - focus.centre);
-    }
-    return p;
-  }
-};
-
-// A voxel of the brain.
-struct Voxel {
-  std::int64_t index;
-  Vec3 position;
-  Mixture mixture;
-  // Distances in units of the tumour, of the oedema's, the core's and the necrosis' level sets.
-  float oedema, core, necrosis;
-};
-
-// The `rank`-th smallest of `values` as a level: `rank` values lie below it.
-float level(std::vector<float> values, double rank) {
-  if (values.empty()) return -std::numeric_limits<float>::infinity();
-  const auto n = static_cast<std::int64_t>(values.size());
-  const auto nth =
-      std::clamp(static_cast<std::int64_t>(std::llround(rank)), std::int64_t{0}, n - 1);
-  std::nth_element(values.begin(), values.begin() + nth, values.end());
-  return values[static_cast<std::size_t>(nth)];
-}
-
-std::vector<Voxel> voxels_of(const Brain& brain, const Tumour& tumour, const Frame& frame,
-                             std::array<std::int64_t, 3> size) {
-  std::vector<Voxel> voxels;
+std::vector<BrainVoxel> voxels_of(const Brain& brain, const Tumour& tumour, const Frame& frame,
+                                  std::array<std::int64_t, 3> size) {
+  std::vector<BrainVoxel> voxels;
   voxels.reserve(static_cast<std::size_t>(size[0] * size[1] * size[2] / 3));
   for (std::int64_t z = 0; z < size[0]; ++z) {
     for (std::int64_t y = 0; y < size[1]; ++y) {
@@ -182,70 +73,12 @@ std::vector<Voxel> voxels_of(const Brain& brain, const Tumour& tumour, const Fra
         if (brain.depth(p) < 0) continue;
         const float distance = tumour.distance(p);
         const float compression = std::exp(-0.4f * distance * distance);
-        Voxel voxel{(z * size[1] + y) * size[2] + x,
-                    p,
-                    brain.at(tumour.origin(p), frame.voxel(), compression),
-                    0,
-                    0,
-                    0};
-        const float coarse = tumour.coarse(p);
-        const float fine = tumour.fine(p);
-        const auto& share = voxel.mixture.share;
-        // Oedema spreads along the white matter, tarries at grey matter and stops at the fluid.
-        const float barrier = 0.08f * (share[kCortex] + share[kDeepGrey]) + 0.6f * share[kCsf];
-        voxel.oedema = distance + 0.12f * coarse + 0.02f * fine + barrier;
-        const float core = tumour.core_distance(p);
-        voxel.core = core + 0.07f * coarse + 0.05f * fine + 0.4f * share[kCsf];
-        voxel.necrosis = core + 0.07f * coarse + 0.1f * tumour.rim(p);
-        voxels.push_back(voxel);
+        voxels.push_back({(z * size[1] + y) * size[2] + x, p,
+                          brain.at(tumour.origin(p), frame.voxel(), compression)});
       }
     }
   }
   return voxels;
-}
-
-// Draws the tumour into labels and tissue mixtures.
-void grow(std::vector<Voxel>& voxels, const Tumour& tumour, float voxel_edge,
-          std::vector<std::uint8_t>& labels) {
-  // The levels are chosen so that the parts have their share of the volume exactly.
-  const double whole_voxels = tumour.whole_share * static_cast<double>(voxels.size());
-  const double core_voxels = tumour.core_share * whole_voxels;
-  std::vector<float> values;
-  values.reserve(voxels.size());
-  for (const Voxel& voxel : voxels) values.push_back(voxel.core);
-  const float core_level = level(values, core_voxels);
-  values.clear();
-  for (const Voxel& voxel : voxels) {
-    if (voxel.core >= core_level) values.push_back(voxel.oedema);
-  }
-  const float oedema_level = level(values, whole_voxels - core_voxels);
-  values.clear();
-  for (const Voxel& voxel : voxels) {
-    if (voxel.core < core_level) values.push_back(voxel.necrosis);
-  }
-  const bool enhances = tumour.necrosis_share < 1;
-  const float necrosis_level = enhances ? level(values, tumour.necrosis_share * core_voxels)
-                                        : std::numeric_limits<float>::infinity();
-
-  const float scale = tumour.foci.front().radius / voxel_edge;
-  const auto coverage = [scale](float inside) {
-    return std::clamp(0.5f + inside * scale, 0.0f, 1.0f);
-  };
-  for (Voxel& voxel : voxels) {
-    auto& label = labels[static_cast<std::size_t>(voxel.index)];
-    const float core = core_level - voxel.core;
-    const float oedema = oedema_level - voxel.oedema;
-    const float necrosis = enhances ? necrosis_level - voxel.necrosis : 1.0f;
-    if (core > 0) {
-      label = necrosis > 0 ? kNecrosis : kEnhancing;
-    } else if (oedema > 0) {
-      label = kOedema;
-    }
-    voxel.mixture.lay(kOedematousTissue, coverage(oedema));
-    const float core_coverage = coverage(core);
-    voxel.mixture.lay(kEnhancingTissue, core_coverage);
-    voxel.mixture.lay(kNecroticTissue, core_coverage * coverage(necrosis));
-  }
 }
 
 // Mean intensities by tissue and modality (t1n, t1c, t2w, t2f), normal white matter near 0.6.
@@ -308,7 +141,7 @@ void blur(std::vector<float>& image, std::array<std::int64_t, 3> size, float w) 
 }
 
 // One modality of the mixtures.
-std::vector<float> acquire(const std::vector<Voxel>& voxels, std::array<std::int64_t, 3> size,
+std::vector<float> acquire(const std::vector<BrainVoxel>& voxels, std::array<std::int64_t, 3> size,
                            std::int64_t modality, float tumour_contrast, Random& random,
                            Random& noise) {
   // Tissues differ from case to case, and the oedema and core may come close to normal tissue.
@@ -331,7 +164,7 @@ std::vector<float> acquire(const std::vector<Voxel>& voxels, std::array<std::int
   const float sigma = uniform(random, 0.025, 0.045);
 
   std::vector<float> image(static_cast<std::size_t>(size[0] * size[1] * size[2]), 0.0f);
-  for (const Voxel& voxel : voxels) {
+  for (const BrainVoxel& voxel : voxels) {
     float value = 0;
     for (std::size_t t = 0; t < kTissueCount; ++t) value += voxel.mixture.share[t] * mean[t];
     const auto& share = voxel.mixture.share;
@@ -344,7 +177,7 @@ std::vector<float> acquire(const std::vector<Voxel>& voxels, std::array<std::int
   }
   blur(image, size, 0.13f);
   std::vector<float> measured(image.size(), 0.0f);
-  for (const Voxel& voxel : voxels) {
+  for (const BrainVoxel& voxel : voxels) {
     const auto i = static_cast<std::size_t>(voxel.index);
     // Magnitude images have Rician noise: that of a complex signal with Gaussian noise.
     const float real = image[i] + sigma * static_cast<float>(noise.normal());
@@ -378,18 +211,15 @@ void check(const PhantomConfig& config, std::int64_t index) {
 
 Phantom make_phantom(const PhantomConfig& config, std::int64_t index) {
   check(config, index);
-  const auto random_for = [&](Purpose purpose) {
-    return Random::keyed(config.seed, {static_cast<std::uint64_t>(index), purpose});
-  };
-  Random anatomy = random_for(kAnatomy);
-  Random pathology = random_for(kTumour);
-  Random appearance = random_for(kAppearance);
-  Random noise = random_for(kNoise);
+  Random anatomy = random_for(config, index, kAnatomy);
+  Random pathology = random_for(config, index, kTumour);
+  Random appearance = random_for(config, index, kAppearance);
+  Random noise = random_for(config, index, kNoise);
 
   const Frame frame(config.size, anatomy);
   const Brain brain(anatomy);
-  const Tumour tumour(brain, pathology);
-  std::vector<Voxel> voxels = voxels_of(brain, tumour, frame, config.size);
+  const Tumour tumour(brain, frame.voxel(), pathology);
+  std::vector<BrainVoxel> voxels = voxels_of(brain, tumour, frame, config.size);
 
   io::Geometry geometry;
   geometry.size = {config.size[2], config.size[1], config.size[0]};
@@ -400,7 +230,7 @@ Phantom make_phantom(const PhantomConfig& config, std::int64_t index) {
   phantom.name = case_name(index);
   phantom.labels = {geometry,
                     std::vector<std::uint8_t>(static_cast<std::size_t>(geometry.voxel_count()), 0)};
-  grow(voxels, tumour, frame.voxel(), phantom.labels.voxels);
+  phantom.lesions = tumour.grow(voxels, config.size, phantom.labels.voxels);
   const float tumour_contrast = uniform(appearance, 0.75, 1.05);
   for (std::int64_t m = 0; m < kModalities; ++m) {
     phantom.images[static_cast<std::size_t>(m)] = {
@@ -416,15 +246,8 @@ void write_phantoms(const std::filesystem::path& output, const PhantomConfig& co
   std::mutex mutex;
   std::int64_t done = 0;
   parallel_for(config.cases, [&](std::int64_t index) {
-    const Phantom phantom = make_phantom(config, index);
-    const auto folder = output / phantom.name;
-    make_folders(folder);
-    remove_stale_temporaries(folder);
-    for (std::size_t m = 0; m < phantom.images.size(); ++m) {
-      io::write_image(folder / (phantom.name + "-" + kBratsChannels[m] + ".nii.gz"),
-                      phantom.images[m]);
-    }
-    io::write_labels(folder / (phantom.name + "-seg.nii.gz"), phantom.labels);
+    Random random = random_for(config, index, kFiles);
+    write_phantom(output, make_phantom(config, index), config.conventions, random);
     const std::lock_guard lock(mutex);
     ++done;
     if (progress) progress(done);

@@ -1,6 +1,7 @@
 #pragma once
 // Smooth, isotropic random fields.
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <vector>
@@ -18,6 +19,10 @@ inline Vec3 operator-(Vec3 a, Vec3 b) { return {a.x - b.x, a.y - b.y, a.z - b.z}
 inline Vec3 operator*(float s, Vec3 a) { return {s * a.x, s * a.y, s * a.z}; }
 inline float dot(Vec3 a, Vec3 b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
 inline float length(Vec3 a) { return std::sqrt(dot(a, a)); }
+
+inline float uniform(Random& random, double low, double high) {
+  return static_cast<float>(random.uniform(low, high));
+}
 
 inline Vec3 random_direction(Random& random) {
   Vec3 v;

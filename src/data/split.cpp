@@ -9,7 +9,6 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
-#include "segmamba/core/log.h"
 #include "segmamba/core/random.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
@@ -17,21 +16,57 @@
 namespace segmamba::data {
 namespace {
 
-// FNV-1a: the same on every machine, which std::hash is not.
+// FNV-1a. It has to stay: another hash would give existing users other splits.
 std::uint64_t hash_of(const std::string& text) {
   std::uint64_t hash = 0xcbf29ce484222325;
   for (const unsigned char byte : text) hash = (hash ^ byte) * 0x100000001b3;
   return hash;
 }
 
-// The keys of a split file.
-struct SplitFile {
+// The patients in an order that depends on the seed and each one's own name alone, with their cases.
+std::vector<std::vector<std::string>> shuffled_patients(const std::vector<Case>& cases,
+                                                        std::uint64_t seed) {
+  std::map<std::string, std::vector<std::string>> patients;
+  for (const auto& item : cases) patients[item.patient].push_back(item.name);
+  if (patients.empty()) throw Error("cannot split a data set without cases");
+  std::map<std::pair<std::uint64_t, std::string>, std::vector<std::string>> order;
+  for (auto& [patient, names] : patients) {
+    const auto place = Random::keyed(seed, {hash_of(patient)}).next_u64();
+    order[{place, patient}] = std::move(names);
+  }
+  std::vector<std::vector<std::string>> result;
+  for (auto& [place, names] : order) result.push_back(std::move(names));
+  return result;
+}
+
+void append(std::vector<std::string>& part, const std::vector<std::string>& names) {
+  part.insert(part.end(), names.begin(), names.end());
+  std::sort(part.begin(), part.end());
+}
+
+// The keys of a file of parts.
+struct PartsFile {
   Split split;
   void visit(ConfigVisitor& visitor) {
     visitor.value({.name = "train", .help = "Cases to train on", .min_items = 1}, split.train);
     visitor.value({.name = "validation", .help = "Cases that choose the best checkpoint"},
                   split.validation);
     visitor.value({.name = "test", .help = "Cases kept for the final score"}, split.test);
+  }
+};
+
+std::string fold_key(std::size_t fold) { return concat("fold_", fold); }
+
+// The keys of a file of folds, as many as `folds` has room for.
+struct FoldsFile {
+  std::vector<std::vector<std::string>> folds;
+  std::vector<std::string> test;
+  void visit(ConfigVisitor& visitor) {
+    for (std::size_t i = 0; i < folds.size(); ++i) {
+      const std::string name = fold_key(i);
+      visitor.value({.name = name, .help = "Cases of a fold", .min_items = 1}, folds[i]);
+    }
+    visitor.value({.name = "test", .help = "Cases kept for the final score"}, test);
   }
 };
 
@@ -64,19 +99,8 @@ std::string list_to_yaml(const std::string& key, const std::vector<std::string>&
 }  // namespace
 
 Split make_split(const std::vector<Case>& cases, std::uint64_t seed) {
-  std::map<std::string, std::vector<std::string>> patients;
-  for (const auto& item : cases) patients[item.patient].push_back(item.name);
-  if (patients.empty()) throw Error("cannot split a data set without cases");
-
-  // Each patient's place in the order depends on its own name alone.
-  std::vector<std::pair<std::uint64_t, std::string>> order;
-  order.reserve(patients.size());
-  for (const auto& [patient, names] : patients) {
-    order.emplace_back(Random::keyed(seed, {hash_of(patient)}).next_u64(), patient);
-  }
-  std::sort(order.begin(), order.end());
-
-  const auto count = static_cast<std::int64_t>(order.size());
+  const auto patients = shuffled_patients(cases, seed);
+  const auto count = static_cast<std::int64_t>(patients.size());
   const auto share = [&](double fraction, std::int64_t least_patients) {
     if (count < least_patients) return std::int64_t{0};
     return std::max<std::int64_t>(1, std::llround(fraction * static_cast<double>(count)));
@@ -87,11 +111,27 @@ Split make_split(const std::vector<Case>& cases, std::uint64_t seed) {
     auto& part = i < validation          ? result.validation
                  : i < validation + test ? result.test
                                          : result.train;
-    const auto& names = patients[order[static_cast<std::size_t>(i)].second];
-    part.insert(part.end(), names.begin(), names.end());
+    append(part, patients[static_cast<std::size_t>(i)]);
   }
-  for (auto* part : {&result.train, &result.validation, &result.test}) {
-    std::sort(part->begin(), part->end());
+  return result;
+}
+
+Folds make_folds(const std::vector<Case>& cases, std::int64_t count, double test_share,
+                 std::uint64_t seed) {
+  const auto patients = shuffled_patients(cases, seed);
+  const auto total = static_cast<std::int64_t>(patients.size());
+  const auto test = std::llround(test_share * static_cast<double>(total));
+  if (count < 2) throw UsageError("cross-validation needs at least 2 folds");
+  if (total - test < count) {
+    throw Error(concat("cannot make ", count, " folds of ", total, " patients",
+                       test > 0 ? concat(", ", test, " of them kept for the test") : ""));
+  }
+  Folds result;
+  result.folds.resize(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < total; ++i) {
+    const auto& names = patients[static_cast<std::size_t>(i)];
+    append(i < test ? result.test : result.folds[static_cast<std::size_t>((i - test) % count)],
+           names);
   }
   return result;
 }
@@ -105,30 +145,71 @@ void write_split(const std::filesystem::path& path, const Split& split, std::uin
                    list_to_yaml("test", split.test)));
 }
 
-Split read_split(const std::filesystem::path& path) {
-  SplitFile file;
-  ConfigDocument::from_file(path).read(file);
-  std::map<std::string, std::string> part_of_case, part_of_patient;
-  std::set<std::string> leaks;
-  const auto collect = [&](const std::string& part, const std::vector<std::string>& names) {
-    for (const auto& name : names) {
-      const auto [other, is_new] = part_of_case.emplace(name, part);
-      if (!is_new) {
-        throw Error(concat(path.string(), ": case ", name, " stands twice (in ", other->second,
-                           " and in ", part, ")"));
-      }
-      const auto patient = part_of_patient.emplace(patient_of(name), part).first;
-      if (patient->second != part) leaks.insert(patient->first);
-    }
-  };
-  collect("train", file.split.train);
-  collect("validation", file.split.validation);
-  collect("test", file.split.test);
-  if (!leaks.empty()) {
-    log_warning(concat(path.string(), ": ", leaks.size(), " patient(s), such as ", *leaks.begin(),
-                       ", have scans in more than one part, so scores will be too good"));
+void write_folds(const std::filesystem::path& path, const Folds& folds, std::uint64_t seed) {
+  std::string text =
+      concat("# Written by segmamba ", version(), ": ", folds.folds.size(),
+             " folds by patient, seed ", seed,
+             ". data.fold says which one validates; the others train.\n# It may be edited; a case "
+             "stands in one list only, and all scans of a patient in the same one.\n");
+  for (std::size_t i = 0; i < folds.folds.size(); ++i) {
+    text += list_to_yaml(fold_key(i), folds.folds[i]);
   }
-  return file.split;
+  write_file_atomically(path, text + list_to_yaml("test", folds.test));
+}
+
+Split read_split(const std::filesystem::path& path, std::int64_t fold) {
+  const auto document = ConfigDocument::from_file(path);
+  Split split;
+  if (document.has(fold_key(0))) {
+    FoldsFile file;
+    while (document.has(fold_key(file.folds.size()))) file.folds.emplace_back();
+    const auto count = static_cast<std::int64_t>(file.folds.size());
+    if (fold < 0 || fold >= count) {
+      throw Error(concat(path.string(), ": has ", count, " folds: set data.fold to 0 to ", count - 1,
+                         fold < 0 ? "" : concat(", not ", fold)));
+    }
+    document.read(file);
+    for (std::int64_t i = 0; i < count; ++i) {
+      append(i == fold ? split.validation : split.train, file.folds[static_cast<std::size_t>(i)]);
+    }
+    split.test = file.test;
+  } else {
+    if (fold >= 0) {
+      throw Error(concat(path.string(), ": has no folds, and data.fold is ", fold,
+                         "; set it to -1, or take a file of segmamba-data split --folds"));
+    }
+    PartsFile file;
+    document.read(file);
+    split = file.split;
+  }
+  std::map<std::string, std::string> part_of_case;
+  for (const char* part : {"train", "validation", "test"}) {
+    for (const auto& name : split_part(split, part)) {
+      const auto [other, is_new] = part_of_case.emplace(name, part);
+      if (is_new) continue;
+      throw Error(concat(path.string(), ": case ", name, " stands twice (in ", other->second,
+                         " and in ", part, ")"));
+    }
+  }
+  return split;
+}
+
+std::vector<std::string> leaking_patients(const Split& split, const std::vector<Case>& cases) {
+  std::map<std::string, std::string> patient_of_case;
+  for (const auto& item : cases) patient_of_case[item.name] = item.patient;
+  std::map<std::string, std::set<std::string>> parts_of_patient;
+  for (const char* part : {"train", "validation", "test"}) {
+    for (const auto& name : split_part(split, part)) {
+      const auto found = patient_of_case.find(name);
+      parts_of_patient[found == patient_of_case.end() ? patient_of(name) : found->second].insert(
+          part);
+    }
+  }
+  std::vector<std::string> leaks;
+  for (const auto& [patient, parts] : parts_of_patient) {
+    if (parts.size() > 1) leaks.push_back(patient);
+  }
+  return leaks;
 }
 
 const std::vector<std::string>& split_part(const Split& split, const std::string& part) {

@@ -21,14 +21,14 @@ int bin_of(float z) {
 
 }  // namespace
 
-std::vector<ThresholdResult> best_threshold_dice(const std::vector<CaseData>& cases) {
+std::vector<ThresholdResult> best_threshold_dice(const std::vector<PreparedCase>& cases) {
   if (cases.empty()) throw Error("threshold baseline: there are no cases");
   const std::int64_t channels = cases.front().channels;
   // Sums over the cases of the Dice of z >= edge and of z < edge, by channel and edge.
   std::vector<std::array<std::vector<double>, 2>> sums(static_cast<std::size_t>(channels));
   for (auto& sides : sums) sides.fill(std::vector<double>(kBins + 1, 0.0));
 
-  for (const CaseData& item : cases) {
+  for (const PreparedCase& item : cases) {
     if (item.labels.empty() || item.channels != channels) {
       throw Error(concat(item.name, ": ",
                          item.labels.empty() ? "the case has no labels"
@@ -36,7 +36,6 @@ std::vector<ThresholdResult> best_threshold_dice(const std::vector<CaseData>& ca
     }
     const std::size_t voxels = item.labels.size();
     for (std::size_t channel = 0; channel < sums.size(); ++channel) {
-      const float* z = item.image.data() + channel * voxels;
       std::vector<std::int64_t> all(kBins, 0);
       std::vector<std::int64_t> tumour(kBins, 0);
       std::int64_t tumour_total = 0;
@@ -44,8 +43,9 @@ std::vector<ThresholdResult> best_threshold_dice(const std::vector<CaseData>& ca
       for (std::size_t i = 0; i < voxels; ++i) {
         const bool inside = item.labels[i] != 0;
         tumour_total += inside;
-        if (z[i] == 0) continue;  // background
-        const auto bin = static_cast<std::size_t>(bin_of(z[i]));
+        const float z = to_float(item.image[i * sums.size() + channel]);
+        if (z == 0) continue;  // background
+        const auto bin = static_cast<std::size_t>(bin_of(z));
         ++all[bin];
         ++all_total;
         tumour[bin] += inside;

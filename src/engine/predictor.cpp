@@ -25,6 +25,13 @@ std::vector<std::vector<std::int64_t>> subsets(const std::vector<std::int64_t>& 
   return all;
 }
 
+// Scores [K, D, H, W] -> the class of the greatest, [D, H, W].
+std::vector<std::uint8_t> classes_of(const torch::Tensor& scores) {
+  const auto labels = scores.argmax(0).to(torch::kUInt8).cpu().contiguous();
+  const auto* first = labels.data_ptr<std::uint8_t>();
+  return {first, first + labels.numel()};
+}
+
 }  // namespace
 
 void check_window(const nn::SegmentationModel& model, std::array<std::int64_t, 3> window,
@@ -68,30 +75,41 @@ torch::Tensor Predictor::predict(const torch::Tensor& image) const {
                         [this](const torch::Tensor& windows) { return predict_windows(windows); });
 }
 
-std::vector<std::uint8_t> Predictor::segment_crop(const data::CaseData& item) const {
-  const c10::InferenceMode inference;
+torch::Tensor Predictor::predict_prepared(const data::PreparedCase& item) const {
   // from_blob wants a mutable pointer; nothing writes through it.
-  const auto image = torch::from_blob(const_cast<float*>(item.image.data()),
-                                      {item.channels, item.size[0], item.size[1], item.size[2]});
-  const auto labels = predict(image).argmax(0).to(torch::kUInt8).cpu().contiguous();
-  const auto* first = labels.data_ptr<std::uint8_t>();
-  return {first, first + labels.numel()};
+  const auto image =
+      torch::from_blob(const_cast<Half*>(item.image.data()),
+                       {item.size[0], item.size[1], item.size[2], item.channels}, torch::kHalf);
+  return predict(image.to(torch::kFloat).permute({3, 0, 1, 2}).contiguous());
 }
 
-io::LabelMap Predictor::segment(const data::CaseData& item) const {
-  return paste_crop(item, segment_crop(item));
+std::vector<std::uint8_t> Predictor::segment_prepared(const data::PreparedCase& item) const {
+  const c10::InferenceMode inference;
+  return classes_of(predict_prepared(item));
 }
 
-io::LabelMap paste_crop(const data::CaseData& item, const std::vector<std::uint8_t>& labels) {
+io::LabelMap Predictor::segment(const data::PreparedCase& item) const {
+  const c10::InferenceMode inference;
+  auto scores = predict_prepared(item);
+  if (item.size != item.crop_size) {
+    // Its voxels have the faces of the crop, as data/resample.h does it.
+    scores = at::upsample_trilinear3d(scores.unsqueeze(0), item.crop_size, /*align_corners=*/false)
+                 .squeeze(0);
+  }
+  return paste_crop(item, classes_of(scores));
+}
+
+io::LabelMap paste_crop(const data::PreparedCase& item, const std::vector<std::uint8_t>& labels) {
   io::LabelMap full{item.geometry, {}};
-  full.voxels.assign(item.geometry.voxel_count(), 0);
+  full.voxels.assign(static_cast<std::size_t>(item.geometry.voxel_count()), 0);
   const auto [width, height] = std::array{item.geometry.size[0], item.geometry.size[1]};
-  for (std::int64_t z = 0; z < item.size[0]; ++z) {
-    for (std::int64_t y = 0; y < item.size[1]; ++y) {
-      const auto row = labels.begin() + (z * item.size[1] + y) * item.size[2];
-      const auto target =
-          ((z + item.offset[0]) * height + y + item.offset[1]) * width + item.offset[2];
-      std::copy(row, row + item.size[2], full.voxels.begin() + target);
+  const auto& [depth, rows, columns] = item.crop_size;
+  for (std::int64_t z = 0; z < depth; ++z) {
+    for (std::int64_t y = 0; y < rows; ++y) {
+      const auto row = labels.begin() + (z * rows + y) * columns;
+      const auto target = ((z + item.crop_begin[0]) * height + y + item.crop_begin[1]) * width +
+                          item.crop_begin[2];
+      std::copy(row, row + columns, full.voxels.begin() + target);
     }
   }
   return full;

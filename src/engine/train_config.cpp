@@ -50,37 +50,15 @@ class ValueLister final : public ConfigVisitor {
 
 bool decides_the_weights(const std::string& key) {
   static const std::vector<std::string> kFree = {
-      "data.root",        "data.split",       "data.split_seed",          "data.memory_gb",
-      "training.workers", "training.threads", "training.checkpoint_every"};
+      "data.root",          "data.layout",        "data.cache",
+      "data.split",         "data.split_seed",    "data.fold",
+      "data.memory_gb",     "data.max_bad_cases", "training.workers",
+      "training.threads",   "training.checkpoint_every"};
   return !starts_with(key, "validation.") && !starts_with(key, "inference.") &&
          std::find(kFree.begin(), kFree.end(), key) == kFree.end();
 }
 
 }  // namespace
-
-void DataConfig::visit(ConfigVisitor& v) {
-  v.value({.name = "root", .help = "Folder with one folder a case (segmamba-data check it first)"},
-          root);
-  v.value({.name = "channels",
-           .help = "File endings of the modalities, in the order of the model's input channels",
-           .min_items = 1},
-          channels);
-  v.value({.name = "split",
-           .help = "YAML file of case names (segmamba-data split); empty: 70/10/20 by split_seed"},
-          split);
-  v.value({.name = "split_seed", .help = "Seed of the split where no file is given", .min = 0},
-          split_seed);
-  v.value({.name = "patch_size",
-           .help = "Training patch and inference window [D, H, W], in voxels",
-           .min = 1,
-           .min_items = 3,
-           .max_items = 3},
-          patch_size);
-  v.value({.name = "memory_gb",
-           .help = "Memory for cases kept decoded; those beyond it are read again each time",
-           .min = 0},
-          memory_gb);
-}
 
 void LossConfig::visit(ConfigVisitor& v) {
   v.value({.name = "name",
@@ -206,6 +184,8 @@ void InferenceConfig::visit(ConfigVisitor& v) {
 void TrainConfig::visit(ConfigVisitor& v) {
   v.section("model", "The network", model);
   v.section("data", "Cases and patches", data);
+  v.section("preprocess", "From a case's files to the voxels that the model sees", preprocess);
+  v.section("sampling", "Where training patches lie", sampling);
   v.section("augment", "Random changes of training patches", augment);
   v.section("loss", "What is minimised", loss);
   v.section("optimizer", "How it is minimised", optimizer);
@@ -221,6 +201,15 @@ void check(const TrainConfig& config) {
                        ", but data.channels lists ", config.data.channels.size(), " (",
                        join(config.data.channels, ", "), ")"));
   }
+  const auto classes = static_cast<std::int64_t>(config.data.classes.size());
+  if (config.model.out_channels != classes) {
+    throw Error(concat("model.out_channels is ", config.model.out_channels,
+                       ", but data.classes lists ", classes, " (", join(config.data.classes, ", "),
+                       ")"));
+  }
+  check(config.preprocess, config.data.channels.size());
+  foreground_classes(config.sampling, config.data.classes);
+  check(config.augment);
   auto axes = config.inference.mirror_axes;
   std::sort(axes.begin(), axes.end());
   if (std::adjacent_find(axes.begin(), axes.end()) != axes.end()) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -12,8 +13,10 @@
 #include "segmamba/core/random.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
+#include "segmamba/data/batch_loader.h"
+#include "segmamba/data/case_store.h"
+#include "segmamba/data/patch_source.h"
 #include "segmamba/data/split.h"
-#include "segmamba/engine/batch_loader.h"
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/device.h"
 #include "segmamba/engine/predictor.h"
@@ -32,35 +35,42 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::vector<data::Case> cases_named(const std::vector<data::Case>& cases,
-                                    const std::vector<std::string>& names,
-                                    const std::string& root) {
-  std::vector<data::Case> chosen;
-  for (const auto& name : names) {
-    const auto found = std::find_if(cases.begin(), cases.end(),
-                                    [&](const data::Case& item) { return item.name == name; });
-    if (found == cases.end()) {
-      throw Error(
-          concat("the split names case ", name, ", which is not in data.root (", root, ")"));
-    }
-    chosen.push_back(*found);
-  }
-  return chosen;
-}
-
 // The split of a run stands in its folder: a resumed run keeps it even where cases were added.
 data::Split split_of_run(const TrainConfig& config, const RunFolder& run,
                          const std::vector<data::Case>& cases, bool resumed) {
   if (resumed) return data::read_split(run.split());
   const auto seed = static_cast<std::uint64_t>(config.data.split_seed);
   auto split = config.data.split.empty() ? data::make_split(cases, seed)
-                                         : data::read_split(config.data.split);
+                                         : data::read_split(config.data.split, config.data.fold);
   data::write_split(run.split(), split, seed);
   return split;
 }
 
-std::uint64_t memory_bytes(const DataConfig& config) {
-  return static_cast<std::uint64_t>(config.memory_gb * (std::uint64_t{1} << 30));
+std::unique_ptr<data::CaseStore> cases_named(const TrainConfig& config,
+                                             const data::Dataset& dataset,
+                                             const std::vector<std::string>& names) {
+  data::Dataset part = dataset;
+  part.cases = data::select_cases(dataset.cases, names, "the split of this run");
+  return data::open_cases(std::move(part), config.data, config.preprocess);
+}
+
+data::PatchOptions patch_options(const TrainConfig& config) {
+  return {.size = config.patch_size(),
+          .seed = static_cast<std::uint64_t>(config.training.seed),
+          .sampling = config.sampling,
+          .augment = config.augment,
+          .max_bad_cases = config.data.max_bad_cases};
+}
+
+// Memory that the device can read while the host goes on.
+std::function<std::shared_ptr<void>(std::size_t)> batch_memory(const torch::Device& device) {
+  if (!device.is_cuda()) return {};
+  return [](std::size_t bytes) -> std::shared_ptr<void> {
+    const auto options = torch::TensorOptions(torch::kUInt8).pinned_memory(true);
+    auto tensor =
+        std::make_shared<torch::Tensor>(torch::empty({static_cast<std::int64_t>(bytes)}, options));
+    return {tensor, tensor->data_ptr()};
+  };
 }
 
 }  // namespace
@@ -70,7 +80,7 @@ struct Trainer::Impl {
        const std::string& device);
 
   RunEnd run_to_end(const std::atomic<bool>& stop);
-  void train_one(BatchLoader& loader);
+  void train_one(data::BatchLoader& loader);
   bool validation_is_due() const;
   void run_validation(const std::atomic<bool>& stop);
   void save(const std::filesystem::path& path);
@@ -82,7 +92,7 @@ struct Trainer::Impl {
   torch::Device device;
   std::shared_ptr<nn::SegmentationModel> model;
   std::optional<TrainingStep> step;
-  std::optional<CaseStore> training_cases, validation_cases;
+  std::unique_ptr<data::CaseStore> training_cases, validation_cases;
   std::int64_t total;
   TrainingState state;
 };
@@ -109,14 +119,16 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
   state.seed = config.training.seed;
   if (resumed) resume();
 
-  const auto cases = data::find_cases(config.data.root, config.data.channels, /*need_labels=*/true);
-  const auto split = split_of_run(config, folder, cases, resumed);
+  const auto dataset = data::open_dataset(config.data, data::Labels::kRequired);
+  const auto split = split_of_run(config, folder, dataset.cases, resumed);
   if (split.train.empty()) throw Error("the split has no cases to train on");
-  const auto classes = config.model.out_channels;
-  training_cases.emplace(cases_named(cases, split.train, config.data.root),
-                         memory_bytes(config.data), classes);
-  validation_cases.emplace(cases_named(cases, split.validation, config.data.root),
-                           memory_bytes(config.data), classes);
+  if (const auto leaks = data::leaking_patients(split, dataset.cases); !leaks.empty()) {
+    observer.on_notice(concat(leaks.size(), " patient(s), such as ", leaks.front(),
+                              ", have scans in more than one part of the split, so scores will be "
+                              "too good"));
+  }
+  training_cases = cases_named(config, dataset, split.train);
+  validation_cases = cases_named(config, dataset, split.validation);
   write_file_atomically(folder.config(), config_to_yaml(config));
 }
 
@@ -142,14 +154,18 @@ void Trainer::Impl::save(const std::filesystem::path& path) {
   observer.on_checkpoint(path, state.iteration);
 }
 
-void Trainer::Impl::train_one(BatchLoader& loader) {
+void Trainer::Impl::train_one(data::BatchLoader& loader) {
   const auto start = Clock::now();
-  auto batch = loader.next();
+  const auto& batch = loader.next();
   const auto& shape = batch.shape;
-  const auto images = torch::from_blob(batch.images.data(), shape).to(device);
+  // The copies may still run when the step begins; its result is awaited before the next batch is
+  // asked for, which is when the loader takes the memory back.
+  const auto images =
+      torch::from_blob(batch.images.data(), shape).to(device, /*non_blocking=*/true);
   const auto labels =
       torch::from_blob(batch.labels.data(), {shape[0], shape[2], shape[3], shape[4]}, torch::kUInt8)
-          .to(device, torch::kLong);
+          .to(device, /*non_blocking=*/true)
+          .to(torch::kLong);
   // For models that draw random numbers themselves: their state, too, follows from the iteration.
   const auto iteration = static_cast<std::uint64_t>(state.iteration);
   torch::manual_seed(Random::keyed(state.seed, {iteration}).next_u64());
@@ -190,7 +206,8 @@ void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
   const auto limit = config.validation.max_cases;
   const auto count = limit > 0 ? std::min(limit, all) : all;
   const auto dice = validate(predictor, *validation_cases, count,
-                             [&](std::int64_t done) { observer.on_validation_case(done, count); });
+                             [&](std::int64_t done) { observer.on_validation_case(done, count); },
+                             [&](const std::string& message) { observer.on_notice("left out of validation: " + message); });
   state.validated_iteration = state.iteration;
   const bool is_best = dice.mean() > state.best_dice;
   if (is_best) {
@@ -214,12 +231,17 @@ RunEnd Trainer::Impl::run_to_end(const std::atomic<bool>& stop) {
                      .validation_cases = static_cast<std::int64_t>(validation_cases->size()),
                      .parameters = parameters,
                      .device = device.str()});
-  BatchLoader loader(*training_cases,
-                     {.patch_size = config.patch_size(),
-                      .batch_size = config.training.batch_size,
-                      .seed = static_cast<std::uint64_t>(config.training.seed),
-                      .augment = config.augment},
-                     state.iteration, total, config.training.workers);
+  data::PatchSource source(*training_cases, patch_options(config));
+  data::BatchLoader loader(
+      source,
+      {.batch_size = config.training.batch_size,
+       .workers = config.training.workers,
+       .allocate = batch_memory(device),
+       .on_bad_case =
+           [this](const data::BadCase& bad) {
+             observer.on_notice(concat("left out of training: ", bad.message));
+           }},
+      state.iteration, total);
   try {
     while (!stop) {
       if (validation_is_due()) run_validation(stop);

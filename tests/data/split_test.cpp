@@ -103,6 +103,46 @@ TEST(SplitTest, FewPatientsFillTrainThenValidationThenTest) {
   EXPECT_THROW(make_split({}, 3), Error);
 }
 
+TEST(Folds, AreDisjointEvenAndByPatient) {
+  const auto cases = make_cases(53);
+  const auto folds = make_folds(cases, 5, 0.2, 4);
+  EXPECT_EQ(patients_of(folds.test).size(), 11U);  // 20 % of 53
+  std::multiset<std::string> names(folds.test.begin(), folds.test.end());
+  std::map<std::string, int> parts_of_patient;
+  for (const auto& patient : patients_of(folds.test)) ++parts_of_patient[patient];
+  ASSERT_EQ(folds.folds.size(), 5U);
+  for (const auto& fold : folds.folds) {
+    EXPECT_TRUE(std::is_sorted(fold.begin(), fold.end()));
+    EXPECT_THAT(patients_of(fold).size(), ::testing::AnyOf(8U, 9U));  // 42 patients
+    names.insert(fold.begin(), fold.end());
+    for (const auto& patient : patients_of(fold)) ++parts_of_patient[patient];
+  }
+  std::multiset<std::string> expected;
+  for (const auto& item : cases) expected.insert(item.name);
+  EXPECT_EQ(names, expected);
+  for (const auto& [patient, parts] : parts_of_patient) EXPECT_EQ(parts, 1) << patient;
+  EXPECT_EQ(make_folds(cases, 5, 0, 4).test.size(), 0U);
+  EXPECT_THROW(make_folds(make_cases(4), 5, 0, 4), Error);
+  EXPECT_THROW(make_folds(cases, 1, 0, 4), Error);
+}
+
+TEST(LeakingPatients, AreThoseInTwoParts) {
+  const auto cases = make_cases(20);
+  Split split = make_split(cases, 1);
+  EXPECT_TRUE(leaking_patients(split, cases).empty());
+  // Patient 0 has two scans.
+  split.train = {"BraTS-GLI-00000-000"};
+  split.validation = {};
+  split.test = {"BraTS-GLI-00000-001", "BraTS-GLI-00003-000"};
+  EXPECT_THAT(leaking_patients(split, cases), ElementsAre("BraTS-GLI-00000"));
+  // Patients as the data set names them, whatever the cases are called.
+  Case first, second;
+  first.name = "a";
+  second.name = "b";
+  first.patient = second.patient = "anna";
+  EXPECT_THAT(leaking_patients({{"a"}, {"b"}, {}}, {first, second}), ElementsAre("anna"));
+}
+
 class SplitFileTest : public ::testing::Test {
  protected:
   void SetUp() override { set_log_level(LogLevel::kError); }
@@ -128,6 +168,31 @@ TEST_F(SplitFileTest, ReadsBackWhatItWrote) {
   write_split(path(), split, 5);
   EXPECT_TRUE(same(read_split(path()), split));
   EXPECT_THAT(read_file(path()), HasSubstr("seed 5"));
+}
+
+TEST_F(SplitFileTest, AFoldValidatesAndTheOthersTrain) {
+  const auto folds = make_folds(make_cases(12), 3, 0.25, 5);
+  write_folds(path(), folds, 5);
+  for (std::int64_t fold = 0; fold < 3; ++fold) {
+    const Split split = read_split(path(), fold);
+    EXPECT_EQ(split.validation, folds.folds[static_cast<std::size_t>(fold)]);
+    EXPECT_EQ(split.test, folds.test);
+    std::vector<std::string> others;
+    for (std::int64_t i = 0; i < 3; ++i) {
+      if (i == fold) continue;
+      const auto& names = folds.folds[static_cast<std::size_t>(i)];
+      others.insert(others.end(), names.begin(), names.end());
+    }
+    std::sort(others.begin(), others.end());
+    EXPECT_EQ(split.train, others);
+  }
+  EXPECT_THAT([&] { read_split(path()); },
+              ::testing::ThrowsMessage<Error>(HasSubstr("has 3 folds: set data.fold to 0 to 2")));
+  EXPECT_THAT([&] { read_split(path(), 3); },
+              ::testing::ThrowsMessage<Error>(HasSubstr("has 3 folds: set data.fold to 0 to 2, not 3")));
+  write_split(path(), {{"a"}, {}, {}}, 0);
+  EXPECT_THAT([&] { read_split(path(), 0); },
+              ::testing::ThrowsMessage<Error>(HasSubstr("has no folds, and data.fold is 0")));
 }
 
 TEST_F(SplitFileTest, RefusesNamesThatYamlCannotHold) {

@@ -56,24 +56,25 @@ TEST(TrainConfig, WrittenConfigReadsBackEqual) {
 }
 
 TEST(TrainConfig, ShippedConfigsAreValid) {
-  for (const char* name : {"segmamba-brats", "paper", "cpu-smoke", "demo"}) {
+  for (const char* name : {"upstream-code", "paper", "cpu-smoke", "demo"}) {
     const auto path =
         std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs" / (std::string(name) + ".yaml");
     EXPECT_NO_THROW(check(load_config<TrainConfig>(path, {}))) << name;
   }
 }
 
-// segmamba-brats.yaml is the reference of the keys: it must list them all, but for those that
+// upstream-code.yaml is the reference of the keys: it must list them all, but for those that
 // only other models read.
 TEST(TrainConfig, ReferenceConfigListsEveryKey) {
-  const auto path = std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs/segmamba-brats.yaml";
+  const auto path = std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs/upstream-code.yaml";
   const auto text = read_file(path);
   for (const auto& [key, value] : config_values(TrainConfig{})) {
     if (key == "model.mlp_ratio" || key == "model.directions" || key == "model.downsample_norm") {
       continue;
     }
-    const auto name = key.substr(key.find('.') + 1);
-    EXPECT_THAT(text, HasSubstr("\n  " + name + ": ")) << key;
+    const auto depth = static_cast<std::size_t>(std::count(key.begin(), key.end(), '.'));
+    const auto name = key.substr(key.rfind('.') + 1);
+    EXPECT_THAT(text, HasSubstr("\n" + std::string(2 * depth, ' ') + name + ": ")) << key;
   }
 }
 
@@ -84,9 +85,30 @@ TEST(TrainConfig, ChannelsMustFitTheModel) {
             "model.in_channels is 4, but data.channels lists 1 (t1c)");
 }
 
+TEST(TrainConfig, ClassesMustFitTheModel) {
+  TrainConfig config;
+  config.data.classes = {"background", "liver"};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "model.out_channels is 4, but data.classes lists 2 (background, liver)");
+}
+
+TEST(TrainConfig, ContradictionsWithinASectionAreFound) {
+  TrainConfig config;
+  config.augment.scaling.range = {1.4, 0.7};
+  EXPECT_THAT(message_of([&] { check(config); }), HasSubstr("augment.scaling.range"));
+  config = {};
+  config.preprocess.normalise = "window";
+  EXPECT_THAT(message_of([&] { check(config); }), HasSubstr("preprocess.clip"));
+  config = {};
+  config.sampling.classes = {"liver"};
+  EXPECT_THAT(message_of([&] { check(config); }), HasSubstr("there is no class liver"));
+}
+
 TEST(TrainConfig, OnlyKeysThatDecideTheWeightsForbidAResume) {
   TrainConfig before, now;
   now.data.root = "elsewhere";
+  now.data.cache = "cache";
+  now.data.max_bad_cases = 9;
   now.training.workers = 7;
   now.inference.overlap = 0.75;
   now.validation.every = 10;

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "segmamba/core/error.h"
+#include "segmamba/data/preprocess.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/engine/validation.h"
 
@@ -120,14 +121,21 @@ struct RampModel : nn::SegmentationModel {
   std::int64_t size_multiple() const override { return 1; }
 };
 
-data::CaseData small_case() {
-  data::CaseData item;
-  item.name = "case";
-  item.geometry.size = {11, 9, 7};  // x, y, z
-  item.channels = 1;
-  item.size = {5, 4, 6};  // z, y, x
-  item.offset = {1, 3, 2};
-  for (int i = 0; i < 5 * 4 * 6; ++i) item.image.push_back(static_cast<float>(i * 7 % 4));
+// A case whose voxel i has the value i * 7 % 4.
+data::PreparedCase small_case() {
+  data::RawCase raw;
+  raw.name = "case";
+  raw.geometry.size = {6, 4, 5};  // x, y, z
+  raw.channels.emplace_back();
+  for (int i = 0; i < 5 * 4 * 6; ++i) raw.channels[0].push_back(static_cast<float>(i * 7 % 4));
+  data::PreprocessConfig config;
+  config.crop_to_nonzero = false;
+  config.normalise = "statistics";
+  config.means = {0};
+  config.deviations = {1};
+  auto item = data::prepare_case(std::move(raw), config);
+  item.geometry.size = {11, 9, 7};  // as if it had been cropped
+  item.crop_begin = {1, 3, 2};      // z, y, x
   return item;
 }
 
@@ -145,6 +153,24 @@ TEST(Predictor, PutsLabelsBackInPlace) {
         const bool inside = z >= 1 && z < 6 && y >= 3 && y < 7 && x >= 2 && x < 8;
         const int i = ((z - 1) * 4 + y - 3) * 6 + x - 2;
         EXPECT_EQ(map.voxels[voxel], inside ? i * 7 % 4 : 0) << z << " " << y << " " << x;
+      }
+    }
+  }
+}
+
+TEST(Predictor, BringsResampledScoresBack) {
+  auto item = small_case();
+  item.crop_size = {5, 8, 6};  // twice as many rows as were prepared
+  item.geometry.size = {11, 12, 7};
+  const Predictor predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 4, 4},
+                            torch::kCPU);
+  const auto map = predictor.segment(item);
+  // Halfway towards the next row of another label, both scores are mixed 3 : 1.
+  for (int z = 0; z < 5; ++z) {
+    for (int y = 0; y < 8; ++y) {
+      for (int x = 0; x < 6; ++x) {
+        const int i = (z * 4 + y / 2) * 6 + x;
+        EXPECT_EQ(map.voxels[((z + 1) * 12 + y + 3) * 11 + x + 2], i * 7 % 4);
       }
     }
   }
@@ -202,7 +228,8 @@ TEST(RegionDice, CountsTheRegionsOfBrats) {
   EXPECT_DOUBLE_EQ(dice.wt, 2 * 3.0 / 8);
   EXPECT_DOUBLE_EQ(dice.tc, 2 * 1.0 / 4);
   EXPECT_DOUBLE_EQ(dice.et, 0);
-  EXPECT_DOUBLE_EQ(region_dice({0, 2}, {0, 2}).et, 1);
+  const std::vector<std::uint8_t> without = {0, 2};
+  EXPECT_DOUBLE_EQ(region_dice(without, without).et, 1);
 }
 
 }  // namespace

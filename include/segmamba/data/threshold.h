@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "segmamba/data/cases.h"
+#include "segmamba/data/prepared_case.h"
 
 namespace segmamba::data {
 
@@ -17,6 +17,6 @@ struct ThresholdResult {
 // best mean whole-tumour Dice among the non-zero voxels. It is chosen on these very cases with
 // their labels, so no single-modality threshold can do better (to the step of 1/128 of a z-score).
 // Throws Error where there are no cases, no labels, or the numbers of channels differ.
-std::vector<ThresholdResult> best_threshold_dice(const std::vector<CaseData>& cases);
+std::vector<ThresholdResult> best_threshold_dice(const std::vector<PreparedCase>& cases);
 
 }  // namespace segmamba::data

@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "segmamba/data/cases.h"
+#include "segmamba/data/prepared_case.h"
 #include "segmamba/engine/train_config.h"
 #include "segmamba/io/volume.h"
 #include "segmamba/nn/model.h"
@@ -33,12 +33,14 @@ class Predictor {
   // [K, D, H, W] on the predictor's device: the mean over mirrored and overlapping windows.
   torch::Tensor predict(const torch::Tensor& image) const;
 
-  // Labels of a case's crop, [D, H, W].
-  std::vector<std::uint8_t> segment_crop(const data::CaseData& item) const;
-  // The same put back into the case's full grid, 0 outside the crop.
-  io::LabelMap segment(const data::CaseData& item) const;
+  // Classes of a prepared case in its own grid, [D, H, W].
+  std::vector<std::uint8_t> segment_prepared(const data::PreparedCase& item) const;
+  // Classes in the grid of the case's files, 0 outside its crop. Where preparing has resampled the
+  // case, the scores are brought back (trilinear) before the greatest is taken.
+  io::LabelMap segment(const data::PreparedCase& item) const;
 
  private:
+  torch::Tensor predict_prepared(const data::PreparedCase& item) const;
   torch::Tensor predict_windows(const torch::Tensor& windows) const;
 
   std::shared_ptr<nn::SegmentationModel> model_;
@@ -53,7 +55,7 @@ class Predictor {
 void check_window(const nn::SegmentationModel& model, std::array<std::int64_t, 3> window,
                   const std::string& key);
 
-// Labels of a crop [D, H, W] put into the full grid of its case.
-io::LabelMap paste_crop(const data::CaseData& item, const std::vector<std::uint8_t>& labels);
+// Labels of a case's crop, [D, H, W] of crop_size, put into the full grid.
+io::LabelMap paste_crop(const data::PreparedCase& item, const std::vector<std::uint8_t>& labels);
 
 }  // namespace segmamba::engine

@@ -9,22 +9,12 @@
 
 #include "segmamba/core/config.h"
 #include "segmamba/data/augment.h"
-#include "segmamba/data/cases.h"
+#include "segmamba/data/data_config.h"
+#include "segmamba/data/preprocess.h"
+#include "segmamba/data/sampler.h"
 #include "segmamba/nn/model_config.h"
 
 namespace segmamba::engine {
-
-// Section `data`.
-struct DataConfig {
-  std::string root;
-  std::vector<std::string> channels = data::kBratsChannels;
-  std::string split;
-  std::int64_t split_seed = 0;
-  std::vector<std::int64_t> patch_size = {128, 128, 128};  // [D, H, W]
-  double memory_gb = 8;
-
-  void visit(ConfigVisitor& visitor);
-};
 
 // Section `loss`.
 struct LossConfig {
@@ -102,7 +92,9 @@ struct InferenceConfig {
 // The whole file.
 struct TrainConfig {
   nn::ModelConfig model;
-  DataConfig data;
+  data::DataConfig data;
+  data::PreprocessConfig preprocess;
+  data::SamplingConfig sampling;
   data::AugmentConfig augment;
   LossConfig loss;
   OptimizerConfig optimizer;

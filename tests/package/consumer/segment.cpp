@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "segmamba/core/error.h"
+#include "segmamba/data/preprocess.h"
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/predictor.h"
 
@@ -12,8 +13,12 @@ int main(int argc, char** argv) try {
   const segmamba::engine::Predictor predictor(
       segmamba::engine::checkpoint_model(checkpoint, argv[1]), config.inference,
       config.patch_size(), torch::kCPU);
-  for (const auto& item : segmamba::data::find_cases(argv[2], config.data.channels, false)) {
-    segmamba::io::write_labels(argv[3], predictor.segment(segmamba::data::load_case(item)));
+  auto source = config.data;
+  source.root = argv[2];
+  const auto dataset = segmamba::data::open_dataset(source, segmamba::data::Labels::kOptional);
+  for (const auto& item : dataset.cases) {
+    const auto prepared = prepare_case(read_case(dataset, item), config.preprocess);
+    segmamba::io::write_labels(argv[3], predictor.segment(prepared));
   }
 } catch (const segmamba::Error& error) {
   std::cerr << error.what() << "\n";

@@ -1,0 +1,553 @@
+#include "segmamba/data/cache.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <optional>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "segmamba/core/hash.h"
+#include "segmamba/core/json.h"
+#include "segmamba/core/log.h"
+#include "segmamba/core/mapped_file.h"
+#include "segmamba/core/parallel.h"
+#include "segmamba/core/text.h"
+#include "segmamba/core/version.h"
+
+namespace segmamba::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSettingsName = "settings.json";
+constexpr const char* kManifestName = "manifest.json";
+constexpr const char* kCaseSuffix = ".case";
+constexpr int kFormat = 1;  // raised whenever preparing gives other voxels or files
+
+// The first bytes of a case's file. The header follows as JSON, then image and labels, each at a
+// multiple of kAlignment.
+struct Prefix {
+  std::array<char, 8> magic{};
+  std::uint64_t header_bytes = 0;
+  Hash128 header_hash;
+};
+constexpr std::array<char, 8> kMagic = {'S', 'E', 'G', 'M', 'C', 'A', 'S', 'E'};
+constexpr std::uint64_t kAlignment = 4096;
+constexpr std::uint64_t kMostHeaderBytes = std::uint64_t{1} << 24;
+
+std::uint64_t aligned(std::uint64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+fs::path case_path(const fs::path& folder, const std::string& name) {
+  if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos) {
+    throw Error(concat("case ", name, ": such a name cannot be that of a file; rename the case"));
+  }
+  return folder / (name + kCaseSuffix);
+}
+
+// Everything that decides the voxels, as "key: value" lines.
+std::string settings_text(const Dataset& dataset, const PreprocessConfig& config) {
+  std::string text = concat("format: ", kFormat, "\n");
+  text += concat("channels: ", join(dataset.channels, ", "), "\n");
+  text += concat("classes: ", join(dataset.classes, ", "), "\n");
+  std::vector<std::string> values;
+  for (int value = 0; value < 256; ++value) {
+    const auto label = dataset.class_map[static_cast<std::uint8_t>(value)];
+    if (label != ClassMap::kNone) values.push_back(concat(value, "=", int{label}));
+  }
+  text += concat("label values: ", join(values, " "), "\n");
+  // The name of the recipe decides nothing: its values do.
+  const std::string yaml = config_to_yaml(config);
+  return text + yaml.substr(yaml.find('\n') + 1);
+}
+
+// What differs between two settings, in words.
+std::string settings_difference(const std::string& now, const std::string& before) {
+  const auto lines = split(now, '\n'), old = split(before, '\n');
+  for (std::size_t i = 0; i < std::min(lines.size(), old.size()); ++i) {
+    if (lines[i] != old[i]) return concat("\"", old[i], "\", now \"", lines[i], "\"");
+  }
+  return lines.size() == old.size() ? "" : "another version of segmamba";
+}
+
+std::vector<fs::path> sources_of(const Case& item) {
+  std::vector<fs::path> sources;
+  for (const auto& file : item.images) {
+    if (std::find(sources.begin(), sources.end(), file.path) == sources.end()) {
+      sources.push_back(file.path);
+    }
+  }
+  if (!item.labels.empty()) sources.push_back(item.labels);
+  return sources;
+}
+
+// Size and time of a file; nothing where it is not there.
+struct Stamp {
+  std::uint64_t bytes = 0;
+  std::int64_t modified = 0;  // ns
+  bool operator==(const Stamp&) const = default;
+};
+std::optional<Stamp> stamp_of(const fs::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return {};
+  return Stamp{static_cast<std::uint64_t>(status.st_size),
+               std::int64_t{status.st_mtim.tv_sec} * 1000000000 + status.st_mtim.tv_nsec};
+}
+
+template <class Array>
+Json json_of(const Array& values) {
+  return Json(std::vector<typename Array::value_type>(values.begin(), values.end()));
+}
+template <class Array>
+void fill(Array& target, const Json& values) {
+  const auto list = values.get<std::vector<typename Array::value_type>>();
+  if (list.size() != target.size()) throw Error("a list has another length");
+  std::copy(list.begin(), list.end(), target.begin());
+}
+
+// Of image and labels.
+std::string hash_of(std::span<const Half> image, std::span<const std::uint8_t> labels) {
+  return concat(hash_bytes(image.data(), image.size_bytes()).to_string(), "-",
+                hash_bytes(labels.data(), labels.size()).to_string());
+}
+
+std::string hash_of_file(const fs::path& path) {
+  const MappedFile file(path);
+  return hash_bytes(file.bytes().data(), file.bytes().size()).to_string();
+}
+
+class PreparedFile {
+ public:
+  // Reads and checks all but the voxels.
+  explicit PreparedFile(const fs::path& path)
+      : path_(path), file_(std::make_shared<MappedFile>(path)) {
+    const auto bytes = file_->bytes();
+    Prefix prefix;
+    if (bytes.size() < sizeof prefix) damaged("is too short");
+    std::memcpy(&prefix, bytes.data(), sizeof prefix);
+    if (prefix.magic != kMagic) damaged("is no prepared case");
+    if (prefix.header_bytes > kMostHeaderBytes ||
+        sizeof prefix + prefix.header_bytes > bytes.size()) {
+      damaged("is too short");
+    }
+    const auto header = bytes.subspan(sizeof prefix, prefix.header_bytes);
+    if (hash_bytes(header.data(), header.size()) != prefix.header_hash) damaged("has a damaged header");
+    try {
+      header_ = parse_json(std::string(reinterpret_cast<const char*>(header.data()), header.size()),
+                           path.string());
+      image_begin_ = aligned(sizeof prefix + prefix.header_bytes);
+      read_header();
+    } catch (const std::exception& error) {
+      damaged(concat("has a damaged header (", error.what(), ")"));
+    }
+  }
+
+  const std::string& settings() const { return settings_; }
+
+  // Whether the file was made from these files as they are now. `missing` counts those that are
+  // not there any more.
+  bool is_current(const std::vector<fs::path>& sources, std::int64_t& missing) const {
+    const auto& stored = header_.at("sources");
+    if (stored.size() != sources.size()) return false;
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      const auto now = stamp_of(sources[i]);
+      if (!now) {
+        ++missing;
+        continue;
+      }
+      const Stamp before = {stored[i].at("bytes").get<std::uint64_t>(),
+                            stored[i].at("modified").get<std::int64_t>()};
+      if (*now == before) continue;
+      if (now->bytes != before.bytes) return false;
+      if (hash_of_file(sources[i]) != stored[i].at("hash").get<std::string>()) return false;
+    }
+    return true;
+  }
+
+  PreparedCase item() const {
+    if (hash_of(item_.image, item_.labels) != hash_) {
+      damaged("is damaged: its voxels do not have their hash");
+    }
+    return item_;
+  }
+  std::uint64_t bytes() const { return file_->bytes().size(); }
+  const std::string& hash() const { return hash_; }
+
+ private:
+  [[noreturn]] void damaged(const std::string& how) const {
+    throw Error(concat(path_.string(), ": ", how, "; remove it and run segmamba-data prepare again"));
+  }
+
+  void read_header() {
+    settings_ = header_.at("settings").get<std::string>();
+    item_.name = header_.at("name").get<std::string>();
+    const auto& geometry = header_.at("geometry");
+    fill(item_.geometry.size, geometry.at("size"));
+    fill(item_.geometry.spacing, geometry.at("spacing"));
+    fill(item_.geometry.origin, geometry.at("origin"));
+    fill(item_.geometry.direction, geometry.at("direction"));
+    fill(item_.crop_begin, header_.at("crop_begin"));
+    fill(item_.crop_size, header_.at("crop_size"));
+    fill(item_.spacing, header_.at("spacing"));
+    fill(item_.size, header_.at("size"));
+    item_.channels = header_.at("channels").get<std::int64_t>();
+    item_.classes = header_.at("classes").get<std::int64_t>();
+    item_.class_counts = header_.at("class_counts").get<std::vector<std::int32_t>>();
+    hash_ = header_.at("hash").get<std::string>();
+
+    const auto count = static_cast<std::uint64_t>(volume_of(item_.size));
+    const auto values = count * static_cast<std::uint64_t>(item_.channels);
+    const std::uint64_t labels_begin = image_begin_ + aligned(values * sizeof(Half));
+    const bool has_labels = header_.at("has_labels").get<bool>();
+    if (labels_begin + (has_labels ? count : 0) != file_->bytes().size()) {
+      throw Error("its size does not fit");
+    }
+    item_.image = {reinterpret_cast<const Half*>(file_->bytes().data() + image_begin_), values};
+    if (has_labels) {
+      item_.labels = {
+          reinterpret_cast<const std::uint8_t*>(file_->bytes().data() + labels_begin), count};
+    }
+    item_.storage = file_;
+  }
+
+  fs::path path_;
+  std::shared_ptr<MappedFile> file_;
+  Json header_;
+  std::uint64_t image_begin_ = 0;
+  std::string settings_, hash_;
+  PreparedCase item_;
+};
+
+// A lock that other processes see and that ends with its process.
+class FileLock {
+ public:
+  explicit FileLock(fs::path path)
+      : path_(std::move(path)),
+        file_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+    if (file_ < 0) {
+      throw Error(concat("cannot write ", path_.string(), ": ", std::strerror(errno)));
+    }
+  }
+  ~FileLock() {
+    if (is_held_) ::unlink(path_.c_str());
+    ::close(file_);
+  }
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+  // False where another process holds it and `wait` is false.
+  bool acquire(bool wait) {
+    int result = 0;
+    do {
+      result = ::flock(file_, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+    } while (result != 0 && errno == EINTR);
+    // File systems without locks do without: the work may be done twice, the result is the same.
+    is_held_ = result == 0 || errno != EWOULDBLOCK;
+    return is_held_;
+  }
+
+ private:
+  fs::path path_;
+  int file_;
+  bool is_held_ = false;
+};
+
+class CacheBuild {
+ public:
+  CacheBuild(const Dataset& dataset, const PreprocessConfig& config, const fs::path& folder,
+             const std::function<void(std::int64_t, std::int64_t)>& progress)
+      : dataset_(dataset),
+        config_(config),
+        folder_(folder),
+        settings_(settings_text(dataset, config)),
+        progress_(progress) {}
+
+  CacheReport run() {
+    check(config_, dataset_.channels.size());
+    make_folders(folder_);
+    remove_stale_temporaries(folder_);
+    claim_folder();
+    files_.resize(dataset_.cases.size());
+    std::vector<std::int64_t> busy;
+    const auto total = static_cast<std::int64_t>(dataset_.cases.size());
+    parallel_for(total, [&](std::int64_t i) {
+      if (!make(i, /*wait=*/false)) {
+        const std::lock_guard lock(mutex_);
+        busy.push_back(i);
+      }
+    });
+    // Cases that another process was at work on.
+    parallel_for(static_cast<std::int64_t>(busy.size()), [&](std::int64_t i) {
+      make(busy[static_cast<std::size_t>(i)], /*wait=*/true);
+    });
+    std::sort(report_.failed.begin(), report_.failed.end());
+    write_manifest();
+    return report_;
+  }
+
+ private:
+  void claim_folder() {
+    const fs::path path = folder_ / kSettingsName;
+    if (fs::exists(path)) {
+      const auto before = read_json(path).at("settings").get<std::string>();
+      const auto difference = settings_difference(settings_, before);
+      if (!difference.empty()) {
+        throw Error(concat(folder_.string(), " is a cache that was made with other settings: ",
+                           difference, "; give another folder, or --overwrite"));
+      }
+      return;
+    }
+    write_json(path, {{"segmamba", version()}, {"settings", settings_}});
+  }
+
+  // The file where it is ready.
+  std::optional<PreparedFile> ready(const Case& item) const {
+    const fs::path path = case_path(folder_, item.name);
+    if (!fs::exists(path)) return {};
+    try {
+      PreparedFile file(path);
+      std::int64_t missing = 0;
+      if (file.settings() == settings_ && file.is_current(sources_of(item), missing)) {
+        file.item();
+        return file;
+      }
+    } catch (const Error& error) {
+      log_warning(concat(error.what(), " (made anew now)"));
+    }
+    return {};
+  }
+
+  // False where another process is at work on the case.
+  bool make(std::int64_t index, bool wait) {
+    const Case& item = dataset_.cases[static_cast<std::size_t>(index)];
+    std::string failure;
+    bool made = false;
+    std::optional<PreparedFile> file;
+    try {
+      file = ready(item);
+      if (!file) {
+        FileLock lock(folder_ / concat(".", item.name, ".lock"));
+        if (!lock.acquire(wait)) return false;
+        file = ready(item);
+        if (!file) {
+          const auto path = case_path(folder_, item.name);
+          write_prepared(path, prepare_case(read_case(dataset_, item), config_), sources_of(item),
+                         settings_);
+          file.emplace(path);
+          made = true;
+        }
+      }
+    } catch (const Error& error) {
+      failure = error.what();
+    }
+    const std::lock_guard lock(mutex_);
+    if (!failure.empty()) {
+      report_.failed.emplace_back(item.name, failure);
+    } else {
+      ++(made ? report_.made : report_.kept);
+      report_.bytes += file->bytes();
+      files_[static_cast<std::size_t>(index)] = {{"name", item.name},
+                                                 {"bytes", file->bytes()},
+                                                 {"hash", file->hash()}};
+    }
+    if (progress_) progress_(++done_, static_cast<std::int64_t>(dataset_.cases.size()));
+    return true;
+  }
+
+  void write_manifest() const {
+    Json cases = Json::array(), failed = Json::object();
+    for (const auto& file : files_) {
+      if (!file.is_null()) cases.push_back(file);
+    }
+    for (const auto& [name, message] : report_.failed) failed[name] = message;
+    write_json(folder_ / kManifestName, {{"segmamba", version()},
+                                         {"settings", settings_},
+                                         {"bytes", report_.bytes},
+                                         {"cases", std::move(cases)},
+                                         {"failed", std::move(failed)}});
+  }
+
+  const Dataset& dataset_;
+  const PreprocessConfig& config_;
+  fs::path folder_;
+  std::string settings_;
+  const std::function<void(std::int64_t, std::int64_t)>& progress_;
+  std::mutex mutex_;
+  std::int64_t done_ = 0;
+  std::vector<Json> files_;
+  CacheReport report_;
+};
+
+}  // namespace
+
+std::uint64_t largest_cache_bytes(const Dataset& dataset, const PreprocessConfig& config) {
+  std::vector<std::uint64_t> bytes(dataset.cases.size(), 0);
+  parallel_for(static_cast<std::int64_t>(bytes.size()), [&](std::int64_t i) {
+    const auto index = static_cast<std::size_t>(i);
+    const Case& item = dataset.cases[index];
+    try {
+      const auto geometry = io::read_geometry(item.images.front().path);
+      double voxels = static_cast<double>(geometry.voxel_count());
+      for (std::size_t axis = 0; axis < config.spacing.size(); ++axis) {
+        voxels *= geometry.spacing[2 - axis] / config.spacing[axis];
+      }
+      const std::size_t each = item.images.size() * sizeof(Half) + (item.labels.empty() ? 0 : 1);
+      bytes[index] = static_cast<std::uint64_t>(voxels * static_cast<double>(each)) + 2 * kAlignment;
+    } catch (const Error&) {  // preparing will say it
+    }
+  });
+  std::uint64_t sum = 0;
+  for (const auto count : bytes) sum += count;
+  return sum;
+}
+
+void write_prepared(const fs::path& path, const PreparedCase& item,
+                    const std::vector<fs::path>& sources, const std::string& settings) {
+  Json files = Json::array();
+  for (const auto& source : sources) {
+    const auto stamp = stamp_of(source);
+    if (!stamp) throw Error(concat("cannot read ", source.string()));
+    files.push_back({{"file", source.filename().string()},
+                     {"bytes", stamp->bytes},
+                     {"modified", stamp->modified},
+                     {"hash", hash_of_file(source)}});
+  }
+  const Json header = {{"segmamba", version()},
+                       {"settings", settings},
+                       {"name", item.name},
+                       {"sources", std::move(files)},
+                       {"geometry",
+                        {{"size", json_of(item.geometry.size)},
+                         {"spacing", json_of(item.geometry.spacing)},
+                         {"origin", json_of(item.geometry.origin)},
+                         {"direction", json_of(item.geometry.direction)}}},
+                       {"crop_begin", json_of(item.crop_begin)},
+                       {"crop_size", json_of(item.crop_size)},
+                       {"spacing", json_of(item.spacing)},
+                       {"size", json_of(item.size)},
+                       {"channels", item.channels},
+                       {"classes", item.classes},
+                       {"class_counts", item.class_counts},
+                       {"has_labels", !item.labels.empty()},
+                       {"hash", hash_of(item.image, item.labels)}};
+  const std::string text = header.dump();
+  const Prefix prefix = {kMagic, text.size(), hash_bytes(text.data(), text.size())};
+  write_file_atomically(path, [&](const fs::path& temporary) {
+    std::ofstream file(temporary, std::ios::binary);
+    const auto pad = [&](std::uint64_t bytes) {
+      const std::string zeros(aligned(bytes) - bytes, '\0');
+      file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+    };
+    file.write(reinterpret_cast<const char*>(&prefix), sizeof prefix);
+    file.write(text.data(), static_cast<std::streamsize>(text.size()));
+    pad(sizeof prefix + text.size());
+    const auto image = std::as_bytes(item.image);
+    file.write(reinterpret_cast<const char*>(image.data()),
+               static_cast<std::streamsize>(image.size()));
+    pad(image.size());
+    file.write(reinterpret_cast<const char*>(item.labels.data()),
+               static_cast<std::streamsize>(item.labels.size()));
+    file.close();
+    if (!file) throw Error(concat("cannot write ", path.string(), " (is the disk full?)"));
+  });
+}
+
+PreparedCase map_prepared(const fs::path& path) { return PreparedFile(path).item(); }
+
+CacheReport build_cache(const Dataset& dataset, const PreprocessConfig& config,
+                        const fs::path& folder,
+                        const std::function<void(std::int64_t, std::int64_t)>& progress) {
+  return CacheBuild(dataset, config, folder, progress).run();
+}
+
+bool is_cache(const fs::path& folder) { return fs::exists(folder / kSettingsName); }
+
+void remove_cache(const fs::path& folder) {
+  if (!is_cache(folder)) return;
+  // Last what makes it a cache, so that a killed removal can be repeated.
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (ends_with(name, kCaseSuffix) || ends_with(name, ".lock") || name == kManifestName) {
+      fs::remove(entry.path());
+    }
+  }
+  remove_stale_temporaries(folder);
+  fs::remove(folder / kSettingsName);
+}
+
+Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessConfig& config)
+    : folder_(folder), settings_(settings_text(dataset, config)) {
+  const auto again = concat("run segmamba-data prepare --output ", folder.string(), " again");
+  if (!is_cache(folder)) {
+    throw Error(concat(folder.string(), ": is no cache; make it by segmamba-data prepare"));
+  }
+  if (!fs::exists(folder / kManifestName)) {
+    throw Error(concat(folder.string(), ": the cache is not finished; ", again));
+  }
+  const Json manifest = read_json(folder / kManifestName);
+  try {
+    const auto difference =
+        settings_difference(settings_, manifest.at("settings").get<std::string>());
+    if (!difference.empty()) {
+      throw Error(concat(folder.string(), ": the cache was made with other settings: ", difference,
+                         "; make another cache for this config"));
+    }
+    failed_ = manifest.at("failed").get<std::map<std::string, std::string>>();
+  } catch (const Json::exception&) {
+    throw Error(concat((folder / kManifestName).string(), ": is damaged; ", again));
+  }
+
+  std::mutex mutex;
+  std::vector<std::string> absent, changed;
+  std::int64_t missing = 0;
+  parallel_for(static_cast<std::int64_t>(dataset.cases.size()), [&](std::int64_t i) {
+    const Case& item = dataset.cases[static_cast<std::size_t>(i)];
+    const fs::path path = case_path(folder_, item.name);
+    std::int64_t gone = 0;
+    bool is_current = true;
+    const bool exists = fs::exists(path);
+    if (exists) {
+      const PreparedFile file(path);
+      is_current = file.settings() == settings_ && file.is_current(sources_of(item), gone);
+    }
+    const std::lock_guard lock(mutex);
+    if (!exists && failed_.count(item.name) == 0) absent.push_back(item.name);
+    if (exists && !is_current) changed.push_back(item.name);
+    missing += gone;
+  });
+  const auto refuse = [&](std::vector<std::string>& names, const std::string& what) {
+    if (names.empty()) return;
+    std::sort(names.begin(), names.end());
+    throw Error(concat(folder.string(), ": ", names.size(), " of ", dataset.cases.size(),
+                       " cases ", what, ", such as ", names.front(), "; ", again));
+  };
+  refuse(absent, "are not in the cache");
+  refuse(changed, "have changed since they were prepared");
+  if (missing > 0) {
+    log_warning(concat(folder.string(), ": ", missing,
+                       " of the files it was made from are not there any more, so that changes of "
+                       "them would not be seen"));
+  }
+}
+
+PreparedCase Cache::open(const std::string& name) const {
+  const auto failure = failed_.find(name);
+  const fs::path path = case_path(folder_, name);
+  if (failure != failed_.end() && !fs::exists(path)) throw Error(failure->second);
+  PreparedFile file(path);
+  if (file.settings() != settings_) {
+    throw Error(concat(path.string(), ": was made with other settings"));
+  }
+  return file.item();
+}
+
+}  // namespace segmamba::data

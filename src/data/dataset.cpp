@@ -1,0 +1,196 @@
+#include "segmamba/data/dataset.h"
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+
+#include "layouts.h"
+#include "names.h"
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path absolute_root(const std::string& root) {
+  if (root.empty()) throw Error("data.root: is empty; give the folder of the data set");
+  std::error_code error;
+  fs::path full = fs::canonical(root, error);
+  if (error) throw Error(concat(root, ": ", error.message()));
+  // "DATA/dataset.json" means DATA.
+  if (full.filename() == "dataset.json") return full.parent_path();
+  return full;
+}
+
+void list_json(const LayoutJob& job, const std::string& layout) {
+  JsonDataset dataset;
+  dataset.path = job.root / "dataset.json";
+  if (!is_file(dataset.path)) throw Error(concat(dataset.path.string(), ": does not exist"));
+  dataset.content = read_json(dataset.path);
+  if (!dataset.content.is_object()) {
+    throw Error(concat(dataset.path.string(), ": is not a JSON object"));
+  }
+  const bool decathlon = layout == "auto" ? is_decathlon(dataset) : layout == "decathlon";
+  job.survey.dataset.layout = decathlon ? "decathlon" : "nnunet";
+  decathlon ? list_decathlon(job, dataset) : list_nnunet(job, dataset);
+}
+
+std::string found_layout(const DatasetConfig& config, const fs::path& root) {
+  if (config.layout != "auto") return config.layout;
+  if (!fs::is_directory(root)) return "csv";
+  return is_file(root / "dataset.json") ? "auto" : "brats";
+}
+
+// Sorted by name. Outputs are files of these names.
+void sort_cases(const fs::path& root, std::vector<Case>& cases) {
+  std::sort(cases.begin(), cases.end(),
+            [](const Case& a, const Case& b) { return a.name < b.name; });
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const std::string& name = cases[i].name;
+    if (i > 0 && cases[i - 1].name == name) {
+      throw Error(concat(root.string(), ": there are two cases '", name, "'"));
+    }
+    constexpr std::string_view kImpossible("/\n\0", 3);
+    if (name.empty() || name.front() == '.' ||
+        name.find_first_of(kImpossible) != std::string::npos) {
+      throw Error(concat(root.string(), ": a case cannot be named '", name,
+                         "': its outputs are files of that name"));
+    }
+  }
+}
+
+}  // namespace
+
+void DatasetConfig::visit(ConfigVisitor& visitor) {
+  visitor.value({.name = "root", .help = "Folder of the data set, or a CSV file of its cases"},
+                root);
+  visitor.value({.name = "layout",
+                 .help = "How its files lie: brats, nnunet, decathlon, csv; auto finds out",
+                 .choices = {"auto", "brats", "nnunet", "decathlon", "csv"}},
+                layout);
+  visitor.value(
+      {.name = "channels",
+       .help = "What the model sees, in this order; common aliases (flair, t1ce) are known",
+       .min_items = 1},
+      channels);
+  visitor.value({.name = "classes",
+                 .help = "What it tells apart, background first; common aliases (edema) are known",
+                 .min_items = 2,
+                 .max_items = ClassMap::kNone},
+                classes);
+  visitor.value({.name = "label_map",
+                 .help = "Values of the label files whose class is not found by name: 4=enhancing"},
+                label_map);
+}
+
+std::string ClassMap::values() const {
+  std::vector<std::string> ranges;
+  for (int value = 0; value < 256; ++value) {
+    const int first = value;
+    if (classes_[static_cast<std::size_t>(value)] == kNone) continue;
+    while (value + 1 < 256 && classes_[static_cast<std::size_t>(value) + 1] != kNone) ++value;
+    ranges.push_back(first == value       ? concat(first)
+                     : first + 1 == value ? concat(first, " and ", value)
+                                          : concat(first, " to ", value));
+  }
+  if (ranges.size() < 2) return join(ranges, "");
+  const std::string last = ranges.back();
+  ranges.pop_back();
+  return concat(join(ranges, ", "), " and ", last);
+}
+
+DatasetSurvey survey_dataset(const DatasetConfig& config, Labels labels) {
+  check_names(config);
+  DatasetSurvey survey;
+  Dataset& dataset = survey.dataset;
+  dataset.channels = config.channels;
+  dataset.classes = config.classes;
+  const LayoutJob job{config, parse_label_map(config), labels, absolute_root(config.root), survey};
+  dataset.layout = found_layout(config, job.root);
+  if (dataset.layout == "csv") {
+    list_csv(job);
+  } else if (!fs::is_directory(job.root)) {
+    throw Error(concat(config.root, ": is not a folder"));
+  } else if (dataset.layout == "brats") {
+    list_brats(job);
+  } else {
+    list_json(job, dataset.layout);
+  }
+  sort_cases(job.root, dataset.cases);
+  const auto by_case = [](const DatasetProblem& a, const DatasetProblem& b) {
+    return a.case_name < b.case_name;
+  };
+  std::stable_sort(survey.missing.begin(), survey.missing.end(), by_case);
+  std::stable_sort(survey.ignored.begin(), survey.ignored.end(), by_case);
+  return survey;
+}
+
+Dataset open_dataset(const DatasetConfig& config, Labels labels) {
+  DatasetSurvey survey = survey_dataset(config, labels);
+  if (survey.missing.empty()) return std::move(survey.dataset);
+  const auto& first = survey.missing.front();
+  const std::size_t others = survey.missing.size() - 1;
+  throw Error(
+      concat(first.case_name.empty() ? "" : concat("case ", first.case_name, ": "), first.message,
+             others == 0 ? "" : concat(" (and ", others, " more; see segmamba-data check)")));
+}
+
+std::string patient_of(const std::string& case_name) {
+  const auto is_number = [](std::string_view text) {
+    return !text.empty() && std::all_of(text.begin(), text.end(),
+                                        [](unsigned char c) { return std::isdigit(c) != 0; });
+  };
+  const auto parts = split(case_name, '-');
+  const std::size_t count = parts.size();
+  if (count < 3 || !is_number(parts[count - 1]) || !is_number(parts[count - 2])) return case_name;
+  return case_name.substr(0, case_name.rfind('-'));
+}
+
+void LayoutJob::require_files(Case& item) const {
+  for (auto& image : item.images) {
+    if (image.path.empty() || is_file(image.path)) continue;
+    // A 4-D file is missing once, not once a channel.
+    const bool is_new = survey.missing.empty() || survey.missing.back().case_name != item.name ||
+                        survey.missing.back().message.find(image.path.string()) != 0;
+    if (is_new) add_missing(item.name, concat(image.path.string(), " is missing"));
+  }
+  for (auto& image : item.images) {
+    if (!is_file(image.path)) image.path.clear();
+  }
+  if (item.labels.empty() || is_file(item.labels)) return;
+  if (labels == Labels::kRequired) {
+    add_missing(item.name, concat(item.labels.string(), " is missing"));
+  }
+  item.labels.clear();
+}
+
+std::vector<std::string> visible_names(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) return names;
+  const fs::directory_iterator entries(folder, error);
+  // To pass over it would train on less than the whole data set without a word.
+  if (error) throw Error(concat("cannot read the folder ", folder.string(), ": ", error.message()));
+  for (const auto& entry : entries) {
+    std::string name = entry.path().filename().string();
+    if (!starts_with(name, ".")) names.push_back(std::move(name));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool is_file(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
+std::string without_nifti_suffix(const std::string& name) {
+  for (const std::string_view suffix : {".nii.gz", ".nii"}) {
+    if (ends_with(name, suffix)) return name.substr(0, name.size() - suffix.size());
+  }
+  return "";
+}
+
+}  // namespace segmamba::data

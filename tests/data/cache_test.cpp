@@ -1,0 +1,285 @@
+#include "segmamba/data/cache.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "case_files.h"
+#include "prepared_scene.h"
+#include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
+#include "segmamba/core/log.h"
+#include "segmamba/core/parallel.h"
+#include "segmamba/data/case_store.h"
+#include "support/temporary_folder.h"
+
+namespace segmamba::data {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+const std::vector<std::string> kNames = {"BraTS-GLI-00001-000", "BraTS-GLI-00002-000",
+                                         "BraTS-GLI-00003-000"};
+
+void expect_equal(const PreparedCase& a, const PreparedCase& b) {
+  EXPECT_EQ(a.name, b.name);
+  EXPECT_EQ(a.geometry.size, b.geometry.size);
+  EXPECT_EQ(a.geometry.spacing, b.geometry.spacing);
+  EXPECT_EQ(a.geometry.origin, b.geometry.origin);
+  EXPECT_EQ(a.geometry.direction, b.geometry.direction);
+  EXPECT_EQ(a.crop_begin, b.crop_begin);
+  EXPECT_EQ(a.crop_size, b.crop_size);
+  EXPECT_EQ(a.spacing, b.spacing);
+  EXPECT_EQ(a.size, b.size);
+  EXPECT_EQ(a.channels, b.channels);
+  EXPECT_EQ(a.classes, b.classes);
+  EXPECT_EQ(a.class_counts, b.class_counts);
+  EXPECT_TRUE(std::equal(a.image.begin(), a.image.end(), b.image.begin(), b.image.end(),
+                         [](Half x, Half y) { return x.bits == y.bits; }));
+  EXPECT_TRUE(std::equal(a.labels.begin(), a.labels.end(), b.labels.begin(), b.labels.end()));
+}
+
+template <class Call>
+std::string error_of(Call call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+class CacheTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    set_log_level(LogLevel::kError);
+    for (std::size_t i = 0; i < kNames.size(); ++i) {
+      test::write_case(root(), kNames[i], static_cast<int>(i) + 1);
+    }
+  }
+  void TearDown() override { set_log_level(LogLevel::kInfo); }
+
+  fs::path root() const { return folder_.path() / "cases"; }
+  fs::path cache() const { return folder_.path() / "cache"; }
+  Dataset dataset() const {
+    DatasetConfig config;
+    config.root = root().string();
+    return open_dataset(config, Labels::kRequired);
+  }
+  CacheReport build(const PreprocessConfig& config = {}) const {
+    return build_cache(dataset(), config, cache());
+  }
+  std::string opening_error(const PreprocessConfig& config = {}) const {
+    return error_of([&] { Cache(cache(), dataset(), config); });
+  }
+
+  test::TemporaryFolder folder_;
+};
+
+TEST(PreparedFile, HoldsACaseBitByBit) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "x.case";
+  auto item = test::prepared_case({3, 5, 7}, 3, 4);
+  item.geometry.origin = {0.1, -1.0 / 3, 1e-17};
+  write_prepared(path, item, {}, "settings");
+  expect_equal(map_prepared(path), item);
+  item.labels = {};
+  item.class_counts = {};
+  write_prepared(path, item, {}, "settings");
+  expect_equal(map_prepared(path), item);
+}
+
+TEST(PreparedFile, EveryChangedByteIsNoticed) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "x.case";
+  write_prepared(path, test::prepared_case({2, 3, 4}), {}, "settings");
+  const std::string content = read_file(path);
+  // The header with its padding ends at 4096; so does the image.
+  for (std::size_t i = 0; i < content.size(); i += i < 1400 ? 1 : 29) {
+    std::string changed = content;
+    changed[i] = static_cast<char>(changed[i] ^ 4);
+    write_file_atomically(path, changed);
+    const bool is_padding = error_of([&] { map_prepared(path); }).empty();
+    if (!is_padding) continue;
+    EXPECT_EQ(content[i], '\0') << "byte " << i;
+  }
+  for (const std::size_t size : {std::size_t{0}, std::size_t{10}, std::size_t{500},
+                                 content.size() - 1}) {
+    write_file_atomically(path, content.substr(0, size));
+    EXPECT_THAT(error_of([&] { map_prepared(path); }), HasSubstr("x.case")) << size;
+  }
+}
+
+TEST_F(CacheTest, GivesTheVoxelsThatPreparingInMemoryGives) {
+  const auto report = build();
+  EXPECT_EQ(report.made, 3);
+  EXPECT_TRUE(report.failed.empty());
+  CaseStore mapped(dataset(), {}, cache()), in_memory(dataset(), {}, std::uint64_t{1} << 30);
+  for (std::size_t i = 0; i < 3; ++i) expect_equal(*mapped.get(i), *in_memory.get(i));
+  EXPECT_LE(report.bytes, largest_cache_bytes(dataset(), {}));
+}
+
+TEST_F(CacheTest, ReadyCasesAreKeptAndChangedOnesMadeAnew) {
+  build();
+  EXPECT_EQ(build().kept, 3);
+  // Another time, the same content.
+  fs::last_write_time(test::case_file(root(), kNames[0], "t1n"),
+                      fs::file_time_type::clock::now() + std::chrono::hours(1));
+  EXPECT_EQ(opening_error(), "");
+  EXPECT_EQ(build().kept, 3);
+  // Another content.
+  io::write_image(test::case_file(root(), kNames[1], "t1n"), test::case_image(77));
+  EXPECT_THAT(opening_error(), HasSubstr("1 of 3 cases have changed since they were prepared, such "
+                                         "as BraTS-GLI-00002-000; run segmamba-data prepare"));
+  auto report = build();
+  EXPECT_EQ(report.made, 1);
+  EXPECT_EQ(report.kept, 2);
+  EXPECT_EQ(opening_error(), "");
+  // A case more.
+  test::write_case(root(), "BraTS-GLI-00004-000", 4);
+  EXPECT_THAT(opening_error(), HasSubstr("1 of 4 cases are not in the cache"));
+  EXPECT_EQ(build().made, 1);
+  EXPECT_EQ(opening_error(), "");
+  // The same size and time, another content, would not be seen; a damaged cache is.
+  const fs::path file = cache() / (kNames[2] + ".case");
+  std::string content = read_file(file);
+  content.back() = static_cast<char>(content.back() ^ 1);
+  write_file_atomically(file, content);
+  const Cache opened(cache(), dataset(), {});
+  EXPECT_THAT(error_of([&] { opened.open(kNames[2]); }), HasSubstr("is damaged"));
+  EXPECT_EQ(build().made, 1);
+  opened.open(kNames[2]);
+}
+
+TEST_F(CacheTest, OtherSettingsAreRefusedByName) {
+  build();
+  PreprocessConfig other;
+  other.normalise = "crop";
+  const std::string difference = "\"normalise: nonzero\", now \"normalise: crop\"";
+  EXPECT_THAT(opening_error(other), HasSubstr(difference));
+  EXPECT_THAT(error_of([&] { build(other); }), HasSubstr(difference));
+  remove_cache(cache());
+  EXPECT_TRUE(fs::is_empty(cache()));
+  EXPECT_EQ(build(other).made, 3);
+  EXPECT_EQ(opening_error(other), "");
+  // A recipe's name is no setting, its values are.
+  other.recipe = "upstream-code";
+  EXPECT_EQ(opening_error(other), "");
+}
+
+TEST_F(CacheTest, ForeignFilesStay) {
+  build();
+  write_file_atomically(cache() / "notes.txt", "x");
+  remove_cache(cache());
+  EXPECT_TRUE(fs::exists(cache() / "notes.txt"));
+  EXPECT_FALSE(is_cache(cache()));
+  EXPECT_THAT(opening_error(), HasSubstr("is no cache"));
+}
+
+TEST_F(CacheTest, BadCasesAreListedAndTheOthersPrepared) {
+  write_file_atomically(test::case_file(root(), kNames[1], "t2w"), "no NIfTI");
+  const auto report = build();
+  EXPECT_EQ(report.made, 2);
+  ASSERT_EQ(report.failed.size(), 1U);
+  EXPECT_EQ(report.failed[0].first, kNames[1]);
+  EXPECT_THAT(report.failed[0].second, HasSubstr("t2w"));
+  const Cache opened(cache(), dataset(), {});
+  opened.open(kNames[0]);
+  EXPECT_EQ(error_of([&] { opened.open(kNames[1]); }), report.failed[0].second);
+}
+
+TEST_F(CacheTest, AnUnfinishedCacheIsRefusedAndFinishedByTheNextBuild) {
+  build();
+  fs::remove(cache() / "manifest.json");
+  fs::remove(cache() / (kNames[2] + ".case"));
+  EXPECT_THAT(opening_error(), HasSubstr("is not finished"));
+  const auto report = build();
+  EXPECT_EQ(report.made, 1);
+  EXPECT_EQ(report.kept, 2);
+}
+
+TEST_F(CacheTest, TwoBuildsAtOnceShareTheWork) {
+  for (int i = 4; i < 24; ++i) test::write_case(root(), "BraTS-GLI-10" + std::to_string(i), i);
+  const auto set = dataset();
+  std::array<std::array<int, 2>, 2> channels{};
+  std::array<pid_t, 2> children{};
+  for (std::size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(::pipe(channels[i].data()), 0);
+    children[i] = ::fork();
+    if (children[i] == 0) {
+      std::int64_t made = -1;
+      try {
+        const auto report = build_cache(set, {}, cache());
+        made = report.failed.empty() ? report.made : -2;
+      } catch (...) {
+      }
+      const auto written = ::write(channels[i][1], &made, sizeof made);
+      ::_exit(written == sizeof made ? 0 : 1);
+    }
+  }
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < 2; ++i) {
+    std::int64_t made = 0;
+    ASSERT_EQ(::read(channels[i][0], &made, sizeof made), static_cast<ssize_t>(sizeof made));
+    EXPECT_GE(made, 0);
+    total += made;
+    int status = 0;
+    ::waitpid(children[i], &status, 0);
+    ::close(channels[i][0]);
+    ::close(channels[i][1]);
+  }
+  EXPECT_EQ(total, 23);  // each case once
+  EXPECT_EQ(opening_error(), "");
+  for (const auto& entry : fs::directory_iterator(cache())) {
+    EXPECT_NE(entry.path().extension(), ".lock") << entry.path();
+  }
+}
+
+TEST_F(CacheTest, SurvivesKillsAtAnyMoment) {
+  for (int i = 4; i < 34; ++i) test::write_case(root(), "BraTS-GLI-10" + std::to_string(i), i);
+  const auto set = dataset();
+  int rounds = 0;
+  for (std::int64_t wait = 1; rounds < 40; ++rounds, wait += 1) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      set_thread_count(1);
+      try {
+        build_cache(set, {}, cache());
+      } catch (...) {
+      }
+      ::_exit(0);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    // Whatever has its name is whole.
+    if (!fs::exists(cache())) continue;
+    for (const auto& entry : fs::directory_iterator(cache())) {
+      const auto name = entry.path().filename().string();
+      if (name.front() != '.' && entry.path().extension() == ".case") map_prepared(entry.path());
+    }
+    if (fs::exists(cache() / "manifest.json")) break;
+  }
+  const auto report = build();
+  EXPECT_EQ(report.made + report.kept, 33);
+  EXPECT_EQ(opening_error(), "");
+}
+
+TEST_F(CacheTest, NamesThatAreNoFileNamesAreRefused) {
+  auto set = dataset();
+  set.cases[0].name = "../outside";
+  const auto report = build_cache(set, {}, cache());
+  ASSERT_EQ(report.failed.size(), 1U);
+  EXPECT_THAT(report.failed[0].second, HasSubstr("such a name cannot be that of a file"));
+}
+
+}  // namespace
+}  // namespace segmamba::data
