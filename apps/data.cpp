@@ -292,8 +292,8 @@ void prepare(const PrepareOptions& options) {
 void preview(const PreviewOptions& options) {
   for (const char* name : {"preview.html", "preview.png"}) {
     if (fs::exists(options.output / name) && !options.overwrite) {
-      throw Error(concat((options.output / name).string(),
-                         " exists; give another folder, or --overwrite"));
+      throw Error(
+          concat((options.output / name).string(), " exists; give another folder, or --overwrite"));
     }
   }
   const auto source = read_source(options.source);
@@ -306,19 +306,19 @@ void preview(const PreviewOptions& options) {
   const auto& size = source.data.patch_size;
   data::PatchSource patches(
       *cases, {.size = {size[0], size[1], size[2]},
-              .seed = static_cast<std::uint64_t>(options.seed >= 0 ? options.seed : source.seed),
-              .sampling = source.sampling,
-              .augment = source.augment,
-              .max_bad_cases = source.data.max_bad_cases});
+               .seed = static_cast<std::uint64_t>(options.seed >= 0 ? options.seed : source.seed),
+               .sampling = source.sampling,
+               .augment = source.augment,
+               .max_bad_cases = source.data.max_bad_cases});
   data::write_preview(options.output, patches, dataset, options.preview);
   for (const auto& bad : patches.take_bad_cases()) log_warning("left out: " + bad.message);
-  log_info(concat(options.preview.count, " patches in ",
-                  (options.output / "preview.html").string()));
+  log_info(
+      concat(options.preview.count, " patches in ", (options.output / "preview.html").string()));
 }
 
 void threshold(const ThresholdOptions& options) {
-  auto dataset = data::open_dataset(
-      {.root = options.folder.string(), .channels = options.channels}, data::Labels::kRequired);
+  auto dataset = data::open_dataset({.root = options.folder.string(), .channels = options.channels},
+                                    data::Labels::kRequired);
   if (!options.split.empty()) {
     const auto split = data::read_split(options.split);
     dataset.cases = data::select_cases(dataset.cases, data::split_part(split, options.part),
@@ -341,7 +341,8 @@ void threshold(const ThresholdOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  apps::CommandLine program("segmamba-data", "Makes, checks, splits and prepares data sets for SegMamba",
+  apps::CommandLine program("segmamba-data",
+                            "Makes, checks, splits and prepares data sets for SegMamba",
                             "Examples:\n"
                             "  segmamba-data phantom --output data --cases 12 --size 64 --seed 1\n"
                             "  segmamba-data phantom --output data --profile brats2023\n"
@@ -428,9 +429,9 @@ int main(int argc, char** argv) {
   prepare_command.flag("--overwrite", preparing.overwrite, "Remove a cache in the folder first");
 
   PreviewOptions previewing;
-  auto& preview_command = program.command(
-      "preview", "Pictures of training patches as a config draws and augments them",
-      [&] { preview(previewing); });
+  auto& preview_command =
+      program.command("preview", "Pictures of training patches as a config draws and augments them",
+                      [&] { preview(previewing); });
   config_options(preview_command, previewing.source);
   preview_command.option("--output,-o", previewing.output,
                          "Folder for preview.html and preview.png", apps::Need::kRequired);

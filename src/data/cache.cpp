@@ -140,7 +140,8 @@ class PreparedFile {
       damaged("is too short");
     }
     const auto header = bytes.subspan(sizeof prefix, prefix.header_bytes);
-    if (hash_bytes(header.data(), header.size()) != prefix.header_hash) damaged("has a damaged header");
+    if (hash_bytes(header.data(), header.size()) != prefix.header_hash)
+      damaged("has a damaged header");
     try {
       header_ = parse_json(std::string(reinterpret_cast<const char*>(header.data()), header.size()),
                            path.string());
@@ -184,7 +185,8 @@ class PreparedFile {
 
  private:
   [[noreturn]] void damaged(const std::string& how) const {
-    throw Error(concat(path_.string(), ": ", how, "; remove it and run segmamba-data prepare again"));
+    throw Error(
+        concat(path_.string(), ": ", how, "; remove it and run segmamba-data prepare again"));
   }
 
   void read_header() {
@@ -202,6 +204,10 @@ class PreparedFile {
     item_.channels = header_.at("channels").get<std::int64_t>();
     item_.classes = header_.at("classes").get<std::int64_t>();
     item_.class_counts = header_.at("class_counts").get<std::vector<std::int32_t>>();
+    item_.outside = header_.at("outside").get<std::vector<float>>();
+    if (item_.outside.size() != static_cast<std::size_t>(item_.channels)) {
+      throw Error("a list has another length");
+    }
     hash_ = header_.at("hash").get<std::string>();
 
     const auto count = static_cast<std::uint64_t>(volume_of(item_.size));
@@ -213,8 +219,8 @@ class PreparedFile {
     }
     item_.image = {reinterpret_cast<const Half*>(file_->bytes().data() + image_begin_), values};
     if (has_labels) {
-      item_.labels = {
-          reinterpret_cast<const std::uint8_t*>(file_->bytes().data() + labels_begin), count};
+      item_.labels = {reinterpret_cast<const std::uint8_t*>(file_->bytes().data() + labels_begin),
+                      count};
     }
     item_.storage = file_;
   }
@@ -231,8 +237,7 @@ class PreparedFile {
 class FileLock {
  public:
   explicit FileLock(fs::path path)
-      : path_(std::move(path)),
-        file_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+      : path_(std::move(path)), file_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
     if (file_ < 0) {
       throw Error(concat("cannot write ", path_.string(), ": ", std::strerror(errno)));
     }
@@ -286,9 +291,8 @@ class CacheBuild {
       }
     });
     // Cases that another process was at work on.
-    parallel_for(static_cast<std::int64_t>(busy.size()), [&](std::int64_t i) {
-      make(busy[static_cast<std::size_t>(i)], /*wait=*/true);
-    });
+    parallel_for(static_cast<std::int64_t>(busy.size()),
+                 [&](std::int64_t i) { make(busy[static_cast<std::size_t>(i)], /*wait=*/true); });
     std::sort(report_.failed.begin(), report_.failed.end());
     write_manifest();
     return report_;
@@ -355,9 +359,8 @@ class CacheBuild {
     } else {
       ++(made ? report_.made : report_.kept);
       report_.bytes += file->bytes();
-      files_[static_cast<std::size_t>(index)] = {{"name", item.name},
-                                                 {"bytes", file->bytes()},
-                                                 {"hash", file->hash()}};
+      files_[static_cast<std::size_t>(index)] = {
+          {"name", item.name}, {"bytes", file->bytes()}, {"hash", file->hash()}};
     }
     if (progress_) progress_(++done_, static_cast<std::int64_t>(dataset_.cases.size()));
     return true;
@@ -401,7 +404,8 @@ std::uint64_t largest_cache_bytes(const Dataset& dataset, const PreprocessConfig
         voxels *= geometry.spacing[2 - axis] / config.spacing[axis];
       }
       const std::size_t each = item.images.size() * sizeof(Half) + (item.labels.empty() ? 0 : 1);
-      bytes[index] = static_cast<std::uint64_t>(voxels * static_cast<double>(each)) + 2 * kAlignment;
+      bytes[index] =
+          static_cast<std::uint64_t>(voxels * static_cast<double>(each)) + 2 * kAlignment;
     } catch (const Error&) {  // preparing will say it
     }
   });
@@ -437,6 +441,7 @@ void write_prepared(const fs::path& path, const PreparedCase& item,
                        {"channels", item.channels},
                        {"classes", item.classes},
                        {"class_counts", item.class_counts},
+                       {"outside", item.outside},
                        {"has_labels", !item.labels.empty()},
                        {"hash", hash_of(item.image, item.labels)}};
   const std::string text = header.dump();
@@ -527,8 +532,8 @@ Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessCon
   const auto refuse = [&](std::vector<std::string>& names, const std::string& what) {
     if (names.empty()) return;
     std::sort(names.begin(), names.end());
-    throw Error(concat(folder.string(), ": ", names.size(), " of ", dataset.cases.size(),
-                       " cases ", what, ", such as ", names.front(), "; ", again));
+    throw Error(concat(folder.string(), ": ", names.size(), " of ", dataset.cases.size(), " cases ",
+                       what, ", such as ", names.front(), "; ", again));
   };
   refuse(absent, "are not in the cache");
   refuse(changed, "have changed since they were prepared");

@@ -53,8 +53,10 @@ std::shared_ptr<const PreparedCase> PatchSource::find_case(std::int64_t sample) 
       if (count > options_.max_bad_cases || bad_.size() == cases_.size()) {
         std::vector<std::string> messages;
         for (const auto& bad : bad_) messages.push_back(bad.message);
-        throw Error(concat(count, " of ", cases_.size(), " cases cannot be read (data.max_bad_cases "
-                           "is ", options_.max_bad_cases, "): ", join(messages, "; ")));
+        throw Error(concat(count, " of ", cases_.size(),
+                           " cases cannot be read (data.max_bad_cases "
+                           "is ",
+                           options_.max_bad_cases, "): ", join(messages, "; ")));
       }
     }
   }

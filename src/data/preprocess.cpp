@@ -160,13 +160,16 @@ class Normaliser {
     if (config.normalise == "mask") mask_ = filled_mask(channels, size);
   }
 
-  void apply(std::vector<float>& values, std::size_t channel) const {
-    clip(values);
+  // Normalises a channel in place, and returns what a further voxel of 0 would become.
+  float apply(std::vector<float>& values, std::size_t channel) const {
+    // A voxel of 0 is not among those that these two normalise over.
+    const bool zero_stays = config_.normalise == "nonzero" || config_.normalise == "mask";
+    float zero = clip(values);
     if (config_.normalise == "window") {
       const auto low = static_cast<float>(config_.clip[0]);
       const auto scale = static_cast<float>(1 / (config_.clip[1] - config_.clip[0]));
       for (float& value : values) value = (value - low) * scale;
-      return;
+      return (zero - low) * scale;
     }
     double mean = 0, deviation = 0;
     if (config_.normalise == "statistics") {
@@ -177,14 +180,16 @@ class Normaliser {
     }
     // A constant channel becomes 0.
     const double scale = deviation > 1e-6 * std::abs(mean) && deviation > 0 ? 1 / deviation : 0;
-    for_each_chosen(values, [&](float& value) {
-      value = static_cast<float>((static_cast<double>(value) - mean) * scale);
-    });
+    const auto normalised = [&](float value) {
+      return static_cast<float>((static_cast<double>(value) - mean) * scale);
+    };
+    for_each_chosen(values, [&](float& value) { value = normalised(value); });
     if (config_.normalise == "mask") {
       for (std::size_t i = 0; i < values.size(); ++i) {
         if (mask_[i] == 0) values[i] = 0;
       }
     }
+    return zero_stays ? 0 : normalised(zero);
   }
 
  private:
@@ -204,8 +209,11 @@ class Normaliser {
     }
   }
 
-  void clip(std::vector<float>& values) const {
+  // Returns what a further voxel of 0 would become.
+  float clip(std::vector<float>& values) const {
+    float zero = 0;
     const auto clip_to = [&](float low, float high) {
+      zero = std::clamp(zero, low, high);
       for_each_chosen(values, [&](float& value) { value = std::clamp(value, low, high); });
     };
     if (!config_.clip_percentiles.empty()) {
@@ -220,6 +228,7 @@ class Normaliser {
     if (!config_.clip.empty()) {
       clip_to(static_cast<float>(config_.clip[0]), static_cast<float>(config_.clip[1]));
     }
+    return zero;
   }
 
   void statistics(std::vector<float>& values, double& mean, double& deviation) const {
@@ -262,8 +271,7 @@ Index3 resampled_size(const PreprocessConfig& config, const Index3& size,
   return result;
 }
 
-std::array<Interpolation, 3> interpolations(const PreprocessConfig& config,
-                                            const std::string& name,
+std::array<Interpolation, 3> interpolations(const PreprocessConfig& config, const std::string& name,
                                             const std::array<double, 3>& spacing) {
   std::array<Interpolation, 3> along{};
   along.fill(interpolation_of(name));
@@ -350,8 +358,8 @@ void PreprocessConfig::visit(ConfigVisitor& visitor) {
                  .max = 100,
                  .max_items = 2},
                 clip_percentiles);
-  visitor.value({.name = "clip", .help = "Clip to these bounds, [low, high]; []: not", .max_items = 2},
-                clip);
+  visitor.value(
+      {.name = "clip", .help = "Clip to these bounds, [low, high]; []: not", .max_items = 2}, clip);
   visitor.value({.name = "normalise",
                  .help = "z-score over the non-zero voxels, their filled mask or the crop; clip to "
                          "[0, 1]; or by means and deviations",
@@ -398,9 +406,10 @@ void check(const PreprocessConfig& config, std::size_t channels) {
   }
   if (config.normalise == "statistics" &&
       (config.means.size() != channels || config.deviations.size() != channels)) {
-    throw Error(concat("preprocess.normalise is statistics: preprocess.means and .deviations must "
-                       "have one number a channel, ",
-                       channels, " each"));
+    throw Error(
+        concat("preprocess.normalise is statistics: preprocess.means and .deviations must "
+               "have one number a channel, ",
+               channels, " each"));
   }
 }
 
@@ -412,16 +421,16 @@ RawCase read_case(const Dataset& dataset, const Case& item) {
   // Volumes of a 4-D file are read together.
   std::map<fs::path, std::vector<io::Image>> several;
   for (const auto& file : item.images) {
-    const bool is_shared = std::count_if(item.images.begin(), item.images.end(), [&](const auto& o) {
-                             return o.path == file.path;
-                           }) > 1;
+    const bool is_shared = std::count_if(item.images.begin(), item.images.end(),
+                                         [&](const auto& o) { return o.path == file.path; }) > 1;
     io::Image image;
     if (is_shared) {
       auto found = several.find(file.path);
       if (found == several.end()) {
-        found = several
-                    .emplace(file.path, read_of(item.name, [&] { return io::read_images(file.path); }))
-                    .first;
+        found =
+            several
+                .emplace(file.path, read_of(item.name, [&] { return io::read_images(file.path); }))
+                .first;
       }
       image = found->second.at(static_cast<std::size_t>(file.volume));
     } else {
@@ -450,8 +459,8 @@ PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
                                          raw.geometry.spacing[0]};
   item.size = resampled_size(config, box.size, spacing, raw.name);
   for (std::size_t axis = 0; axis < 3; ++axis) {
-    item.spacing[axis] = spacing[axis] * static_cast<double>(box.size[axis]) /
-                         static_cast<double>(item.size[axis]);
+    item.spacing[axis] =
+        spacing[axis] * static_cast<double>(box.size[axis]) / static_cast<double>(item.size[axis]);
   }
 
   for (auto& channel : raw.channels) channel = crop(channel, full, box);
@@ -462,7 +471,8 @@ PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
   owned->image.resize(channels * static_cast<std::size_t>(volume_of(item.size)));
   for (std::size_t c = 0; c < channels; ++c) {
     auto values = std::move(raw.channels[c]);
-    normaliser.apply(values, c);
+    const float outside = normaliser.apply(values, c);
+    item.outside.push_back(config.crop_to_nonzero ? outside : 0);
     if (item.size != box.size) values = resample(std::move(values), box.size, item.size, along);
     Half* target = owned->image.data() + c;
     for (const float value : values) {
@@ -473,9 +483,8 @@ PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
   if (!raw.labels.empty()) {
     owned->labels = crop(raw.labels, full, box);
     if (item.size != box.size) {
-      owned->labels =
-          resample_labels(owned->labels, box.size, item.size,
-                          interpolations(config, config.label_interpolation, spacing));
+      owned->labels = resample_labels(owned->labels, box.size, item.size,
+                                      interpolations(config, config.label_interpolation, spacing));
     }
   }
   item.image = owned->image;

@@ -17,9 +17,9 @@ using io::Picture;
 constexpr std::int64_t kGap = 4;
 constexpr Colour kGapColour = {40, 40, 40};
 // Of classes 1, 2, ...; later ones begin again.
-constexpr std::array<Colour, 6> kClassColours = {Colour{230, 60, 50},  {70, 190, 90},
-                                                 {250, 220, 60},       {80, 150, 250},
-                                                 {230, 120, 220},      {70, 210, 210}};
+constexpr std::array<Colour, 6> kClassColours = {Colour{230, 60, 50}, {70, 190, 90},
+                                                 {250, 220, 60},      {80, 150, 250},
+                                                 {230, 120, 220},     {70, 210, 210}};
 
 Colour colour_of(std::uint8_t label) {
   return kClassColours[(label + kClassColours.size() - 1) % kClassColours.size()];
@@ -45,8 +45,8 @@ class GreyWindow {
   GreyWindow(const float* first, std::int64_t count) {
     std::vector<float> values(first, first + count);
     const auto at = [&](double share) {
-      const auto nth = values.begin() +
-                       static_cast<std::ptrdiff_t>(share * static_cast<double>(count - 1));
+      const auto nth =
+          values.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(count - 1));
       std::nth_element(values.begin(), nth, values.end());
       return *nth;
     };
@@ -55,7 +55,8 @@ class GreyWindow {
     scale_ = high > low_ ? 255 / (high - low_) : 0;
   }
   std::uint8_t operator()(float value) const {
-    return static_cast<std::uint8_t>(std::lround(std::clamp((value - low_) * scale_, 0.0f, 255.0f)));
+    return static_cast<std::uint8_t>(
+        std::lround(std::clamp((value - low_) * scale_, 0.0f, 255.0f)));
   }
 
  private:
@@ -143,8 +144,8 @@ Picture draw_patch(const Index3& size, std::int64_t channels, const float* image
   return picture;
 }
 
-void write_preview(const std::filesystem::path& output, PatchSource& source,
-                   const Dataset& dataset, const PreviewOptions& options) {
+void write_preview(const std::filesystem::path& output, PatchSource& source, const Dataset& dataset,
+                   const PreviewOptions& options) {
   make_folders(output);
   const Index3& size = source.size();
   const auto voxels = static_cast<std::size_t>(volume_of(size));
@@ -164,9 +165,9 @@ void write_preview(const std::filesystem::path& output, PatchSource& source,
     draw(drawn.plan);
     const auto pair = contact_sheet({pictures.end() - 2, pictures.end()}, 1);
     auto values = describe(drawn.plan);
-    values.insert(values.begin(), {"begins at", concat("z ", drawn.begin[0], ", y ", drawn.begin[1],
-                                                       ", x ", drawn.begin[2], " of ",
-                                                       join(drawn.item->size, "x"))});
+    values.insert(values.begin(),
+                  {"begins at", concat("z ", drawn.begin[0], ", y ", drawn.begin[1], ", x ",
+                                       drawn.begin[2], " of ", join(drawn.item->size, "x"))});
     figures += concat("<section><h2>", sample, ": ", escape_html(drawn.item->name),
                       "</h2>\n<img alt=\"patch ", sample, " without and with augmentation\" src=\"",
                       "data:image/png;base64,", base64(io::encode_png(pair)), "\">\n",
@@ -181,10 +182,9 @@ void write_preview(const std::filesystem::path& output, PatchSource& source,
              escape_html(join(dataset.channels, ", ")),
              ". Each picture is the axial slice with the most foreground.</p></header>\n",
              legend(dataset.classes));
-  write_file_atomically(
-      output / "preview.html",
-      html_page("Training patches", kStyle,
-                intro + "<div class=\"patches\">\n" + figures + "</div>\n"));
+  write_file_atomically(output / "preview.html",
+                        html_page("Training patches", kStyle,
+                                  intro + "<div class=\"patches\">\n" + figures + "</div>\n"));
 }
 
 }  // namespace segmamba::data

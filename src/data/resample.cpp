@@ -31,8 +31,8 @@ struct Axis {
         taps(static_cast<std::size_t>(new_size)) {
     const double scale = static_cast<double>(from) / static_cast<double>(to);
     for (std::int64_t i = 0; i < to; ++i) {
-      const double position =
-          std::clamp((static_cast<double>(i) + 0.5) * scale - 0.5, 0.0, static_cast<double>(from - 1));
+      const double position = std::clamp((static_cast<double>(i) + 0.5) * scale - 0.5, 0.0,
+                                         static_cast<double>(from - 1));
       const double cell = std::floor(position);
       const auto t = static_cast<float>(position - cell);
       Taps& tap = taps[static_cast<std::size_t>(i)];
@@ -45,8 +45,8 @@ struct Axis {
       } else {
         --tap.first;
         const float s = 1 - t;
-        tap.weights = {s * s * s / 6, 2.0f / 3 - t * t * (2 - t) / 2, 2.0f / 3 - s * s * (2 - s) / 2,
-                       t * t * t / 6};
+        tap.weights = {s * s * s / 6, 2.0f / 3 - t * t * (2 - t) / 2,
+                       2.0f / 3 - s * s * (2 - s) / 2, t * t * t / 6};
       }
     }
   }

@@ -99,9 +99,10 @@ Index3 draw_place(const PreparedCase& item, const Index3& size, const SamplingCo
   for (std::size_t axis = 0; axis < 3; ++axis) {
     const double share = random.uniform();
     const std::int64_t room = item.size[axis] - size[axis];
-    begin[axis] = room <= 0 ? begin_around(0, size[axis], item.size[axis])
-                            : std::min(static_cast<std::int64_t>(share * static_cast<double>(room + 1)),
-                                       room);
+    begin[axis] =
+        room <= 0
+            ? begin_around(0, size[axis], item.size[axis])
+            : std::min(static_cast<std::int64_t>(share * static_cast<double>(room + 1)), room);
   }
   if (!wants_foreground || item.labels.empty()) return begin;
 
@@ -120,8 +121,8 @@ Index3 draw_place(const PreparedCase& item, const Index3& size, const SamplingCo
     return std::min(static_cast<std::int64_t>(share * static_cast<double>(count)), count - 1);
   };
   if (config.foreground == "each") {
-    const auto k =
-        present[static_cast<std::size_t>(pick(class_share, static_cast<std::int64_t>(present.size())))];
+    const auto k = present[static_cast<std::size_t>(
+        pick(class_share, static_cast<std::int64_t>(present.size())))];
     chosen.assign(totals.size(), false);
     chosen[k] = true;
   }

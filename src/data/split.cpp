@@ -23,7 +23,8 @@ std::uint64_t hash_of(const std::string& text) {
   return hash;
 }
 
-// The patients in an order that depends on the seed and each one's own name alone, with their cases.
+// The patients in an order that depends on the seed and each one's own name alone, with their
+// cases.
 std::vector<std::vector<std::string>> shuffled_patients(const std::vector<Case>& cases,
                                                         std::uint64_t seed) {
   std::map<std::string, std::vector<std::string>> patients;
@@ -165,8 +166,8 @@ Split read_split(const std::filesystem::path& path, std::int64_t fold) {
     while (document.has(fold_key(file.folds.size()))) file.folds.emplace_back();
     const auto count = static_cast<std::int64_t>(file.folds.size());
     if (fold < 0 || fold >= count) {
-      throw Error(concat(path.string(), ": has ", count, " folds: set data.fold to 0 to ", count - 1,
-                         fold < 0 ? "" : concat(", not ", fold)));
+      throw Error(concat(path.string(), ": has ", count, " folds: set data.fold to 0 to ",
+                         count - 1, fold < 0 ? "" : concat(", not ", fold)));
     }
     document.read(file);
     for (std::int64_t i = 0; i < count; ++i) {

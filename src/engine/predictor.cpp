@@ -68,10 +68,13 @@ torch::Tensor Predictor::predict_windows(const torch::Tensor& windows) const {
   return sum / static_cast<double>(mirrors_.size());
 }
 
-torch::Tensor Predictor::predict(const torch::Tensor& image) const {
+torch::Tensor Predictor::predict(const torch::Tensor& image,
+                                 const std::vector<float>& outside) const {
   const c10::InferenceMode inference;
   model_->eval();
-  return sliding_window(image, SlidingWindow(config_, window_),
+  auto options = SlidingWindow(config_, window_);
+  options.padding = outside;
+  return sliding_window(image, options,
                         [this](const torch::Tensor& windows) { return predict_windows(windows); });
 }
 
@@ -80,7 +83,7 @@ torch::Tensor Predictor::predict_prepared(const data::PreparedCase& item) const 
   const auto image =
       torch::from_blob(const_cast<Half*>(item.image.data()),
                        {item.size[0], item.size[1], item.size[2], item.channels}, torch::kHalf);
-  return predict(image.to(torch::kFloat).permute({3, 0, 1, 2}).contiguous());
+  return predict(image.to(torch::kFloat).permute({3, 0, 1, 2}).contiguous(), item.outside);
 }
 
 std::vector<std::uint8_t> Predictor::segment_prepared(const data::PreparedCase& item) const {
@@ -107,8 +110,8 @@ io::LabelMap paste_crop(const data::PreparedCase& item, const std::vector<std::u
   for (std::int64_t z = 0; z < depth; ++z) {
     for (std::int64_t y = 0; y < rows; ++y) {
       const auto row = labels.begin() + (z * rows + y) * columns;
-      const auto target = ((z + item.crop_begin[0]) * height + y + item.crop_begin[1]) * width +
-                          item.crop_begin[2];
+      const auto target =
+          ((z + item.crop_begin[0]) * height + y + item.crop_begin[1]) * width + item.crop_begin[2];
       std::copy(row, row + columns, full.voxels.begin() + target);
     }
   }

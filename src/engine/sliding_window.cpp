@@ -72,8 +72,13 @@ at::Tensor sliding_window(const at::Tensor& image, const SlidingWindow& options,
     before[axis] = missing / 2;
     after[axis] = missing - before[axis];
   }
-  const auto padded = torch::constant_pad_nd(
-      image, {before[2], after[2], before[1], after[1], before[0], after[0]});
+  const std::vector<std::int64_t> sides = {before[2], after[2],  before[1],
+                                           after[1],  before[0], after[0]};
+  auto padded = torch::constant_pad_nd(image, sides);
+  if (!options.padding.empty() && padded.sizes() != image.sizes()) {
+    const auto values = torch::tensor(options.padding, image.options()).view({-1, 1, 1, 1});
+    padded = torch::constant_pad_nd(image - values, sides) + values;
+  }
 
   torch::Tensor sum, weights, importance;
   const auto starts = all_starts(padded, options);

@@ -49,11 +49,17 @@ class ValueLister final : public ConfigVisitor {
 };
 
 bool decides_the_weights(const std::string& key) {
-  static const std::vector<std::string> kFree = {
-      "data.root",          "data.layout",        "data.cache",
-      "data.split",         "data.split_seed",    "data.fold",
-      "data.memory_gb",     "data.max_bad_cases", "training.workers",
-      "training.threads",   "training.checkpoint_every"};
+  static const std::vector<std::string> kFree = {"data.root",
+                                                 "data.layout",
+                                                 "data.cache",
+                                                 "data.split",
+                                                 "data.split_seed",
+                                                 "data.fold",
+                                                 "data.memory_gb",
+                                                 "data.max_bad_cases",
+                                                 "training.workers",
+                                                 "training.threads",
+                                                 "training.checkpoint_every"};
   return !starts_with(key, "validation.") && !starts_with(key, "inference.") &&
          std::find(kFree.begin(), kFree.end(), key) == kFree.end();
 }

@@ -205,9 +205,12 @@ void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
   const auto all = static_cast<std::int64_t>(validation_cases->size());
   const auto limit = config.validation.max_cases;
   const auto count = limit > 0 ? std::min(limit, all) : all;
-  const auto dice = validate(predictor, *validation_cases, count,
-                             [&](std::int64_t done) { observer.on_validation_case(done, count); },
-                             [&](const std::string& message) { observer.on_notice("left out of validation: " + message); });
+  const auto dice = validate(
+      predictor, *validation_cases, count,
+      [&](std::int64_t done) { observer.on_validation_case(done, count); },
+      [&](const std::string& message) {
+        observer.on_notice("left out of validation: " + message);
+      });
   state.validated_iteration = state.iteration;
   const bool is_best = dice.mean() > state.best_dice;
   if (is_best) {
@@ -232,16 +235,15 @@ RunEnd Trainer::Impl::run_to_end(const std::atomic<bool>& stop) {
                      .parameters = parameters,
                      .device = device.str()});
   data::PatchSource source(*training_cases, patch_options(config));
-  data::BatchLoader loader(
-      source,
-      {.batch_size = config.training.batch_size,
-       .workers = config.training.workers,
-       .allocate = batch_memory(device),
-       .on_bad_case =
-           [this](const data::BadCase& bad) {
-             observer.on_notice(concat("left out of training: ", bad.message));
-           }},
-      state.iteration, total);
+  data::BatchLoader loader(source,
+                           {.batch_size = config.training.batch_size,
+                            .workers = config.training.workers,
+                            .allocate = batch_memory(device),
+                            .on_bad_case =
+                                [this](const data::BadCase& bad) {
+                                  observer.on_notice(concat("left out of training: ", bad.message));
+                                }},
+                           state.iteration, total);
   try {
     while (!stop) {
       if (validation_is_due()) run_validation(stop);

@@ -58,7 +58,8 @@ class LoaderTest : public ::testing::Test {
 test::TemporaryFolder* LoaderTest::folder_ = nullptr;
 
 TEST_F(LoaderTest, BatchesDoNotDependOnWorkersOrMemory) {
-  CaseStore in_memory(dataset(), {}, std::uint64_t{1} << 30), from_disk(dataset(), {}, std::uint64_t{0});
+  CaseStore in_memory(dataset(), {}, std::uint64_t{1} << 30),
+      from_disk(dataset(), {}, std::uint64_t{0});
   PatchSource kept(in_memory, options()), read_again(from_disk, options());
   BatchLoader alone(kept, {.batch_size = 2}, 0, 12);
   BatchLoader shared(read_again, {.batch_size = 2, .workers = 3}, 0, 12);
@@ -167,10 +168,9 @@ TEST_F(BadCaseTest, AreNamedAndReplacedTheSameWayForAnyNumberOfWorkers) {
   CaseStore store(damaged(), {}, std::uint64_t{1} << 30);
   PatchSource one(store, bad_options), other(store, bad_options);
   std::vector<std::string> named, named_by_other;
-  BatchLoader alone(one,
-                    {.batch_size = 2,
-                     .on_bad_case = [&](const BadCase& bad) { named.push_back(bad.name); }},
-                    0, 10);
+  BatchLoader alone(
+      one, {.batch_size = 2, .on_bad_case = [&](const BadCase& bad) { named.push_back(bad.name); }},
+      0, 10);
   BatchLoader shared(other,
                      {.batch_size = 2,
                       .workers = 4,

@@ -42,6 +42,7 @@ void expect_equal(const PreparedCase& a, const PreparedCase& b) {
   EXPECT_EQ(a.channels, b.channels);
   EXPECT_EQ(a.classes, b.classes);
   EXPECT_EQ(a.class_counts, b.class_counts);
+  EXPECT_EQ(a.outside, b.outside);
   EXPECT_TRUE(std::equal(a.image.begin(), a.image.end(), b.image.begin(), b.image.end(),
                          [](Half x, Half y) { return x.bits == y.bits; }));
   EXPECT_TRUE(std::equal(a.labels.begin(), a.labels.end(), b.labels.begin(), b.labels.end()));
@@ -111,8 +112,8 @@ TEST(PreparedFile, EveryChangedByteIsNoticed) {
     if (!is_padding) continue;
     EXPECT_EQ(content[i], '\0') << "byte " << i;
   }
-  for (const std::size_t size : {std::size_t{0}, std::size_t{10}, std::size_t{500},
-                                 content.size() - 1}) {
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{10}, std::size_t{500}, content.size() - 1}) {
     write_file_atomically(path, content.substr(0, size));
     EXPECT_THAT(error_of([&] { map_prepared(path); }), HasSubstr("x.case")) << size;
   }

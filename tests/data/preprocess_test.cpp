@@ -198,20 +198,43 @@ TEST(Normalise, OverNonZeroVoxelsCropOrFilledMask) {
   EXPECT_EQ(values[30], 0);
   // The hole is part of the mask.
   mean = (25 * 8 + 4) / 27.0;
-  deviation = std::sqrt(
-      (25 * (8 - mean) * (8 - mean) + (4 - mean) * (4 - mean) + mean * mean) / 27);
+  deviation =
+      std::sqrt((25 * (8 - mean) * (8 - mean) + (4 - mean) * (4 - mean) + mean * mean) / 27);
   values = first("mask");
   EXPECT_NEAR(values[1], (8 - mean) / deviation, 1e-3);
   EXPECT_NEAR(values[13], -mean / deviation, 5e-3);
   EXPECT_EQ(values[30], 0);
   // All 36 voxels.
   mean = (25 * 8 + 4) / 36.0;
-  deviation = std::sqrt(
-      (25 * (8 - mean) * (8 - mean) + (4 - mean) * (4 - mean) + 10 * mean * mean) / 36);
+  deviation =
+      std::sqrt((25 * (8 - mean) * (8 - mean) + (4 - mean) * (4 - mean) + 10 * mean * mean) / 36);
   values = first("crop");
   EXPECT_NEAR(values[1], (8 - mean) / deviation, 1e-3);
   EXPECT_NEAR(values[13], -mean / deviation, 2e-3);
   EXPECT_NEAR(values[30], -mean / deviation, 2e-3);
+}
+
+// What was cropped away comes back as the value that it would have had.
+TEST(Normalise, KnowsWhatLiesOutsideOfTheCrop) {
+  const auto values = shell();
+  auto raw = raw_case({4, 3, 3}, values);
+  PreprocessConfig config;
+  for (const std::string normalise : {"nonzero", "mask", "crop", "window", "statistics"}) {
+    config.normalise = normalise;
+    config.clip = {1, 7};
+    config.means = {5};
+    config.deviations = {2};
+    const auto item = prepare_case(raw, config);
+    const auto result = channel(item, 0);
+    ASSERT_EQ(item.outside.size(), 1U);
+    if (normalise == "nonzero" || normalise == "mask") {
+      EXPECT_EQ(item.outside[0], 0);
+    } else {
+      EXPECT_NEAR(item.outside[0], result[13], 2e-3) << normalise;  // the hole is 0, too
+    }
+  }
+  config.crop_to_nonzero = false;
+  EXPECT_EQ(prepare_case(raw, config).outside[0], 0);
 }
 
 TEST(Normalise, WindowStatisticsAndPercentiles) {
@@ -295,7 +318,8 @@ TEST(PreprocessConfig, RefusesContradictions) {
   };
   EXPECT_THAT(refusal([](auto& c) { c.normalise = "window"; }), HasSubstr("preprocess.clip"));
   EXPECT_THAT(refusal([](auto& c) { c.clip = {3, 1}; }), HasSubstr("low below high"));
-  EXPECT_THAT(refusal([](auto& c) { c.normalise = "statistics"; }), HasSubstr("one number a channel"));
+  EXPECT_THAT(refusal([](auto& c) { c.normalise = "statistics"; }),
+              HasSubstr("one number a channel"));
   EXPECT_THAT(refusal([](auto& c) { c.spacing = {1}; }), HasSubstr("three numbers"));
 }
 

@@ -10,8 +10,8 @@
 namespace segmamba::data {
 namespace {
 
-constexpr std::array<Interpolation, 3> kNearest = {
-    Interpolation::kNearest, Interpolation::kNearest, Interpolation::kNearest};
+constexpr std::array<Interpolation, 3> kNearest = {Interpolation::kNearest, Interpolation::kNearest,
+                                                   Interpolation::kNearest};
 constexpr std::array<Interpolation, 3> kLinear = {Interpolation::kLinear, Interpolation::kLinear,
                                                   Interpolation::kLinear};
 constexpr std::array<Interpolation, 3> kCubic = {Interpolation::kCubic, Interpolation::kCubic,
@@ -26,8 +26,8 @@ std::vector<float> random_values(const Index3& size, std::uint64_t seed = 1) {
 
 // Where new voxel i lies between the old ones.
 double position(std::int64_t i, std::int64_t from, std::int64_t to) {
-  const double place = (static_cast<double>(i) + 0.5) * static_cast<double>(from) /
-                           static_cast<double>(to) - 0.5;
+  const double place =
+      (static_cast<double>(i) + 0.5) * static_cast<double>(from) / static_cast<double>(to) - 0.5;
   return std::clamp(place, 0.0, static_cast<double>(from - 1));
 }
 
@@ -141,9 +141,8 @@ TEST(ResampleLabels, TakeTheClassWithTheGreatestShare) {
   for (std::int64_t z = 0; z < to[0]; ++z) {
     for (std::int64_t y = 0; y < to[1]; ++y) {
       for (std::int64_t x = 0; x < to[2]; ++x) {
-        const std::array<double, 3> place = {position(z, from[0], to[0]),
-                                             position(y, from[1], to[1]),
-                                             position(x, from[2], to[2])};
+        const std::array<double, 3> place = {
+            position(z, from[0], to[0]), position(y, from[1], to[1]), position(x, from[2], to[2])};
         std::array<double, 16> share{};
         for (int corner = 0; corner < 8; ++corner) {
           double weight = 1;

@@ -77,8 +77,7 @@ TEST(DrawPlace, ForegroundIsDrawnByClassOrByVoxel) {
   std::map<int, std::int64_t> voxels;
   for (const auto label : item.labels) ++voxels[label];
   counts = classes_seen(item, config, kDraws);
-  const double share =
-      static_cast<double>(voxels[1]) / static_cast<double>(voxels[1] + voxels[2]);
+  const double share = static_cast<double>(voxels[1]) / static_cast<double>(voxels[1] + voxels[2]);
   EXPECT_NEAR(counts[1], kDraws * share, 5 * std::sqrt(kDraws * share * (1 - share)));
   // One class alone.
   config.classes = {"small"};
@@ -120,9 +119,12 @@ TEST(DrawPlace, AShareOfThePatchesIsAroundForeground) {
 TEST(ForegroundClasses, NamesWhatIsNotThere) {
   SamplingConfig config;
   config.classes = {"tumour"};
-  EXPECT_THAT([&] { foreground_classes(config, {"background", "liver"}); },
-              ::testing::ThrowsMessage<Error>(
-                  "sampling.classes: there is no class tumour in data.classes (background, liver)"));
+  EXPECT_THAT(
+      [&] {
+        foreground_classes(config, {"background", "liver"});
+      },
+      ::testing::ThrowsMessage<Error>(
+          "sampling.classes: there is no class tumour in data.classes (background, liver)"));
 }
 
 }  // namespace

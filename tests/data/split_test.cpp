@@ -188,8 +188,9 @@ TEST_F(SplitFileTest, AFoldValidatesAndTheOthersTrain) {
   }
   EXPECT_THAT([&] { read_split(path()); },
               ::testing::ThrowsMessage<Error>(HasSubstr("has 3 folds: set data.fold to 0 to 2")));
-  EXPECT_THAT([&] { read_split(path(), 3); },
-              ::testing::ThrowsMessage<Error>(HasSubstr("has 3 folds: set data.fold to 0 to 2, not 3")));
+  EXPECT_THAT(
+      [&] { read_split(path(), 3); },
+      ::testing::ThrowsMessage<Error>(HasSubstr("has 3 folds: set data.fold to 0 to 2, not 3")));
   write_split(path(), {{"a"}, {}, {}}, 0);
   EXPECT_THAT([&] { read_split(path(), 0); },
               ::testing::ThrowsMessage<Error>(HasSubstr("has no folds, and data.fold is 0")));

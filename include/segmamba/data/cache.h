@@ -27,8 +27,8 @@ namespace segmamba::data {
 std::uint64_t largest_cache_bytes(const Dataset& dataset, const PreprocessConfig& config);
 
 struct CacheReport {
-  std::int64_t made = 0, kept = 0;  // cases prepared now, and found ready
-  std::uint64_t bytes = 0;          // of all cases
+  std::int64_t made = 0, kept = 0;                          // cases prepared now, and found ready
+  std::uint64_t bytes = 0;                                  // of all cases
   std::vector<std::pair<std::string, std::string>> failed;  // case and message, by case
 };
 
@@ -69,8 +69,7 @@ class Cache {
 // with the stored hashes. Both throw Error. `sources` are the files that the case was read from,
 // `settings` what it was made with.
 void write_prepared(const std::filesystem::path& path, const PreparedCase& item,
-                    const std::vector<std::filesystem::path>& sources,
-                    const std::string& settings);
+                    const std::vector<std::filesystem::path>& sources, const std::string& settings);
 PreparedCase map_prepared(const std::filesystem::path& path);
 
 }  // namespace segmamba::data

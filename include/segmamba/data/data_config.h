@@ -12,7 +12,8 @@ namespace segmamba::data {
 
 // Section `data` of a config.
 struct DataConfig : DatasetConfig {
-  std::string cache;  // a folder that segmamba-data prepare made; empty: cases are prepared in memory
+  std::string
+      cache;  // a folder that segmamba-data prepare made; empty: cases are prepared in memory
   std::string split;
   std::int64_t fold = -1;
   std::int64_t split_seed = 0;

@@ -36,6 +36,9 @@ struct PreparedCase {
   // Voxels of each class in each slice, [D, K]; empty without labels. Finds a random voxel of a
   // class by looking at one slice.
   std::vector<std::int32_t> class_counts;
+  // [C]: what voxels beyond the grid are. What was cropped away was 0 in the files, and is the
+  // normalised value of that; where nothing was cropped, 0.
+  std::vector<float> outside;
   std::int64_t classes = 0;  // K
 
   std::shared_ptr<const void> storage;

@@ -32,8 +32,8 @@ struct PreprocessConfig {
   // mask: z-score over the voxels where any channel is not 0, holes filled; 0 outside.
   // crop: z-score over all voxels. window: `clip` to [0, 1]. statistics: (x - means) / deviations.
   std::string normalise = "nonzero";
-  std::vector<double> means, deviations;  // of `statistics`, one a channel
-  std::vector<double> spacing;            // mm, [D, H, W]; empty: the files' own
+  std::vector<double> means, deviations;       // of `statistics`, one a channel
+  std::vector<double> spacing;                 // mm, [D, H, W]; empty: the files' own
   std::string image_interpolation = "cubic";   // cubic (B-spline), linear, nearest
   std::string label_interpolation = "linear";  // linear (on one-hot), nearest
   // An axis with a spacing above this many times the finest one's is resampled by nearest

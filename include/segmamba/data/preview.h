@@ -26,7 +26,7 @@ struct PreviewOptions {
 // Writes OUTPUT/preview.png, the patches of a run from `first_sample` on as they are trained on
 // (two columns: without augmentation, and with it), and OUTPUT/preview.html, the same with the
 // case, the place and the drawn parameters under each. Atomic. Throws Error.
-void write_preview(const std::filesystem::path& output, PatchSource& source,
-                   const Dataset& dataset, const PreviewOptions& options = {});
+void write_preview(const std::filesystem::path& output, PatchSource& source, const Dataset& dataset,
+                   const PreviewOptions& options = {});
 
 }  // namespace segmamba::data

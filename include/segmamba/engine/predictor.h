@@ -30,8 +30,9 @@ class Predictor {
   void stop_on(const std::atomic<bool>& flag) { stop_ = &flag; }
 
   // image [C, D, H, W], on any device -> logits (or probabilities, by config.average)
-  // [K, D, H, W] on the predictor's device: the mean over mirrored and overlapping windows.
-  torch::Tensor predict(const torch::Tensor& image) const;
+  // [K, D, H, W] on the predictor's device: the mean over mirrored and overlapping windows. A
+  // volume smaller than the window is padded with `outside` (one value a channel; empty: zeros).
+  torch::Tensor predict(const torch::Tensor& image, const std::vector<float>& outside = {}) const;
 
   // Classes of a prepared case in its own grid, [D, H, W].
   std::vector<std::uint8_t> segment_prepared(const data::PreparedCase& item) const;

@@ -18,6 +18,7 @@ struct SlidingWindow {
   bool gaussian = true;                  // weight of a window's voxels; false: all equal
   double sigma_scale = 0.125;
   std::int64_t batch_size = 1;  // windows a call
+  std::vector<float> padding;   // what is beyond the volume, one value a channel; empty: zeros
 
   SlidingWindow() = default;
   SlidingWindow(const InferenceConfig& config, std::array<std::int64_t, 3> window);
@@ -27,7 +28,7 @@ struct SlidingWindow {
 using WindowFunction = std::function<at::Tensor(const at::Tensor& windows)>;
 
 // image [C, D, H, W] -> [K, D, H, W], the weighted mean of the windows that cover each voxel. A
-// volume smaller than the window is padded with zeros on both sides and cropped back. The result
+// volume smaller than the window is padded on both sides and cropped back. The result
 // lies where `function` puts its own.
 at::Tensor sliding_window(const at::Tensor& image, const SlidingWindow& options,
                           const WindowFunction& function);
