@@ -20,6 +20,8 @@ struct CaseView {
   const std::uint8_t* labels = nullptr;  // [D, H, W]; nullptr where the case has none
   std::int32_t size[3] = {};             // D, H, W
   std::int32_t channels = 0;             // C
+  // [C]: what voxels beyond the case are in the image; nullptr: 0. Their label is 0.
+  const float* outside = nullptr;
 };
 
 // Positions in a case are integers in units of 2^-16 voxel: every processor computes the same ones,

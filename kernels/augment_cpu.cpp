@@ -92,8 +92,9 @@ class Copier {
                         y < axis_[1].end && x.begin < x.end;
     const std::int32_t begin = exists ? x.begin : width, end = exists ? x.end : width;
     for (std::int32_t c = 0; c < channels; ++c) {
-      std::fill(out[c], out[c] + begin, 0.0F);
-      std::fill(out[c] + end, out[c] + width, 0.0F);
+      const float outside = outside_value(job_.from, c);
+      std::fill(out[c], out[c] + begin, outside);
+      std::fill(out[c] + end, out[c] + width, outside);
     }
     std::fill(labels, labels + begin, std::uint8_t{0});
     std::fill(labels + end, labels + width, std::uint8_t{0});

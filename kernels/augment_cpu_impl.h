@@ -270,6 +270,13 @@ struct BorderTaps {
   std::int32_t first, last;  // taps that exist: [first, last)
   std::int64_t at;           // voxel of tap 0
   float weight[kTaps];
+
+  SEGMAMBA_LANES float sum() const {
+    float sum = 0;
+    for (std::int32_t k = first; k < last; ++k) sum += weight[k];
+    return sum;
+  }
+  SEGMAMBA_LANES bool is_whole() const { return first == 0 && last == kTaps; }
 };
 template <int kTaps>
 SEGMAMBA_LANES BorderTaps<kTaps> border_taps(std::int32_t position, std::int32_t size) {
@@ -310,6 +317,12 @@ __attribute__((noinline)) void sample_border(const CaseView& from, const std::ui
            (tx.weight[2] * column[2] + tx.weight[3] * column[3]);
   } else {
     *out = column[0] + tx.weight[1] * (column[1] - column[0]);
+  }
+  if (from.outside == nullptr || (tz.is_whole() && ty.is_whole() && tx.is_whole())) return;
+  // The taps that do not exist have what the others leave of a weight of 1.
+  const float missing = 1.0F - tz.sum() * ty.sum() * tx.sum();
+  for (int c = 0; c < 4 && channel + c < from.channels; ++c) {
+    (*out)[c] += missing * from.outside[channel + c];
   }
 }
 
@@ -391,20 +404,28 @@ template <bool kCubic, bool kFour>
 SEGMAMBA_LANES Float4 sample_inside(const std::uint16_t* at, std::int64_t plane, std::int64_t row,
                                     std::int64_t next, const SampleBlock& block, int i) {
   if constexpr (kCubic) {
-    Float16Values column{};
+    // In halves where vectors are shorter: GCC takes wider ones apart voxel by voxel.
+    using Part = std::conditional_t<(kLaneBytes >= 64), Float16Values, Float8>;
+    constexpr int kParts = sizeof(Float16Values) / sizeof(Part);
+    Part column[kParts] = {};
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      Float16Values slice{};
+      Part slice[kParts] = {};
 #pragma GCC unroll 4
       for (int k = 0; k < 4; ++k) {
-        slice += block.weight[4 + k][i] * read_four<kFour>(at + j * plane + k * row, next);
+        const std::uint16_t* const taps = at + j * plane + k * row;
+        if constexpr (kParts == 1) {
+          slice[0] += block.weight[4 + k][i] * read_four<kFour>(taps, next);
+        } else {
+          slice[0] += block.weight[4 + k][i] * read_pair<kFour>(taps, next);
+          slice[1] += block.weight[4 + k][i] * read_pair<kFour>(taps + 2 * next, next);
+        }
       }
-      column += block.weight[j][i] * slice;
+      for (int part = 0; part < kParts; ++part) column[part] += block.weight[j][i] * slice[part];
     }
-    const Float4 c0 = __builtin_shufflevector(column, column, 0, 1, 2, 3);
-    const Float4 c1 = __builtin_shufflevector(column, column, 4, 5, 6, 7);
-    const Float4 c2 = __builtin_shufflevector(column, column, 8, 9, 10, 11);
-    const Float4 c3 = __builtin_shufflevector(column, column, 12, 13, 14, 15);
+    Float4 tap[4];
+    memcpy(tap, column, sizeof tap);
+    const Float4 c0 = tap[0], c1 = tap[1], c2 = tap[2], c3 = tap[3];
     return (block.weight[8][i] * c0 + block.weight[9][i] * c1) +
            (block.weight[10][i] * c2 + block.weight[11][i] * c3);
   } else {
@@ -432,7 +453,9 @@ void sample_row_as(const CaseView& from, const RowPositions& positions, std::int
     prepare_block(from, z, y, x, kCubic ? 1 : 0, kCubic ? 2 : 1, block);
     if (block.all_outside) {
       const int lanes = count - i < kWidth ? count - i : kWidth;
-      for (int c = 0; c < from.channels; ++c) store(out[c] + i, FloatLanes{}, lanes);
+      for (int c = 0; c < from.channels; ++c) {
+        store(out[c] + i, FloatLanes{} + outside_value(from, c), lanes);
+      }
       continue;
     }
     block_weights<kCubic>(z, y, x, block);

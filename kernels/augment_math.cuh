@@ -41,11 +41,17 @@ SEGMAMBA_HD float larger_of(float a, float b) { return a > b ? a : b; }
 
 // Of the bits of an IEEE binary16; exact.
 SEGMAMBA_HD float half_value(std::uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+#else
   const std::int32_t magnitude = bits & 0x7fff;
   // Multiplying by 2^112 moves the exponent, and makes small numbers normal.
   const std::int32_t scaled = as_int(as_float(magnitude << 13) * 5.192296858534828e33F);
   const std::int32_t finite = magnitude >= 0x7c00 ? (scaled | 0x7f800000) : scaled;
   return as_float(finite | static_cast<std::int32_t>((bits & 0x8000U) << 16));
+#endif
 }
 
 // log2 of a positive normal number: exponent, and f q(f) for the rest 1 + f in [sqrt(1/2),
@@ -137,7 +143,10 @@ SEGMAMBA_HD float normal_noise(std::uint64_t seed, std::int32_t channel, std::in
   const auto word = static_cast<int>(i % kNoiseVoxels / kNoiseBlocks);
   const PhiloxBlock bits = philox(noise_counter(block, channel), seed, kNoiseRounds);
   float first, second;
-  box_muller(bits.word[word & 2], bits.word[(word & 2) + 1], first, second);
+  // Not word[word & 2]: registers cannot be indexed.
+  const bool is_late = (word & 2) != 0;
+  box_muller(is_late ? bits.word[2] : bits.word[0], is_late ? bits.word[3] : bits.word[1], first,
+             second);
   return word & 1 ? second : first;
 }
 
@@ -163,25 +172,44 @@ SEGMAMBA_HD std::int32_t control_cell(const SpatialMap& map, int b, std::int32_t
   return cell;
 }
 
-SEGMAMBA_HD Position map_voxel(const SpatialMap& map, const float* displacements, std::int32_t z,
-                               std::int32_t y, std::int32_t x) {
+// weight[0], and moves the others up: a loop that is not unrolled walks weights that stay in
+// registers, which nothing can index.
+template <int kCount>
+SEGMAMBA_HD float next_weight(float* weight) {
+  const float first = weight[0];
+  SEGMAMBA_UNROLL
+  for (int k = 1; k < kCount; ++k) weight[k - 1] = weight[k];
+  return first;
+}
+
+// Without the displacement.
+SEGMAMBA_HD Position straight_position(const SpatialMap& map, std::int32_t z, std::int32_t y,
+                                       std::int32_t x) {
   Position p;
   for (int a = 0; a < 3; ++a) {
     p.at[a] = map.origin[a] + map.step[a][0] * z + map.step[a][1] * y + map.step[a][2] * x;
   }
+  return p;
+}
+SEGMAMBA_HD Position map_voxel(const SpatialMap& map, const float* displacements, std::int32_t z,
+                               std::int32_t y, std::int32_t x) {
+  Position p = straight_position(map, z, y, x);
   if (map.points[0] == 0) return p;
   float wz[4], wy[4], wx[4];
   const std::int32_t cz = control_cell(map, 0, z, wz), cy = control_cell(map, 1, y, wy),
                      cx = control_cell(map, 2, x, wx);
+  SEGMAMBA_UNROLL
   for (int a = 0; a < 3; ++a) {
-    float sum = 0;
+    float sum = 0, rest[4] = {wx[0], wx[1], wx[2], wx[3]};
+    SEGMAMBA_UNROLL_NONE
     for (int k = 0; k < 4; ++k) {
       float column = 0;
+      SEGMAMBA_UNROLL
       for (int j = 0; j < 16; ++j) {
         const std::int64_t row = static_cast<std::int64_t>(cz + j / 4) * map.points[1] + cy + j % 4;
         column += wz[j / 4] * wy[j % 4] * displacements[(row * 3 + a) * map.points[2] + cx + k];
       }
-      sum += wx[k] * column;
+      sum += next_weight<4>(rest) * column;
     }
     p.at[a] += nearest_int(sum * static_cast<float>(kPositionOne));
   }
@@ -210,10 +238,12 @@ SEGMAMBA_HD std::int64_t voxel_index(const CaseView& from, std::int32_t z, std::
                                      std::int32_t x) {
   return (static_cast<std::int64_t>(z) * from.size[1] + y) * from.size[2] + x;
 }
-// 0 outside of the case.
+SEGMAMBA_HD float outside_value(const CaseView& from, std::int32_t channel) {
+  return from.outside == nullptr ? 0.0F : from.outside[channel];
+}
 SEGMAMBA_HD float image_value(const CaseView& from, std::int32_t z, std::int32_t y, std::int32_t x,
                               std::int32_t channel) {
-  if (!is_inside(from, z, y, x)) return 0;
+  if (!is_inside(from, z, y, x)) return outside_value(from, channel);
   return half_value(from.image[voxel_index(from, z, y, x) * from.channels + channel]);
 }
 SEGMAMBA_HD std::uint8_t label_value(const CaseView& from, std::int32_t z, std::int32_t y,

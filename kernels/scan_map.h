@@ -8,10 +8,12 @@
 // Loops that index registers must vanish in device code; host compilers decide for themselves.
 #define SEGMAMBA_UNROLL _Pragma("unroll")
 #define SEGMAMBA_UNROLL_TWO _Pragma("unroll 2")
+#define SEGMAMBA_UNROLL_NONE _Pragma("unroll 1")
 #else
 #define SEGMAMBA_HD inline __attribute__((always_inline))
 #define SEGMAMBA_UNROLL
 #define SEGMAMBA_UNROLL_TWO
+#define SEGMAMBA_UNROLL_NONE
 #endif
 
 namespace segmamba::kernels {

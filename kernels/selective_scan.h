@@ -20,6 +20,8 @@
 #include "scan_map.h"
 #include "segmamba/core/parallel.h"
 
+struct CUstream_st;  // CUDA's; declared here it is the same type without CUDA's headers
+
 namespace segmamba::kernels {
 
 // 16-bit numbers as they lie in memory.

@@ -41,11 +41,14 @@ step() {
 }
 
 step tests "$here/bin/test_ops" --gtest_filter='Cuda*' --gtest_brief=1
+step tests-augment "$here/bin/test_kernels" --gtest_filter='Cuda*' --gtest_brief=1
 if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
   [ -n "$sanitizer" ]; then
   for tool in memcheck racecheck; do
     step "sanitizer-$tool" timeout 180 "$sanitizer" --tool "$tool" --error-exitcode 9 \
       "$here/bin/test_ops" --gtest_filter='CudaSmall.*' --gtest_brief=1
+    step "sanitizer-$tool-augment" timeout 180 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+      "$here/bin/test_kernels" --gtest_filter='CudaSmallAugment.*' --gtest_brief=1
   done
 fi
 step scan "$python" "$here/scan_bench.py" "$here/lib/libsegmamba_ops.so" --device cuda \
@@ -58,7 +61,8 @@ end_to_end() {
   "$here/bin/segmamba-data" phantom --output "$work/data" --cases 8 --size 64 --seed 1
   "$here/bin/segmamba-data" split "$work/data" --seed 1 --output "$work/split.yaml"
   "$here/bin/segmamba-train" --config "$here/demo.yaml" --set data.root="$work/data" \
-    --set data.split="$work/split.yaml" --set training.iterations=100 --output "$work/run"
+    --set data.split="$work/split.yaml" --set training.iterations=100 \
+    --set training.augment_on=device --output "$work/run"
   "$here/bin/segmamba-infer" --checkpoint "$work/run/checkpoints/last.pt" --input "$work/data" \
     --split "$work/split.yaml" --part test --output "$work/predictions"
   "$here/bin/segmamba-eval" --prediction "$work/predictions" --reference "$work/data" \

@@ -43,6 +43,7 @@ SWEEPS = {
 }
 SM_REGISTERS, SM_WARPS, SM_SHARED, BLOCK_RESERVED = 65536, 64, 228 * 1024, 1024  # sm_90
 BLOCK_THREADS = 96  # of the scan's kernels where channels are a multiple of 96; items have 256
+SOURCE = {"(AugmentSource)0": "copy", "(AugmentSource)1": "linear", "(AugmentSource)2": "cubic"}
 EMIT = {"0": "end", "1": "apart", "2": "in order"}
 
 
@@ -59,6 +60,16 @@ def run(*command):
 
 
 def short_name(function):
+    match = re.search(r"run_(?:kernel|items)<(Augment\w+)(?:<([^>]*)> ?)?(?:, (\d+))?>", function)
+    if match:
+        kernel, arguments, shared = match.groups()
+        words = (arguments or "").split(", ")
+        if kernel == "AugmentSample":
+            source, *flags = words
+            words = [SOURCE[source], *(w for w, f in zip(("4", "moved"), flags) if f == "true")]
+        elif kernel == "AugmentReduce":
+            words = ["gamma" if words == ["true"] else "plain"]
+        return " ".join([kernel, *words]).strip(), "float", int(shared or 0)
     match = re.search(r"run_(?:kernel|items)<(\w+)<(\w+)(?:, (?:\(Emit\))?(\w+))?>(?:, (\d+))?", function)
     if not match:
         return None
@@ -156,7 +167,7 @@ def main():
         sass = loops(cuobjdump, path)
         for (kernel, dtype, shared), used in sorted(resources(cuobjdump, path).items()):
             spill = used["STACK"] + used["LOCAL"]
-            is_item = kernel.startswith(("Sum", "Carry", "Gate", "ConvWeight"))
+            is_item = kernel.startswith(("Sum", "Carry", "Gate", "ConvWeight", "Augment"))
             warps = resident_warps(used["REG"], shared, 256 if is_item else BLOCK_THREADS)
             print(f"{kernel:28} {dtype:9} {used['REG']:9} {spill:7} {shared:8} {warps:8}")
             if dtype == "double":

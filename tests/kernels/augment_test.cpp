@@ -11,6 +11,7 @@
 
 #include "augment_math.cuh"
 #include "cpu_lanes.h"
+#include "kernels/augment_case.h"
 #include "segmamba/core/half.h"
 #include "segmamba/core/random.h"
 #include "segmamba/core/text.h"
@@ -18,84 +19,10 @@
 namespace segmamba::kernels {
 namespace {
 
-struct Case {
-  std::vector<std::uint16_t> image;
-  std::vector<std::uint8_t> labels;
-  CaseView view;
-
-  Case(std::int32_t depth, std::int32_t height, std::int32_t width, std::int32_t channels) {
-    Random random(7, static_cast<std::uint64_t>(channels));
-    view.size[0] = depth;
-    view.size[1] = height;
-    view.size[2] = width;
-    view.channels = channels;
-    for (std::int32_t i = 0; i < depth * height * width; ++i) {
-      // Blocks of a label, so that voxels with one and with many labels around them occur.
-      const std::int32_t x = i % width, y = i / width % height, z = i / width / height;
-      labels.push_back(static_cast<std::uint8_t>((x / 3 + 2 * (y / 4) + 3 * (z / 3)) % 4));
-      for (std::int32_t c = 0; c < channels; ++c) {
-        image.push_back(to_half(static_cast<float>(random.normal() + 0.3 * c)).bits);
-      }
-    }
-    view.image = image.data();
-    view.labels = labels.data();
-  }
-  Case(const Case&) = delete;
-  Case& operator=(const Case&) = delete;
-};
-
-// Turned, scaled and moved so that a part of the patch lies outside of the case.
-PatchTransform turned(const Case& item, std::int32_t depth, std::int32_t height,
-                      std::int32_t width) {
-  PatchTransform transform;
-  SpatialMap& map = transform.map;
-  const std::int32_t size[3] = {depth, height, width};
-  const double matrix[3][3] = {{0.9, -0.35, 0.2}, {0.3, 0.95, -0.25}, {-0.2, 0.3, -1.05}};
-  for (int a = 0; a < 3; ++a) {
-    map.size[a] = size[a];
-    double origin = (0.5 * item.view.size[a] + 1.3) * kPositionOne;
-    for (int b = 0; b < 3; ++b) {
-      map.step[a][b] = static_cast<std::int32_t>(matrix[a][b] * kPositionOne);
-      origin -= 0.5 * map.step[a][b] * (size[b] - 1);
-    }
-    map.origin[a] = static_cast<std::int32_t>(origin);
-  }
-  transform.channels.resize(static_cast<std::size_t>(item.view.channels));
-  return transform;
-}
-
-PatchTransform copied(const Case& item, std::int32_t depth, std::int32_t height, std::int32_t width,
-                      int mirrored) {
-  PatchTransform transform;
-  SpatialMap& map = transform.map;
-  const std::int32_t size[3] = {depth, height, width}, begin[3] = {-2, 3, 1};
-  map.is_copy = true;
-  for (int a = 0; a < 3; ++a) {
-    const bool mirror = (mirrored >> a & 1) != 0;
-    map.size[a] = size[a];
-    map.mirror[a] = mirror;
-    map.step[a][a] = mirror ? -kPositionOne : kPositionOne;
-    map.origin[a] = (begin[a] + (mirror ? size[a] - 1 : 0)) * kPositionOne;
-  }
-  transform.channels.resize(static_cast<std::size_t>(item.view.channels));
-  return transform;
-}
-
-void deform(PatchTransform& transform) {
-  SpatialMap& map = transform.map;
-  map.is_copy = false;
-  map.per_spacing = 1 / 5.5F;
-  map.mirror[1] = true;
-  std::int64_t count = 3;
-  for (int b = 0; b < 3; ++b) {
-    map.points[b] = static_cast<std::int32_t>((map.size[b] - 1) * map.per_spacing) + 4;
-    count *= map.points[b];
-  }
-  Random random(5);
-  for (std::int64_t i = 0; i < count; ++i) {
-    transform.displacements.push_back(static_cast<float>(random.uniform(-2, 2)));
-  }
-}
+using Case = segmamba::testing::AugmentCase;
+using segmamba::testing::copied;
+using segmamba::testing::deform;
+using segmamba::testing::turned;
 
 struct Patch {
   std::vector<float> image;
@@ -309,6 +236,58 @@ TEST(AugmentCpu, SamplesTinyCases) {
         transform.cubic_image = cubic;
         expect_plain_loops(item, transform, 2e-6);
       }
+    }
+  }
+}
+
+// The case within a margin of its value outside, which is a whole number here.
+Case padded_case(const Case& item, std::int32_t margin, const std::vector<float>& outside) {
+  const CaseView& from = item.view;
+  Case padded(from.size[0] + 2 * margin, from.size[1] + 2 * margin, from.size[2] + 2 * margin,
+              from.channels);
+  std::size_t i = 0;
+  for (std::int32_t z = -margin; z < from.size[0] + margin; ++z) {
+    for (std::int32_t y = -margin; y < from.size[1] + margin; ++y) {
+      for (std::int32_t x = -margin; x < from.size[2] + margin; ++x, ++i) {
+        const bool inside = is_inside(from, z, y, x);
+        padded.labels[i] = inside ? label_value(from, z, y, x) : std::uint8_t{0};
+        for (std::int32_t c = 0; c < from.channels; ++c) {
+          const auto at = static_cast<std::size_t>(c);
+          padded.image[i * static_cast<std::size_t>(from.channels) + at] =
+              inside ? from.image[voxel_index(from, z, y, x) * from.channels + c]
+                     : to_half(outside[at]).bits;
+        }
+      }
+    }
+  }
+  return padded;
+}
+
+TEST(AugmentCpu, ShowsTheValueOutsideBeyondTheCase) {
+  for (const std::int32_t channels : kChannelCounts) {
+    std::vector<float> outside;
+    for (std::int32_t c = 0; c < channels; ++c) outside.push_back(static_cast<float>(c) - 3);
+    Case item(9, 8, 11, channels);
+    const Case padded = padded_case(item, 30, outside);
+    item.view.outside = outside.data();
+    const auto expect_padded = [&](const PatchTransform& transform, double tolerance) {
+      expect_plain_loops(item, transform, tolerance);
+      PatchTransform within = transform;
+      for (std::int32_t& origin : within.map.origin) origin += 30 * kPositionOne;
+      const Patch patch = plain_loops(item.view, transform),
+                  expected = plain_loops(padded.view, within);
+      EXPECT_EQ(patch.image, expected.image);
+      EXPECT_EQ(patch.labels, expected.labels);
+      // Not only voxels of the case.
+      EXPECT_GT(std::count(expected.image.begin(), expected.image.end(), outside[0]), 100);
+    };
+    for (int mirrored = 0; mirrored < 8; ++mirrored) {
+      expect_padded(copied(item, 12, 9, 20, mirrored), 0);
+    }
+    for (const bool cubic : {false, true}) {
+      PatchTransform transform = turned(item, 15, 17, 27);
+      transform.cubic_image = cubic;
+      expect_padded(transform, 4e-6);
     }
   }
 }
