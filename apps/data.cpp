@@ -46,8 +46,9 @@ struct CheckOptions {
   ConfigOptions source;
   fs::path folder, json, html;
   std::vector<std::string> channels, classes, label_map;
+  fs::path split;
   std::string layout;
-  std::int64_t threads = 0;
+  std::int64_t threads = 0, fold = -1;
 };
 
 struct SplitOptions {
@@ -137,8 +138,8 @@ Section read_section(const ConfigDocument& document, const std::string& name) {
 }
 
 // Section `data` of the config, with what the command line says in place of it.
-data::DatasetConfig dataset_config(const CheckOptions& options) {
-  data::DatasetConfig config;
+data::DataConfig dataset_config(const CheckOptions& options) {
+  data::DataConfig config;
   if (!options.source.config.empty()) {
     config = read_section<data::DataConfig>(read_document(options.source), "data");
   } else if (!options.source.set.empty()) {
@@ -182,12 +183,17 @@ void check(const CheckOptions& options) {
   if (options.threads < 0 || options.threads > 1024) {
     throw UsageError("--threads must lie from 0 (all processors) to 1024");
   }
-  const data::DatasetConfig config = dataset_config(options);
+  const data::DataConfig config = dataset_config(options);
   // What reading has to say stands in the findings.
   if (log_level() == LogLevel::kInfo) set_log_level(LogLevel::kError);
+  std::optional<data::Split> split;
+  const fs::path split_file = options.split.empty() ? fs::path(config.split) : options.split;
+  const auto fold = options.split.empty() ? config.fold : options.fold;
+  if (!split_file.empty()) split = data::read_split(split_file, fold);
   std::optional<Progress> progress;
   const auto report =
       data::check_dataset(config, {.threads = static_cast<int>(options.threads),
+                                   .split = split ? &*split : nullptr,
                                    .progress = [&](std::int64_t done, std::int64_t total) {
                                      if (!progress) progress.emplace("check", total);
                                      progress->update(done);
@@ -224,7 +230,7 @@ void split_cases(const SplitOptions& options) {
     return;
   }
   const auto result = data::make_split(cases, options.seed);
-  data::write_split(options.output, result, options.seed);
+  data::write_split(options.output, result, concat("70/10/20 by patient, seed ", options.seed));
   log_info(concat(result.train.size(), " cases to train, ", result.validation.size(),
                   " to validate, ", result.test.size(), " to test in ", options.output.string()));
 }
@@ -256,27 +262,28 @@ Source read_source(const ConfigOptions& options) {
     document.section("training").read_part(training);
     source.seed = training.seed;
   }
-  if (source.data.root.empty()) {
-    throw Error("data.root is empty: set it in the config, or with --set data.root=FOLDER");
-  }
   check(source.preprocess, source.data.channels.size());
   return source;
 }
 
 void prepare(const PrepareOptions& options) {
-  const auto source = read_source(options.source);
-  const auto dataset = data::open_dataset(source.data, data::Labels::kOptional);
+  auto source = read_source(options.source);
+  source.data.cache.clear();  // it is what is made here
+  const auto dataset = data::find_dataset(source.data, data::Labels::kOptional);
   if (options.overwrite) data::remove_cache(options.output);
   make_folders(options.output);
   const auto most = data::largest_cache_bytes(dataset, source.preprocess);
+  const auto ready = data::cache_bytes(options.output);
+  const auto missing = most - std::min(most, ready);
   const auto free = fs::space(options.output).available;
   log_info(concat(dataset.cases.size(), " cases: at most ", format_bytes(most), " in ",
                   options.output.string(),
                   source.preprocess.crop_to_nonzero ? " (less by what cropping takes away)" : "",
                   ", where ", format_bytes(free), " are free"));
-  if (most > free && !source.preprocess.crop_to_nonzero) {
-    throw Error(concat("the cache does not fit: make room, or give another --output"));
+  if (missing > free && !source.preprocess.crop_to_nonzero) {
+    throw Error("the cache does not fit: make room, or give another --output");
   }
+  if (missing > free) log_warning("the cache may not fit, depending on what cropping takes away");
   Progress progress("prepare", static_cast<std::int64_t>(dataset.cases.size()));
   const auto report =
       data::build_cache(dataset, source.preprocess, options.output,
@@ -290,6 +297,9 @@ void prepare(const PrepareOptions& options) {
 }
 
 void preview(const PreviewOptions& options) {
+  if (options.preview.count < 1 || options.preview.first_sample < 0) {
+    throw UsageError("--count must be at least 1, and --first at least 0");
+  }
   for (const char* name : {"preview.html", "preview.png"}) {
     if (fs::exists(options.output / name) && !options.overwrite) {
       throw Error(
@@ -297,11 +307,9 @@ void preview(const PreviewOptions& options) {
     }
   }
   const auto source = read_source(options.source);
-  auto dataset = data::open_dataset(source.data, data::Labels::kOptional);
-  if (!source.data.split.empty()) {
-    const auto split = data::read_split(source.data.split, source.data.fold);
-    dataset.cases = data::select_cases(dataset.cases, split.train, source.data.split);
-  }
+  auto dataset = data::find_dataset(source.data, data::Labels::kOptional);
+  const auto found = data::find_split(source.data, dataset.cases);
+  dataset.cases = data::select_cases(dataset.cases, found.split.train, found.origin);
   const auto cases = data::open_cases(dataset, source.data, source.preprocess);
   const auto& size = source.data.patch_size;
   data::PatchSource patches(
@@ -392,6 +400,9 @@ int main(int argc, char** argv) {
   check_command.option("--classes", checking.classes,
                        "Classes (default background necrosis oedema enhancing)");
   check_command.option("--label-map", checking.label_map, "What a label is: 4=enhancing");
+  check_command.option("--split", checking.split,
+                       "Look for patients and images in two parts of this split, too");
+  check_command.option("--fold", checking.fold, "With a split of folds: the fold that validates");
   check_command.option("--json", checking.json, "Write findings and fingerprint to this file, too");
   check_command.option("--html", checking.html, "Write a page of them to this file");
   check_command.option("--threads", checking.threads, "Cases at a time; 0: one a processor");

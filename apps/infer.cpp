@@ -44,13 +44,24 @@ data::Dataset chosen_cases(const Options& options, data::DatasetConfig config) {
   return dataset;
 }
 
+// Labels may be there, and damaged: they are not needed.
+data::Case without_labels(data::Case item) {
+  item.labels.clear();
+  return item;
+}
+
 // The labels over the case's last channel, beside its reference where it has one.
-void draw(const fs::path& path, const data::Case& item, const io::LabelMap& labels) {
+void draw(const fs::path& path, const data::Dataset& dataset, const data::Case& item,
+          const io::LabelMap& labels) {
   const auto background = io::read_image(item.images.back().path, item.images.back().volume);
   if (item.labels.empty()) {
     io::write_overlay_picture(path, background, nullptr, &labels);
   } else {
-    const auto reference = io::read_labels(item.labels);
+    auto reference = io::read_labels(item.labels);
+    for (auto& label : reference.voxels) {
+      const auto class_index = dataset.class_map[label];
+      if (class_index != data::ClassMap::kNone) label = class_index;
+    }
     io::write_overlay_picture(path, background, &reference, &labels);
   }
 }
@@ -89,10 +100,10 @@ void infer(const Options& options) {
   Progress progress("segment", static_cast<std::int64_t>(cases.size()));
   for (std::size_t i = 0; i < cases.size(); ++i) {
     try {
-      const auto labels = predictor.segment(
-          data::prepare_case(data::read_case(dataset, cases[i]), config.preprocess));
+      const auto labels = predictor.segment(data::prepare_case(
+          data::read_case(dataset, without_labels(cases[i])), config.preprocess));
       if (!options.pictures.empty()) {
-        draw(options.pictures / (cases[i].name + ".png"), cases[i], labels);
+        draw(options.pictures / (cases[i].name + ".png"), dataset, cases[i], labels);
       }
       io::write_labels(target(cases[i]), labels);
     } catch (const Error& error) {
@@ -115,11 +126,12 @@ int main(int argc, char** argv) {
       "  segmamba-infer --checkpoint runs/demo/checkpoints/best.pt --input cases --output labels\n"
       "  segmamba-infer --checkpoint best.pt --input cases --split runs/demo/split.yaml "
       "--part test --output labels\n"
-      "Writes OUTPUT/<case>.nii.gz with labels 1 necrosis, 2 oedema, 3 enhancing tumour.");
+      "Writes OUTPUT/<case>.nii.gz; label i is the i-th of the model's data.classes: of BraTS 1 "
+      "necrosis, 2 oedema, 3 enhancing tumour.");
   line.option("--checkpoint,-m", options.checkpoint, "checkpoints/best.pt or last.pt of a run",
               Need::kRequired);
-  line.option("--input,-i", options.input, "A folder of case folders, or one case folder",
-              Need::kRequired);
+  line.option("--input,-i", options.input,
+              "Cases: BraTS folders (or one), nnU-Net, Decathlon, a CSV file", Need::kRequired);
   line.option("--output,-o", options.output, "Folder for <case>.nii.gz", Need::kRequired);
   line.option("--pictures", options.pictures, "Folder for <case>.png: the labels over the image");
   line.option("--split", options.split, "Segment only the cases of one part of this split file");

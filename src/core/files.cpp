@@ -4,12 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/hash.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba {
@@ -49,12 +51,19 @@ void flush_to_disk(const fs::path& path, int flags) {
   if (::fsync(file.get()) != 0) fail("cannot flush", path, errno);
 }
 
-// "case.nii.gz" becomes ".segmamba-tmp-PID-N-case.nii.gz" in the same folder, so that rename() is
-// atomic and the suffix stays.
+// Of this machine or container: processes of another one cannot be asked whether they live.
+std::string host_mark() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return hash_bytes(name.data(), std::strlen(name.data())).to_string().substr(0, 8);
+}
+
+// "case.nii.gz" becomes ".segmamba-tmp-HOST-PID-N-case.nii.gz" in the same folder, so that rename()
+// is atomic and the suffix stays.
 fs::path temporary_beside(const fs::path& path) {
   static std::atomic<unsigned> counter{0};
-  return path.parent_path() /
-         concat(kTemporaryMark, ::getpid(), "-", counter++, "-", path.filename().string());
+  return path.parent_path() / concat(kTemporaryMark, host_mark(), "-", ::getpid(), "-", counter++,
+                                     "-", path.filename().string());
 }
 
 }  // namespace
@@ -131,7 +140,9 @@ void remove_stale_temporaries(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
     if (!starts_with(name, kTemporaryMark)) continue;
-    const std::string process = split(name.substr(kTemporaryMark.size()), '-').front();
+    const auto parts = split(name.substr(kTemporaryMark.size()), '-');
+    if (parts.size() < 3 || parts[0] != host_mark()) continue;
+    const std::string& process = parts[1];
     if (process.empty() || process.size() > 9 ||
         process.find_first_not_of("0123456789") != std::string::npos) {
       continue;

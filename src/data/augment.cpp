@@ -69,7 +69,7 @@ void draw_deformation(const ElasticConfig& config, Random& random, AugmentPlan& 
   plan.spacing = spacing;
   plan.displacement = displacement;
   for (std::size_t b = 0; b < 3; ++b) {
-    plan.points[b] = static_cast<std::int64_t>(static_cast<double>(plan.size[b] - 1) / spacing) + 4;
+    plan.points[b] = static_cast<std::int64_t>(static_cast<double>(plan.size[b] - 1) / spacing) + 5;
   }
   const double limit = kMaxDisplacement * spacing;
   plan.displacements.resize(static_cast<std::size_t>(3 * volume_of(plan.points)));
@@ -118,7 +118,8 @@ std::array<std::array<double, 2>, 3> reached(const kernels::PatchTransform& tran
       low += std::min(end, 0.0);
       high += std::max(end, 0.0);
     }
-    // Weights of a cubic B-spline are not negative and add up to 1.
+    // Weights of a cubic B-spline are not negative and add up to 1, but for rounding.
+    if (moved[a] > 0) moved[a] += 1.0 / kernels::kPositionOne;
     range[a] = {low / kernels::kPositionOne - moved[a], high / kernels::kPositionOne + moved[a]};
   }
   return range;
@@ -445,7 +446,8 @@ kernels::PatchTransform lower(const AugmentPlan& plan, const Index3& begin) {
       origin -= 0.5 * map.step[a][b] * (map.size[b] - 1);
     }
     if (!(std::abs(origin) < kernels::kLargestPosition * kernels::kPositionOne)) throw too_far();
-    map.origin[a] = static_cast<std::int32_t>(std::lround(origin));
+    // Halves upwards on either side of 0: a patch has the same positions in a part of its case.
+    map.origin[a] = static_cast<std::int32_t>(std::floor(origin + 0.5));
     map.mirror[a] = plan.mirror[a];
   }
   if (plan.spacing != 0) {
@@ -508,16 +510,63 @@ Box needed_box(const AugmentPlan& plan, const Index3& begin) {
   return box;
 }
 
-PatchScratch::PatchScratch() : memory_(std::make_unique<kernels::AugmentScratch>()) {}
-PatchScratch::~PatchScratch() = default;
-PatchScratch::PatchScratch(PatchScratch&&) noexcept = default;
-PatchScratch& PatchScratch::operator=(PatchScratch&&) noexcept = default;
+Box part_inside(const PreparedCase& item, const Box& box) {
+  Box part;
+  for (std::size_t a = 0; a < 3; ++a) {
+    const std::int64_t end = box.begin[a] + box.size[a];
+    part.begin[a] = std::clamp<std::int64_t>(box.begin[a], 0, item.size[a] - 1);
+    part.size[a] = std::clamp<std::int64_t>(end, part.begin[a] + 1, item.size[a]) - part.begin[a];
+  }
+  return part;
+}
 
-void render_patch(const PreparedCase& item, const Index3& begin, const AugmentPlan& plan,
-                  float* image, std::uint8_t* labels, PatchScratch& scratch) {
-  if (item.channels != static_cast<std::int64_t>(plan.channels.size())) {
-    throw Error(concat(item.name, ": has ", item.channels,
-                       " channels, but the patch is planned for ", plan.channels.size()));
+void copy_box(const PreparedCase& item, const Box& box, Half* image, std::uint8_t* labels) {
+  for (std::size_t a = 0; a < 3; ++a) {
+    if (box.begin[a] < 0 || box.size[a] < 1 || box.begin[a] + box.size[a] > item.size[a]) {
+      throw Error(concat(item.name, ": a box of ", join(box.size, "x"), " voxels at voxel (",
+                         join(box.begin, ", "), ") does not lie in the case of ",
+                         join(item.size, "x"), " voxels"));
+    }
+  }
+  const std::int64_t row = box.size[2] * item.channels;
+  for (std::int64_t z = 0; z < box.size[0]; ++z) {
+    for (std::int64_t y = 0; y < box.size[1]; ++y) {
+      const std::int64_t voxel =
+          ((box.begin[0] + z) * item.size[1] + box.begin[1] + y) * item.size[2] + box.begin[2];
+      image = std::copy_n(item.image.data() + voxel * item.channels, row, image);
+      if (item.labels.empty()) continue;
+      labels = std::copy_n(item.labels.data() + voxel, box.size[2], labels);
+    }
+  }
+}
+
+PreparedCase cut(const PreparedCase& item, const Box& box) {
+  struct Memory {
+    std::vector<Half> image;
+    std::vector<std::uint8_t> labels;
+  };
+  const auto memory = std::make_shared<Memory>();
+  const auto voxels = static_cast<std::size_t>(std::max<std::int64_t>(volume_of(box.size), 0));
+  memory->image.resize(voxels * static_cast<std::size_t>(item.channels));
+  memory->labels.resize(item.labels.empty() ? 0 : voxels);
+  copy_box(item, box, memory->image.data(), memory->labels.data());
+  PreparedCase part;
+  part.name = item.name;
+  part.spacing = item.spacing;
+  part.size = box.size;
+  part.channels = item.channels;
+  part.image = memory->image;
+  part.labels = memory->labels;
+  part.outside = item.outside;
+  part.classes = item.classes;
+  part.storage = memory;
+  return part;
+}
+
+kernels::CaseView view_of(const PreparedCase& item) {
+  if (!item.outside.empty() && item.outside.size() != static_cast<std::size_t>(item.channels)) {
+    throw Error(concat(item.name, ": has ", item.channels, " channels, but ", item.outside.size(),
+                       " values of what lies outside"));
   }
   if (volume_of(item.size) >= (std::int64_t{1} << 31) ||
       static_cast<double>(std::max({item.size[0], item.size[1], item.size[2]})) >=
@@ -530,7 +579,22 @@ void render_patch(const PreparedCase& item, const Index3& begin, const AugmentPl
   view.labels = item.labels.empty() ? nullptr : item.labels.data();
   view.channels = static_cast<std::int32_t>(item.channels);
   for (std::size_t a = 0; a < 3; ++a) view.size[a] = static_cast<std::int32_t>(item.size[a]);
-  kernels::augment_patch_cpu(view, lower(plan, begin), image, labels, scratch.memory());
+  view.outside = item.outside.empty() ? nullptr : item.outside.data();
+  return view;
+}
+
+PatchScratch::PatchScratch() : memory_(std::make_unique<kernels::AugmentScratch>()) {}
+PatchScratch::~PatchScratch() = default;
+PatchScratch::PatchScratch(PatchScratch&&) noexcept = default;
+PatchScratch& PatchScratch::operator=(PatchScratch&&) noexcept = default;
+
+void render_patch(const PreparedCase& item, const Index3& begin, const AugmentPlan& plan,
+                  float* image, std::uint8_t* labels, PatchScratch& scratch) {
+  if (item.channels != static_cast<std::int64_t>(plan.channels.size())) {
+    throw Error(concat(item.name, ": has ", item.channels,
+                       " channels, but the patch is planned for ", plan.channels.size()));
+  }
+  kernels::augment_patch_cpu(view_of(item), lower(plan, begin), image, labels, scratch.memory());
 }
 
 }  // namespace segmamba::data

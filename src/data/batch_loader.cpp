@@ -31,17 +31,28 @@ BatchLoader::BatchLoader(PatchSource& source, LoaderOptions options, std::int64_
   const auto voxels = static_cast<std::size_t>(options_.batch_size * volume_of(size));
   const auto values = voxels * static_cast<std::size_t>(source.channels());
   for (auto& slot : slots_) {
+    slot.batch.shape = {options_.batch_size, source.channels(), size[0], size[1], size[2]};
+    if (!options_.render) {
+      slot.batch.cuts.resize(static_cast<std::size_t>(options_.batch_size));
+      continue;
+    }
     const std::size_t bytes = values * sizeof(float) + voxels;
     slot.memory = options_.allocate ? options_.allocate(bytes) : ordinary_memory(bytes);
     auto* images = static_cast<float*>(slot.memory.get());
-    slot.batch = {.shape = {options_.batch_size, source.channels(), size[0], size[1], size[2]},
-                  .images = {images, values},
-                  .labels = {reinterpret_cast<std::uint8_t*>(images + values), voxels}};
+    slot.batch.images = {images, values};
+    slot.batch.labels = {reinterpret_cast<std::uint8_t*>(images + values), voxels};
   }
-  for (std::int64_t i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { work(); });
+  try {
+    for (std::int64_t i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { work(); });
+  } catch (...) {  // no more threads to be had
+    stop();
+    throw;
+  }
 }
 
-BatchLoader::~BatchLoader() {
+BatchLoader::~BatchLoader() { stop(); }
+
+void BatchLoader::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -54,7 +65,17 @@ void BatchLoader::make_sample(Slot& slot, std::int64_t iteration, std::int64_t p
                               PatchScratch& scratch) {
   const std::int64_t sample =
       (iteration * options_.ranks + options_.rank) * options_.batch_size + place;
-  const auto drawn = source_.draw(sample);
+  auto drawn = source_.draw(sample);
+  if (!options_.render) {
+    const Box part = part_inside(*drawn.item, needed_box(drawn.plan, drawn.begin));
+    Cut& result = slot.batch.cuts[static_cast<std::size_t>(place)];
+    result.part = cut(*drawn.item, part);
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+      result.begin[axis] = drawn.begin[axis] - part.begin[axis];
+    }
+    result.plan = std::move(drawn.plan);
+    return;
+  }
   const auto voxels = volume_of(source_.size());
   render_patch(*drawn.item, drawn.begin, drawn.plan,
                slot.batch.images.data() + place * source_.channels() * voxels,
@@ -104,7 +125,6 @@ const Batch& BatchLoader::next() {
     }
   } else {
     std::unique_lock lock(mutex_);
-    changed_.notify_all();
     changed_.wait(lock, [&] { return slot.iteration == next_ && slot.missing == 0; });
     if (slot.failure) std::rethrow_exception(slot.failure);
   }

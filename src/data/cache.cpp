@@ -30,6 +30,7 @@ namespace fs = std::filesystem;
 constexpr const char* kSettingsName = "settings.json";
 constexpr const char* kManifestName = "manifest.json";
 constexpr const char* kCaseSuffix = ".case";
+constexpr const char* kLockSuffix = ".case-lock";
 constexpr int kFormat = 1;  // raised whenever preparing gives other voxels or files
 
 // The first bytes of a case's file. The header follows as JSON, then image and labels, each at a
@@ -47,11 +48,25 @@ std::uint64_t aligned(std::uint64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+bool is_file_name(const std::string& name) {
+  return !name.empty() && name.front() != '.' && name.find('/') == std::string::npos;
+}
+
 fs::path case_path(const fs::path& folder, const std::string& name) {
-  if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos) {
+  if (!is_file_name(name)) {
     throw Error(concat("case ", name, ": such a name cannot be that of a file; rename the case"));
   }
   return folder / (name + kCaseSuffix);
+}
+
+// Each value that has a class, with it.
+std::vector<std::pair<int, int>> label_values(const ClassMap& map) {
+  std::vector<std::pair<int, int>> values;
+  for (int value = 0; value < 256; ++value) {
+    const auto label = map[static_cast<std::uint8_t>(value)];
+    if (label != ClassMap::kNone) values.emplace_back(value, label);
+  }
+  return values;
 }
 
 // Everything that decides the voxels, as "key: value" lines.
@@ -60,9 +75,8 @@ std::string settings_text(const Dataset& dataset, const PreprocessConfig& config
   text += concat("channels: ", join(dataset.channels, ", "), "\n");
   text += concat("classes: ", join(dataset.classes, ", "), "\n");
   std::vector<std::string> values;
-  for (int value = 0; value < 256; ++value) {
-    const auto label = dataset.class_map[static_cast<std::uint8_t>(value)];
-    if (label != ClassMap::kNone) values.push_back(concat(value, "=", int{label}));
+  for (const auto& [value, label] : label_values(dataset.class_map)) {
+    values.push_back(concat(value, "=", label));
   }
   text += concat("label values: ", join(values, " "), "\n");
   // The name of the recipe decides nothing: its values do.
@@ -101,6 +115,12 @@ std::optional<Stamp> stamp_of(const fs::path& path) {
   if (::stat(path.c_str(), &status) != 0) return {};
   return Stamp{static_cast<std::uint64_t>(status.st_size),
                std::int64_t{status.st_mtim.tv_sec} * 1000000000 + status.st_mtim.tv_nsec};
+}
+
+std::vector<std::optional<Stamp>> stamps_of(const std::vector<fs::path>& paths) {
+  std::vector<std::optional<Stamp>> stamps;
+  for (const auto& path : paths) stamps.push_back(stamp_of(path));
+  return stamps;
 }
 
 template <class Array>
@@ -302,6 +322,9 @@ class CacheBuild {
   void claim_folder() {
     const fs::path path = folder_ / kSettingsName;
     if (fs::exists(path)) {
+      if (!is_cache(folder_)) {
+        throw Error(concat(path.string(), " is no file of a cache; give another folder"));
+      }
       const auto before = read_json(path).at("settings").get<std::string>();
       const auto difference = settings_difference(settings_, before);
       if (!difference.empty()) {
@@ -339,43 +362,52 @@ class CacheBuild {
     try {
       file = ready(item);
       if (!file) {
-        FileLock lock(folder_ / concat(".", item.name, ".lock"));
+        FileLock lock(folder_ / concat(".", item.name, kLockSuffix));
         if (!lock.acquire(wait)) return false;
         file = ready(item);
         if (!file) {
           const auto path = case_path(folder_, item.name);
-          write_prepared(path, prepare_case(read_case(dataset_, item), config_), sources_of(item),
-                         settings_);
+          const auto sources = sources_of(item);
+          const auto before = stamps_of(sources);
+          const auto prepared = prepare_case(read_case(dataset_, item), config_);
+          write_prepared(path, prepared, sources, settings_);
+          if (stamps_of(sources) != before) {
+            fs::remove(path);
+            throw Error(concat("case ", item.name, ": a file changed while it was read"));
+          }
           file.emplace(path);
           made = true;
         }
       }
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       failure = error.what();
+      // What an earlier build made of other files must not pass for this case.
+      std::error_code ignored;
+      if (is_file_name(item.name)) fs::remove(case_path(folder_, item.name), ignored);
     }
     const std::lock_guard lock(mutex_);
+    auto& entry = files_[static_cast<std::size_t>(index)];
+    entry = {{"name", item.name}, {"patient", item.patient}, {"has_labels", !item.labels.empty()}};
     if (!failure.empty()) {
       report_.failed.emplace_back(item.name, failure);
     } else {
       ++(made ? report_.made : report_.kept);
       report_.bytes += file->bytes();
-      files_[static_cast<std::size_t>(index)] = {
-          {"name", item.name}, {"bytes", file->bytes()}, {"hash", file->hash()}};
+      entry["bytes"] = file->bytes();
+      entry["hash"] = file->hash();
     }
     if (progress_) progress_(++done_, static_cast<std::int64_t>(dataset_.cases.size()));
     return true;
   }
 
   void write_manifest() const {
-    Json cases = Json::array(), failed = Json::object();
-    for (const auto& file : files_) {
-      if (!file.is_null()) cases.push_back(file);
-    }
+    Json failed = Json::object();
     for (const auto& [name, message] : report_.failed) failed[name] = message;
     write_json(folder_ / kManifestName, {{"segmamba", version()},
                                          {"settings", settings_},
+                                         {"label_values", label_values(dataset_.class_map)},
                                          {"bytes", report_.bytes},
-                                         {"cases", std::move(cases)},
+                                         {"cases", files_},
                                          {"failed", std::move(failed)}});
   }
 
@@ -474,14 +506,33 @@ CacheReport build_cache(const Dataset& dataset, const PreprocessConfig& config,
   return CacheBuild(dataset, config, folder, progress).run();
 }
 
-bool is_cache(const fs::path& folder) { return fs::exists(folder / kSettingsName); }
+bool is_cache(const fs::path& folder) {
+  const fs::path path = folder / kSettingsName;
+  if (!fs::exists(path)) return false;
+  try {
+    const Json settings = read_json(path);
+    return settings.contains("segmamba") && settings.contains("settings");
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+std::uint64_t cache_bytes(const fs::path& folder) {
+  std::uint64_t bytes = 0;
+  if (!is_cache(folder)) return bytes;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == kCaseSuffix) bytes += entry.file_size();
+  }
+  return bytes;
+}
 
 void remove_cache(const fs::path& folder) {
   if (!is_cache(folder)) return;
   // Last what makes it a cache, so that a killed removal can be repeated.
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (ends_with(name, kCaseSuffix) || ends_with(name, ".lock") || name == kManifestName) {
+    const bool is_lock = starts_with(name, ".") && ends_with(name, kLockSuffix);
+    if (ends_with(name, kCaseSuffix) || is_lock || name == kManifestName) {
       fs::remove(entry.path());
     }
   }
@@ -522,7 +573,9 @@ Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessCon
     const bool exists = fs::exists(path);
     if (exists) {
       const PreparedFile file(path);
-      is_current = file.settings() == settings_ && file.is_current(sources_of(item), gone);
+      const auto sources = sources_of(item);  // none where the cases come from the cache itself
+      is_current =
+          file.settings() == settings_ && (sources.empty() || file.is_current(sources, gone));
     }
     const std::lock_guard lock(mutex);
     if (!exists && failed_.count(item.name) == 0) absent.push_back(item.name);
@@ -542,6 +595,40 @@ Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessCon
                        " of the files it was made from are not there any more, so that changes of "
                        "them would not be seen"));
   }
+}
+
+Dataset cached_dataset(const fs::path& folder, const std::vector<std::string>& channels,
+                       const std::vector<std::string>& classes, Labels labels) {
+  const fs::path path = folder / kManifestName;
+  if (!fs::exists(path)) {
+    throw Error(
+        concat(folder.string(), is_cache(folder)
+                                    ? ": the cache is not finished; run segmamba-data prepare again"
+                                    : ": is no cache; make it by segmamba-data prepare"));
+  }
+  const Json manifest = read_json(path);
+  Dataset dataset;
+  dataset.layout = "cache";
+  dataset.channels = channels;
+  dataset.classes = classes;
+  try {
+    for (const auto& pair : manifest.at("label_values")) {
+      dataset.class_map.set(pair.at(0).get<std::uint8_t>(), pair.at(1).get<std::uint8_t>());
+    }
+    for (const auto& item : manifest.at("cases")) {
+      if (labels == Labels::kRequired && !item.at("has_labels").get<bool>()) {
+        throw Error(concat("case ", item.at("name").get<std::string>(), " has no labels in cache ",
+                           folder.string()));
+      }
+      dataset.cases.push_back({.name = item.at("name").get<std::string>(),
+                               .patient = item.at("patient").get<std::string>(),
+                               .images = {},
+                               .labels = {}});
+    }
+  } catch (const Json::exception&) {
+    throw Error(concat(path.string(), ": is damaged; run segmamba-data prepare again"));
+  }
+  return dataset;
 }
 
 PreparedCase Cache::open(const std::string& name) const {

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
 namespace segmamba::data {
 
 CaseStore::CaseStore(Dataset dataset, const PreprocessConfig& config, std::uint64_t memory_bytes)
@@ -35,6 +38,23 @@ std::shared_ptr<const PreparedCase> CaseStore::get(std::size_t index) {
     slot.item = prepared;
   }
   return prepared;
+}
+
+Dataset find_dataset(const DataConfig& config, Labels labels) {
+  if (!config.root.empty()) return open_dataset(config, labels);
+  if (!config.cache.empty()) {
+    return cached_dataset(config.cache, config.channels, config.classes, labels);
+  }
+  throw Error("data.root is empty: set it in the config, or with --set data.root=FOLDER");
+}
+
+FoundSplit find_split(const DataConfig& config, const std::vector<Case>& cases) {
+  if (config.split.empty()) {
+    return {make_split(cases, static_cast<std::uint64_t>(config.split_seed)),
+            concat("70/10/20 by patient, seed ", config.split_seed)};
+  }
+  return {read_split(config.split, config.fold),
+          config.fold < 0 ? config.split : concat("fold ", config.fold, " of ", config.split)};
 }
 
 std::unique_ptr<CaseStore> open_cases(Dataset dataset, const DataConfig& config,

@@ -10,6 +10,7 @@
 #include <set>
 #include <span>
 
+#include "channel_reader.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/hash.h"
 #include "segmamba/core/parallel.h"
@@ -104,7 +105,8 @@ struct NonzeroBox {
 
 class CaseCheck {
  public:
-  CaseCheck(const Case& item, const Dataset& dataset) : item_(item), dataset_(dataset) {}
+  CaseCheck(const Case& item, const Dataset& dataset)
+      : item_(item), dataset_(dataset), reader_(item) {}
 
   CaseResult run() {
     numbers_.name = item_.name;
@@ -150,26 +152,8 @@ class CaseCheck {
 
   // The image of a channel. Channels that are volumes of one file are read at once.
   std::optional<io::Image> read_channel(const ChannelFile& file) {
-    const bool is_shared =
-        std::count_if(item_.images.begin(), item_.images.end(), [&](const ChannelFile& other) {
-          return other.path == file.path && other.volume >= 0;
-        }) > 1;
-    if (!is_shared || file.volume < 0) {
-      return attempt(file.path, [&] { return io::read_image(file.path, file.volume); });
-    }
-    if (volumes_path_ != file.path) {
-      volumes_path_ = file.path;
-      volumes_ = attempt(file.path, [&] { return io::read_images(file.path); });
-    }
-    if (!volumes_) return std::nullopt;  // which has been said
-    if (file.volume >= std::ssize(*volumes_)) {
-      add(Severity::kError, "unreadable",
-          concat(file.path.string(), ": has no volume ", file.volume, "; its volumes are 0 to ",
-                 std::ssize(*volumes_) - 1));
-      return std::nullopt;
-    }
-    // Copied, as two channels may be the same volume.
-    return (*volumes_)[static_cast<std::size_t>(file.volume)];
+    if (reader_.has_failed(file.path)) return std::nullopt;  // which has been said
+    return attempt(file.path, [&] { return reader_.read(file); });
   }
 
   void check_channel(std::size_t channel) {
@@ -357,8 +341,7 @@ class CaseCheck {
   CaseResult result_;
   CaseNumbers numbers_;
   std::optional<io::LabelMap> labels_;
-  std::optional<std::vector<io::Image>> volumes_;  // of the 4-D file read last
-  fs::path volumes_path_;
+  ChannelReader reader_;
   std::string first_name_;
   std::size_t channels_read_ = 0;
   NonzeroBox box_;
@@ -369,9 +352,10 @@ class CaseCheck {
 // Everything that only a look at all cases shows.
 class SetCheck {
  public:
+  // `parts` are the parts of a split by case, empty where there is none.
   SetCheck(const Dataset& dataset, const std::vector<CaseResult>& results,
-           std::vector<Finding>& findings)
-      : dataset_(dataset), results_(results), findings_(findings) {}
+           const std::map<std::string, std::string>& parts, std::vector<Finding>& findings)
+      : dataset_(dataset), results_(results), parts_(parts), findings_(findings) {}
 
   void run() {
     find_duplicates();
@@ -396,7 +380,7 @@ class SetCheck {
       std::size_t index;
       std::string file;
     };
-    std::map<std::vector<Hash128>, std::size_t> whole;
+    std::map<std::vector<Hash128>, std::vector<std::size_t>> whole;
     std::map<Hash128, Place> channels, labels;
     for (std::size_t i = 0; i < results_.size(); ++i) {
       const CaseResult& result = results_[i];
@@ -405,18 +389,17 @@ class SetCheck {
         if (hash) all.push_back(*hash);
       }
       if (!all.empty() && all.size() == result.channels.size()) {
-        const auto [first, is_new] = whole.emplace(all, i);
-        if (!is_new) {
-          const Case& item = dataset_.cases[i];
-          const Case& other = dataset_.cases[first->second];
-          const bool same_patient = item.patient == other.patient;
-          add(Severity::kWarning, same_patient ? "duplicate-case" : "duplicate-patient", i,
-              concat("has the same images as case ", other.name,
-                     same_patient ? ""
-                                  : ", which counts as another patient: a split may train on what "
-                                    "it tests"));
-          continue;
+        auto& equal = whole[all];
+        if (!equal.empty()) {
+          // One finding a case: of those equal to it, one in another part of the split is the
+          // worst.
+          const auto leak = std::find_if(equal.begin(), equal.end(), [&](std::size_t other) {
+            return are_apart(dataset_.cases[i], dataset_.cases[other]);
+          });
+          add_duplicate(i, leak == equal.end() ? equal.front() : *leak);
         }
+        equal.push_back(i);
+        if (equal.size() > 1) continue;
       }
       for (std::size_t channel = 0; channel < result.channels.size(); ++channel) {
         if (!result.channels[channel]) continue;
@@ -434,6 +417,36 @@ class SetCheck {
           concat(result.labels_file, " has the same labels as ", first->second.file,
                  ", while the images differ"));
     }
+  }
+
+  // Two cases with the same images.
+  void add_duplicate(std::size_t index, std::size_t other_index) {
+    const Case& item = dataset_.cases[index];
+    const Case& other = dataset_.cases[other_index];
+    if (are_apart(item, other)) {
+      add(Severity::kError, "leak", index,
+          concat("has the same images as case ", other.name, ", and the split has this one in ",
+                 part_of(item), " and that one in ", part_of(other)));
+      return;
+    }
+    const bool same_patient = item.patient == other.patient;
+    add(Severity::kWarning, same_patient ? "duplicate-case" : "duplicate-patient", index,
+        concat("has the same images as case ", other.name,
+               same_patient ? ""
+                            : ", which counts as another patient: a split may train on what it "
+                              "tests"));
+  }
+
+  // In two parts of the split.
+  bool are_apart(const Case& a, const Case& b) const {
+    const std::string part = part_of(a), other = part_of(b);
+    return part != other && !part.empty() && !other.empty();
+  }
+
+  // "" where the split does not have it, or there is none.
+  std::string part_of(const Case& item) const {
+    const auto found = parts_.find(item.name);
+    return found == parts_.end() ? "" : found->second;
   }
 
   void find_absent_classes() {
@@ -535,6 +548,7 @@ class SetCheck {
 
   const Dataset& dataset_;
   const std::vector<CaseResult>& results_;
+  const std::map<std::string, std::string>& parts_;
   std::vector<Finding>& findings_;
 };
 
@@ -577,6 +591,33 @@ Json CheckReport::to_json() const {
           {"fingerprint", fingerprint.to_json()}};
 }
 
+namespace {
+
+// The parts of the split by case. Cases that the set does not have, and patients in two parts, are
+// findings.
+std::map<std::string, std::string> check_split(const Split& split, const Dataset& dataset,
+                                               std::vector<Finding>& findings) {
+  std::map<std::string, std::string> parts;
+  for (const char* part : {"train", "validation", "test"}) {
+    for (const auto& name : split_part(split, part)) parts[name] = part;
+  }
+  std::set<std::string> names;
+  for (const auto& item : dataset.cases) names.insert(item.name);
+  for (const auto& [name, part] : parts) {
+    if (names.contains(name)) continue;
+    findings.push_back({Severity::kError, "missing", name,
+                        concat("the split has it in ", part, ", and the data set does not")});
+  }
+  for (const auto& patient : leaking_patients(split, dataset.cases)) {
+    findings.push_back(
+        {Severity::kError, "leak", "",
+         concat("patient ", patient, " has scans in more than one part of the split")});
+  }
+  return parts;
+}
+
+}  // namespace
+
 CheckReport check_dataset(const DatasetConfig& config, const CheckOptions& options) {
   const DatasetSurvey survey = survey_dataset(config, Labels::kRequired);
   const Dataset& dataset = survey.dataset;
@@ -612,7 +653,9 @@ CheckReport check_dataset(const DatasetConfig& config, const CheckOptions& optio
     report.findings.insert(report.findings.end(), result.findings.begin(), result.findings.end());
     if (result.numbers) numbers.push_back(std::move(*result.numbers));
   }
-  SetCheck(dataset, results, report.findings).run();
+  std::map<std::string, std::string> parts;
+  if (options.split != nullptr) parts = check_split(*options.split, dataset, report.findings);
+  SetCheck(dataset, results, parts, report.findings).run();
   std::stable_sort(report.findings.begin(), report.findings.end(),
                    [](const Finding& a, const Finding& b) {
                      if (a.case_name != b.case_name) return a.case_name < b.case_name;

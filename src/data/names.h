@@ -13,7 +13,6 @@ namespace segmamba::data {
 // "GD-enhancing tumor" is "enhancing". Names without a known alias are compared without case,
 // blanks, hyphens and underscores.
 std::string canonical_channel(const std::string& name);
-std::string canonical_class(const std::string& name);
 
 // "data.channels: [t1n, t1c]", to be put into a config.
 std::string config_line(const std::string& key, const std::vector<std::string>& names);

@@ -31,19 +31,23 @@ PatchSource::PatchSource(CaseStore& cases, const PatchOptions& options)
 
 std::shared_ptr<const PreparedCase> PatchSource::find_case(std::int64_t sample) {
   std::size_t index = case_of_sample(options_.seed, sample, cases_.size());
-  for (std::uint64_t attempt = 1;; ++attempt) {
+  // Counts replacements, not attempts: whoever finds a case to be bad must draw what the others
+  // draw.
+  std::uint64_t replacements = 0;
+  while (true) {
     {
       const std::lock_guard lock(mutex_);
+      if (!ended_.empty()) throw Error(ended_);
       if (is_bad_[index]) {
-        auto random = Random::keyed(options_.seed,
-                                    {kReplacement, static_cast<std::uint64_t>(sample), attempt});
+        auto random = Random::keyed(
+            options_.seed, {kReplacement, static_cast<std::uint64_t>(sample), ++replacements});
         index = static_cast<std::size_t>(random.integer(static_cast<std::int64_t>(cases_.size())));
         continue;
       }
     }
     try {
       return cases_.get(index);
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       const std::lock_guard lock(mutex_);
       if (is_bad_[index]) continue;
       is_bad_[index] = true;
@@ -53,10 +57,10 @@ std::shared_ptr<const PreparedCase> PatchSource::find_case(std::int64_t sample) 
       if (count > options_.max_bad_cases || bad_.size() == cases_.size()) {
         std::vector<std::string> messages;
         for (const auto& bad : bad_) messages.push_back(bad.message);
-        throw Error(concat(count, " of ", cases_.size(),
-                           " cases cannot be read (data.max_bad_cases "
-                           "is ",
-                           options_.max_bad_cases, "): ", join(messages, "; ")));
+        ended_ =
+            concat(count, " of ", cases_.size(), " cases cannot be read (data.max_bad_cases is ",
+                   options_.max_bad_cases, "): ", join(messages, "; "));
+        throw Error(ended_);
       }
     }
   }

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
-#include <queue>
 
+#include "channel_reader.h"
 #include "resample.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -418,24 +417,9 @@ RawCase read_case(const Dataset& dataset, const Case& item) {
   RawCase raw;
   raw.name = item.name;
   raw.classes = static_cast<std::int64_t>(dataset.classes.size());
-  // Volumes of a 4-D file are read together.
-  std::map<fs::path, std::vector<io::Image>> several;
+  ChannelReader reader(item);
   for (const auto& file : item.images) {
-    const bool is_shared = std::count_if(item.images.begin(), item.images.end(),
-                                         [&](const auto& o) { return o.path == file.path; }) > 1;
-    io::Image image;
-    if (is_shared) {
-      auto found = several.find(file.path);
-      if (found == several.end()) {
-        found =
-            several
-                .emplace(file.path, read_of(item.name, [&] { return io::read_images(file.path); }))
-                .first;
-      }
-      image = found->second.at(static_cast<std::size_t>(file.volume));
-    } else {
-      image = read_of(item.name, [&] { return io::read_image(file.path, file.volume); });
-    }
+    auto image = read_of(item.name, [&] { return reader.read(file); });
     if (raw.channels.empty()) raw.geometry = image.geometry;
     check_same_grid(item.name, item.images.front().path, raw.geometry, file.path, image.geometry);
     raw.channels.push_back(std::move(image.voxels));

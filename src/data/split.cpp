@@ -137,9 +137,9 @@ Folds make_folds(const std::vector<Case>& cases, std::int64_t count, double test
   return result;
 }
 
-void write_split(const std::filesystem::path& path, const Split& split, std::uint64_t seed) {
+void write_split(const std::filesystem::path& path, const Split& split, const std::string& origin) {
   write_file_atomically(
-      path, concat("# Written by segmamba ", version(), ": 70/10/20 by patient, seed ", seed,
+      path, concat("# Written by segmamba ", version(), ": ", origin,
                    ".\n# It may be edited; a case stands in one list only, and all scans of a "
                    "patient in the same one.\n",
                    list_to_yaml("train", split.train), list_to_yaml("validation", split.validation),

@@ -11,12 +11,14 @@
 namespace segmamba::engine {
 namespace {
 
-constexpr const char* kColumns =
-    "iteration,learning_rate,loss,gradient_norm,seconds,dice_wt,dice_tc,dice_et,dice_mean";
+constexpr const char* kStepColumns = "iteration,learning_rate,loss,gradient_norm,seconds";
 
-std::string shown(const RegionDice& dice) {
-  return concat("Dice WT ", format_fixed(dice.wt, 3), " TC ", format_fixed(dice.tc, 3), " ET ",
-                format_fixed(dice.et, 3), " mean ", format_fixed(dice.mean(), 3));
+std::string shown(const RegionDice& scores) {
+  std::string text = "Dice";
+  for (std::size_t i = 0; i < scores.regions.size(); ++i) {
+    text += concat(" ", scores.regions[i], " ", format_fixed(scores.dice[i], 3));
+  }
+  return concat(text, " mean ", format_fixed(scores.mean(), 3));
 }
 
 // The whole lines of `text` whose iteration is at most `last`.
@@ -34,6 +36,12 @@ std::string rows_up_to(const std::string& text, std::int64_t last) {
 }
 
 }  // namespace
+
+double RegionDice::mean() const {
+  double sum = 0;
+  for (const double value : dice) sum += value;
+  return dice.empty() ? 0 : sum / static_cast<double>(dice.size());
+}
 
 void Observers::on_start(const RunStarted& event) {
   for (auto* observer : observers_) observer->on_start(event);
@@ -109,20 +117,23 @@ void CsvObserver::on_start(const RunStarted& event) {
   if (event.first_iteration > 0 && std::filesystem::exists(path_)) {
     kept = rows_up_to(read_file(path_), event.first_iteration);
   }
-  write_file_atomically(path_, concat(kColumns, "\n", kept));
+  std::string columns = kStepColumns;
+  for (const auto& region : event.regions) columns += ",dice_" + to_lower(region);
+  write_file_atomically(path_, concat(columns, ",dice_mean\n", kept));
+  regions_ = event.regions.size();
   file_.open(path_, std::ios::app);
 }
 
 void CsvObserver::on_step(const StepDone& event) {
   write(concat(event.iteration, ",", format_double(event.learning_rate), ",",
                format_double(event.loss), ",", format_double(event.gradient_norm), ",",
-               format_fixed(event.seconds, 4), ",,,,"));
+               format_fixed(event.seconds, 4), std::string(regions_ + 1, ',')));
 }
 
 void CsvObserver::on_validation(const ValidationDone& event) {
-  write(concat(event.iteration, ",,,,,", format_double(event.dice.wt), ",",
-               format_double(event.dice.tc), ",", format_double(event.dice.et), ",",
-               format_double(event.dice.mean())));
+  std::string scores;
+  for (const double value : event.dice.dice) scores += format_double(value) + ",";
+  write(concat(event.iteration, ",,,,,", scores, format_double(event.dice.mean())));
 }
 
 void CsvObserver::write(const std::string& row) {

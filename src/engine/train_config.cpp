@@ -136,6 +136,12 @@ void TrainingConfig::visit(ConfigVisitor& v) {
            .min = 0,
            .max = 256},
           workers);
+  v.value(
+      {.name = "augment_on",
+       .help = "Where patches are augmented: cpu, by the workers; device, where the model is, and "
+               "the workers cut only. The same patches up to rounding",
+       .choices = {"cpu", "device"}},
+      augment_on);
   v.value({.name = "threads",
            .help = "Threads that compute; 0: one a processor. On the CPU results are "
                    "bit-identical for an equal number only",

@@ -19,6 +19,7 @@
 #include "segmamba/data/split.h"
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/device.h"
+#include "segmamba/engine/device_batch.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/engine/schedule.h"
 #include "segmamba/engine/training_step.h"
@@ -39,19 +40,26 @@ double seconds_since(Clock::time_point start) {
 data::Split split_of_run(const TrainConfig& config, const RunFolder& run,
                          const std::vector<data::Case>& cases, bool resumed) {
   if (resumed) return data::read_split(run.split());
-  const auto seed = static_cast<std::uint64_t>(config.data.split_seed);
-  auto split = config.data.split.empty() ? data::make_split(cases, seed)
-                                         : data::read_split(config.data.split, config.data.fold);
-  data::write_split(run.split(), split, seed);
+  auto [split, origin] = data::find_split(config.data, cases);
+  data::write_split(run.split(), split, origin);
   return split;
 }
 
 std::unique_ptr<data::CaseStore> cases_named(const TrainConfig& config,
                                              const data::Dataset& dataset,
-                                             const std::vector<std::string>& names) {
+                                             const std::vector<std::string>& names,
+                                             double memory_share) {
   data::Dataset part = dataset;
   part.cases = data::select_cases(dataset.cases, names, "the split of this run");
-  return data::open_cases(std::move(part), config.data, config.preprocess);
+  auto data_config = config.data;
+  data_config.memory_gb *= memory_share;
+  return data::open_cases(std::move(part), data_config, config.preprocess);
+}
+
+std::vector<std::string> region_names(const std::vector<std::string>& classes) {
+  std::vector<std::string> names;
+  for (const auto& region : validation_regions(classes)) names.push_back(region.name);
+  return names;
 }
 
 data::PatchOptions patch_options(const TrainConfig& config) {
@@ -105,9 +113,6 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
       device(select_device(device_name)),
       total(run_config.training.total_iterations()) {
   check(config);
-  if (config.data.root.empty()) {
-    throw Error("data.root is empty: set it in the config, or with --set data.root=FOLDER");
-  }
   const bool resumed = std::filesystem::exists(folder.last_checkpoint());
 
   // The initial weights come from torch's default generator.
@@ -119,7 +124,7 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
   state.seed = config.training.seed;
   if (resumed) resume();
 
-  const auto dataset = data::open_dataset(config.data, data::Labels::kRequired);
+  const auto dataset = data::find_dataset(config.data, data::Labels::kRequired);
   const auto split = split_of_run(config, folder, dataset.cases, resumed);
   if (split.train.empty()) throw Error("the split has no cases to train on");
   if (const auto leaks = data::leaking_patients(split, dataset.cases); !leaks.empty()) {
@@ -127,8 +132,10 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
                               ", have scans in more than one part of the split, so scores will be "
                               "too good"));
   }
-  training_cases = cases_named(config, dataset, split.train);
-  validation_cases = cases_named(config, dataset, split.validation);
+  const double training_share = static_cast<double>(split.train.size()) /
+                                static_cast<double>(split.train.size() + split.validation.size());
+  training_cases = cases_named(config, dataset, split.train, training_share);
+  validation_cases = cases_named(config, dataset, split.validation, 1 - training_share);
   write_file_atomically(folder.config(), config_to_yaml(config));
 }
 
@@ -156,16 +163,9 @@ void Trainer::Impl::save(const std::filesystem::path& path) {
 
 void Trainer::Impl::train_one(data::BatchLoader& loader) {
   const auto start = Clock::now();
-  const auto& batch = loader.next();
-  const auto& shape = batch.shape;
-  // The copies may still run when the step begins; its result is awaited before the next batch is
-  // asked for, which is when the loader takes the memory back.
-  const auto images =
-      torch::from_blob(batch.images.data(), shape).to(device, /*non_blocking=*/true);
-  const auto labels =
-      torch::from_blob(batch.labels.data(), {shape[0], shape[2], shape[3], shape[4]}, torch::kUInt8)
-          .to(device, /*non_blocking=*/true)
-          .to(torch::kLong);
+  // The result of the step is awaited before the next batch is asked for, which is when the loader
+  // takes the memory of this one back.
+  const auto [images, labels] = to_device(loader.next(), device);
   // For models that draw random numbers themselves: their state, too, follows from the iteration.
   const auto iteration = static_cast<std::uint64_t>(state.iteration);
   torch::manual_seed(Random::keyed(state.seed, {iteration}).next_u64());
@@ -233,10 +233,12 @@ RunEnd Trainer::Impl::run_to_end(const std::atomic<bool>& stop) {
                      .training_cases = static_cast<std::int64_t>(training_cases->size()),
                      .validation_cases = static_cast<std::int64_t>(validation_cases->size()),
                      .parameters = parameters,
-                     .device = device.str()});
+                     .device = device.str(),
+                     .regions = region_names(config.data.classes)});
   data::PatchSource source(*training_cases, patch_options(config));
   data::BatchLoader loader(source,
                            {.batch_size = config.training.batch_size,
+                            .render = config.training.augment_on == "cpu",
                             .workers = config.training.workers,
                             .allocate = batch_memory(device),
                             .on_bad_case =

@@ -185,6 +185,89 @@ TEST_F(Pipeline, TerminatedTrainingResumesToTheSameWeights) {
   }
 }
 
+TEST_F(Pipeline, ACacheGivesTheWeightsThatPreparingInMemoryGives) {
+  ASSERT_EQ(run(train_command({"--output", "memory"})).exit_code, 0);
+  const Outcome prepared =
+      run({"segmamba-data", "prepare", "--config", (shared_->path() / "tiny.yaml").string(),
+           "--set", "data.root=" + cases().string(), "--output", "cache"});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
+  ASSERT_EQ(run(train_command({"--output", "mapped", "--set", "data.cache=cache", "--set",
+                               "training.workers=3"}))
+                .exit_code,
+            0);
+  const auto expected = weights("memory"), actual = weights("mapped");
+  for (const auto& [name, value] : expected) {
+    EXPECT_TRUE(torch::equal(value, actual.at(name))) << name;
+  }
+  // Another recipe than the cache's is refused.
+  const Outcome other = run(train_command({"--output", "other", "--set", "data.cache=cache",
+                                           "--set", "preprocess.recipe=upstream-code"}));
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_THAT(other.err, HasSubstr("made with other settings"));
+}
+
+TEST_F(Pipeline, PresetsTrain) {
+  for (const std::string preset : {"paper", "upstream-code"}) {
+    const Outcome outcome = run({"segmamba-train",
+                                 "--config",
+                                 concat(SEGMAMBA_SOURCE_DIR, "/configs/", preset, ".yaml"),
+                                 "--device",
+                                 "cpu",
+                                 "--output",
+                                 preset,
+                                 "--set",
+                                 "data.root=" + cases().string(),
+                                 "--set",
+                                 "model.dims=[4, 8, 8, 8]",
+                                 "--set",
+                                 "model.depths=[1, 1, 1, 1]",
+                                 "--set",
+                                 "model.hidden_size=16",
+                                 "--set",
+                                 "data.patch_size=[16, 16, 16]",
+                                 "--set",
+                                 "training.iterations=6",
+                                 "--set",
+                                 "training.threads=1"});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_TRUE(fs::exists(folder_.path() / preset / "checkpoints/best.pt"));
+  }
+}
+
+// One channel and three classes in nnU-Net's layout, with labels in another order.
+TEST_F(Pipeline, OtherLayoutsTrainAndSegment) {
+  const auto images = folder_.path() / "Dataset007/imagesTr";
+  const auto labels = folder_.path() / "Dataset007/labelsTr";
+  fs::create_directories(images);
+  fs::create_directories(labels);
+  for (const auto& entry : fs::directory_iterator(cases())) {
+    const auto name = entry.path().filename().string();
+    fs::copy_file(entry.path() / (name + "-t2f.nii.gz"), images / (name + "_0000.nii.gz"));
+    auto map = io::read_labels(entry.path() / (name + "-seg.nii.gz"));
+    for (auto& label : map.voxels) label = label == 0 ? 0 : label == 2 ? 1 : 2;
+    io::write_labels(labels / (name + ".nii.gz"), map);
+  }
+  write_file_atomically(folder_.path() / "Dataset007/dataset.json",
+                        R"({"channel_names": {"0": "FLAIR"}, "numTraining": 5, "file_ending":
+".nii.gz", "labels": {"background": 0, "peritumoral edema": 1, "core": 2}})");
+  const std::vector<std::string> more = {"--output", "run",
+                                         "--set",    "data.root=Dataset007",
+                                         "--set",    "data.channels=[t2f]",
+                                         "--set",    "data.classes=[background, core, oedema]",
+                                         "--set",    "model.in_channels=1",
+                                         "--set",    "model.out_channels=3"};
+  const Outcome trained = run(train_command(more));
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const Outcome segmented = run({"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt",
+                                 "--input", "Dataset007", "--output", "labels", "--no-tta"});
+  ASSERT_EQ(segmented.exit_code, 0) << segmented.err;
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path() / "labels"), {}), 5);
+  const Outcome mistaken = run(train_command({"--output", "x", "--set", "data.root=Dataset007"}));
+  EXPECT_EQ(mistaken.exit_code, 1);
+  EXPECT_EQ(line_count(mistaken.err), 1) << mistaken.err;
+  EXPECT_THAT(mistaken.err, HasSubstr("dataset.json"));
+}
+
 TEST_F(Pipeline, MistakesGetOneClearLine) {
   const Outcome unknown_key = run(train_command({"--set", "training.batchsize=4"}));
   EXPECT_EQ(unknown_key.exit_code, 1);
@@ -222,6 +305,9 @@ TEST_F(Pipeline, UsageErrorsExitWithTwo) {
         {"segmamba-data"},
         {"segmamba-data", "phantm"},
         {"segmamba-data", "phantom", "--output", "x", "--seed", "-1"},
+        {"segmamba-data", "phantom", "--output", "x", "--profile", "brats2099"},
+        {"segmamba-data", "phantom", "--output", "x", "--conventions", "int61"},
+        {"segmamba-data", "prepare", "--output", "x"},
         train_command({"--resume", "--overwrite"}),
         train_command({"--set", "no-assignment"})}) {
     const Outcome outcome = run(words);

@@ -5,13 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <numeric>
 #include <set>
 
 #include "augment.h"
-#include "augment_math.cuh"
+#include "augment_blocks.cuh"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
@@ -147,6 +148,27 @@ TEST(RenderPatch, CopiesTheBoxAndPadsWithZero) {
       ASSERT_EQ(patch.label(z, y, x), label_of(item, z + begin[0], y + begin[1], x + begin[2]));
     });
   }
+}
+
+TEST(RenderPatch, PadsWithTheValueOutside) {
+  PreparedCase item = numbered_case({9, 10, 11}, 2);
+  item.outside = {-0.8F, 0.3F};
+  AugmentPlan plan = no_augmentation({5, 4, 6}, 2);
+  const Index3 begin = {6, -2, 8};
+  const Patch copy = render(item, begin, plan);
+  for_each_voxel(copy.size, [&](auto z, auto y, auto x) {
+    for (std::int64_t c = 0; c < 2; ++c) {
+      const bool inside = z + 6 < 9 && y - 2 >= 0 && x + 8 < 11;
+      ASSERT_EQ(copy.at(z, y, x, c), inside ? value_of(item, z + 6, y - 2, x + 8, c)
+                                            : item.outside[static_cast<std::size_t>(c)]);
+    }
+  });
+  plan.degrees = {30, 20, 10};
+  const Patch away = render(item, {40, 0, 0}, plan);
+  EXPECT_THAT(away.channel(0), testing::Each(-0.8F));
+  EXPECT_THAT(away.channel(1), testing::Each(0.3F));
+  item.outside.pop_back();
+  EXPECT_THROW(render(item, begin, plan), Error);
 }
 
 TEST(RenderPatch, HasNoLabelsWhereTheCaseHasNone) {
@@ -418,6 +440,130 @@ TEST(NeededBox, HoldsEveryVoxelThatIsRead) {
     for (const float value : render(item, begin, plan).image) ASSERT_NEAR(value, 1, 1e-5);
   }
   EXPECT_EQ(needed_box(no_augmentation({5, 6, 7}, 1), {-1, 2, 3}), (Box{{-1, 2, 3}, {5, 6, 7}}));
+}
+
+// A plan of every kind: by bits a turn, a deformation, a mirrored axis, cubic, linear labels.
+AugmentPlan plan_of_kind(int kind, std::int64_t channels, Random& random) {
+  AugmentPlan plan = no_augmentation({12, 13, 18}, channels);
+  if ((kind & 1) != 0) {
+    plan.degrees = {random.uniform(-40, 40), random.uniform(-40, 40), random.uniform(-40, 40)};
+    plan.scale = {random.uniform(0.6, 1.5), random.uniform(0.6, 1.5), random.uniform(0.6, 1.5)};
+  }
+  if ((kind & 2) != 0) fill_displacements(plan, 5, [&] { return random.uniform(-2, 2); });
+  plan.mirror[2] = (kind & 4) != 0;
+  plan.cubic_image = (kind & 8) != 0;
+  plan.linear_labels = (kind & 16) != 0;
+  plan.noise_seed = random.next_u64();
+  for (ChannelPlan& channel : plan.channels) {
+    channel.noise = 0.1;
+    channel.blur = 0.7;
+    channel.contrast = 1.2;
+    channel.zoom = 0.6;
+    channel.gamma = 0.8;
+  }
+  return plan;
+}
+
+// The code of the CUDA kernels, emulated.
+Patch render_blocks(const PreparedCase& item, const Index3& begin, const AugmentPlan& plan) {
+  const kernels::PatchTransform transform = lower(plan, begin);
+  const kernels::AugmentLayout layout(transform);
+  std::vector<std::uint64_t> workspace(layout.bytes / sizeof(std::uint64_t), ~std::uint64_t{0});
+  void* const memory = workspace.data();
+  std::memcpy(static_cast<unsigned char*>(memory) + layout.displacements,
+              transform.displacements.data(), transform.displacements.size() * sizeof(float));
+  Patch patch;
+  patch.size = plan.size;
+  const auto voxels = static_cast<std::size_t>(volume_of(plan.size));
+  patch.image.assign(voxels * plan.channels.size(), -99);
+  patch.labels.assign(voxels, 99);
+  kernels::AugmentPasses<kernels::EmulatedLauncher>(view_of(item), transform, patch.image.data(),
+                                                    patch.labels.data(), memory,
+                                                    kernels::EmulatedLauncher())
+      .run();
+  return patch;
+}
+
+TEST(NeededBox, GivesThePatchOfTheWholeCase) {
+  const Index3 size = {30, 28, 34};
+  PreparedCase item = noisy_case(size, 4);
+  item.outside = {-0.8F, 0.3F, 0, 1};
+  std::vector<std::uint8_t> labels;
+  for_each_voxel(size, [&](auto z, auto y, auto x) {
+    labels.push_back(static_cast<std::uint8_t>((z / 2 + y / 3 + x / 4) % 4));
+  });
+  item.labels = labels;
+  Random random(8);
+  std::int64_t smaller = 0;
+  for (int trial = 0; trial < 160; ++trial) {
+    SCOPED_TRACE(trial);
+    const AugmentPlan plan = plan_of_kind(trial % 32, 4, random);
+    Index3 begin{};
+    for (std::size_t a = 0; a < 3; ++a) {
+      begin[a] = static_cast<std::int64_t>(random.integer(44)) - 18;
+    }
+    if (trial % 20 == 19) begin[1] = 300;  // nothing of the case
+    const Box part = part_inside(item, needed_box(plan, begin));
+    const PreparedCase small = cut(item, part);
+    ASSERT_EQ(small.size, part.size);
+    smaller += volume_of(part.size) < volume_of(size) / 2 ? 1 : 0;
+    const Index3 from_part = {begin[0] - part.begin[0], begin[1] - part.begin[1],
+                              begin[2] - part.begin[2]};
+    const Patch expected = render(item, begin, plan), patch = render(small, from_part, plan);
+    ASSERT_EQ(patch.image, expected.image);
+    ASSERT_EQ(patch.labels, expected.labels);
+    const Patch blocks = render_blocks(item, begin, plan),
+                small_blocks = render_blocks(small, from_part, plan);
+    ASSERT_EQ(small_blocks.image, blocks.image);
+    ASSERT_EQ(small_blocks.labels, blocks.labels);
+    // Voxels of the case beyond the part do not matter.
+    PreparedCase spoilt = make_case(
+        size, 4,
+        [&](auto z, auto y, auto x, auto c) {
+          const Index3 p = {z, y, x};
+          for (std::size_t a = 0; a < 3; ++a) {
+            if (p[a] < part.begin[a] || p[a] >= part.begin[a] + part.size[a]) return NAN;
+          }
+          return value_of(item, z, y, x, c);
+        },
+        [&](auto z, auto y, auto x) {
+          const Index3 p = {z, y, x};
+          for (std::size_t a = 0; a < 3; ++a) {
+            if (p[a] < part.begin[a] || p[a] >= part.begin[a] + part.size[a]) return 77;
+          }
+          return label_of(item, z, y, x);
+        });
+    spoilt.outside = item.outside;
+    const Patch same = render_blocks(spoilt, begin, plan);
+    ASSERT_EQ(same.image, blocks.image);
+    ASSERT_EQ(same.labels, blocks.labels);
+  }
+  EXPECT_GT(smaller, 40);
+}
+
+// Positions that end in half a unit round the same way on either side of the case's first voxel.
+TEST(Lower, MovesWithThePatch) {
+  Random random(6);
+  for (int trial = 0; trial < 2000; ++trial) {
+    AugmentPlan plan = no_augmentation({2, 4, 6}, 1);
+    plan.scale = {random.uniform(0.7, 1.4), random.uniform(0.7, 1.4), random.uniform(0.7, 1.4)};
+    const auto here = lower(plan, {-3, -4, -5}).map, there = lower(plan, {97, 96, 95}).map;
+    for (std::size_t a = 0; a < 3; ++a) {
+      ASSERT_EQ(here.origin[a] + 100 * kernels::kPositionOne, there.origin[a]);
+    }
+  }
+}
+
+TEST(CopyBox, RefusesABoxThatSticksOut) {
+  const PreparedCase item = noisy_case({4, 5, 6}, 2);
+  EXPECT_EQ(part_inside(item, {{-1, 2, 3}, {3, 2, 9}}), (Box{{0, 2, 3}, {2, 2, 3}}));
+  EXPECT_EQ(part_inside(item, {{-9, 2, 30}, {3, 2, 9}}), (Box{{0, 2, 5}, {1, 2, 1}}));
+  try {
+    cut(item, {{0, 2, 3}, {2, 2, 4}});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("2x2x4 voxels at voxel (0, 2, 3) does not lie in"));
+  }
 }
 
 // ---- Intensities --------------------------------------------------------------------------------

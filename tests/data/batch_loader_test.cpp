@@ -130,23 +130,15 @@ TEST_F(LoaderTest, ABatchStaysUntilTheNextIsAskedFor) {
   }
 }
 
-// The three phantoms and copies of one of them, some of them damaged.
+// Six different cases, two of them damaged.
 class BadCaseTest : public LoaderTest {
  protected:
+  static std::string name_of(int i) { return "BraTS-GLI-9000" + std::to_string(i) + "-000"; }
   void SetUp() override {
     set_log_level(LogLevel::kError);
-    const fs::path phantom = fs::directory_iterator(folder_->path())->path();
-    const auto name = phantom.filename().string();
-    for (int i = 0; i < 6; ++i) {
-      const std::string copy = "case-" + std::to_string(i);
-      fs::create_directories(root_.path() / copy);
-      for (const auto& file : fs::directory_iterator(phantom)) {
-        const auto ending = file.path().filename().string().substr(name.size());
-        fs::copy_file(file.path(), root_.path() / copy / (copy + ending));
-      }
-    }
-    damage("case-2", "t1c");
-    damage("case-4", "seg");
+    write_phantoms(root_.path(), {.cases = 6, .size = {32, 32, 32}, .seed = 8});
+    damage(name_of(2), "t1c");
+    damage(name_of(4), "seg");
   }
   void damage(const std::string& name, const std::string& channel) {
     const auto path = root_.path() / name / (name + "-" + channel + ".nii.gz");
@@ -183,8 +175,21 @@ TEST_F(BadCaseTest, AreNamedAndReplacedTheSameWayForAnyNumberOfWorkers) {
   for (int i = 0; i < 10; ++i) EXPECT_EQ(copy(alone.next()), copy(shared.next())) << i;
   std::sort(named.begin(), named.end());
   std::sort(named_by_other.begin(), named_by_other.end());
-  EXPECT_THAT(named, ::testing::ElementsAre("case-2", "case-4"));
+  EXPECT_THAT(named, ::testing::ElementsAre(name_of(2), name_of(4)));
   EXPECT_EQ(named_by_other, named);
+}
+
+TEST_F(BadCaseTest, AResumedRunDrawsTheSameReplacements) {
+  auto bad_options = options();
+  bad_options.max_bad_cases = 2;
+  CaseStore store(damaged(), {}, std::uint64_t{1} << 30);
+  for (std::int64_t first = 0; first < 12; ++first) {
+    PatchSource whole(store, bad_options), resumed(store, bad_options);
+    for (std::int64_t sample = 0; sample < first; ++sample) whole.draw(sample);
+    for (std::int64_t sample = first; sample < 24; ++sample) {
+      EXPECT_EQ(whole.draw(sample).item->name, resumed.draw(sample).item->name) << sample;
+    }
+  }
 }
 
 TEST_F(BadCaseTest, EndTheRunAboveTheLimit) {
@@ -199,19 +204,23 @@ TEST_F(BadCaseTest, EndTheRunAboveTheLimit) {
       },
       ::testing::ThrowsMessage<Error>(
           ::testing::AllOf(HasSubstr("2 of 6 cases cannot be read (data.max_bad_cases is 1)"),
-                           HasSubstr("case-2"), HasSubstr("case-4"))));
+                           HasSubstr(name_of(2)), HasSubstr(name_of(4)))));
 }
 
 TEST_F(BadCaseTest, EndTheRunWhereNoCaseIsLeft) {
   for (int i = 0; i < 6; ++i) {
-    if (i != 2) damage("case-" + std::to_string(i), "t1c");
+    if (i != 2) damage(name_of(i), "t1c");
   }
   auto bad_options = options();
   bad_options.max_bad_cases = 100;
   CaseStore store(damaged(), {}, std::uint64_t{1} << 30);
   PatchSource source(store, bad_options);
-  EXPECT_THAT([&] { source.draw(0); },
-              ::testing::ThrowsMessage<Error>(HasSubstr("6 of 6 cases cannot be read")));
+  BatchLoader loader(source, {.batch_size = 2, .workers = 2}, 0, 10);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_THAT([&] { loader.next(); },
+                ::testing::ThrowsMessage<Error>(HasSubstr("6 of 6 cases cannot be read")));
+  }
+  EXPECT_THROW(source.draw(7), Error);
 }
 
 }  // namespace

@@ -103,14 +103,15 @@ TEST(PreparedFile, EveryChangedByteIsNoticed) {
   const auto path = folder.path() / "x.case";
   write_prepared(path, test::prepared_case({2, 3, 4}), {}, "settings");
   const std::string content = read_file(path);
-  // The header with its padding ends at 4096; so does the image.
+  // Header, image and labels each begin at a multiple of 4096, with padding before.
+  const auto header_end = 32 + content.substr(0, 4096).rfind('}') - 31;
+  const std::size_t image_end = 4096 + 2 * 3 * 4 * 2 * sizeof(Half);
   for (std::size_t i = 0; i < content.size(); i += i < 1400 ? 1 : 29) {
     std::string changed = content;
     changed[i] = static_cast<char>(changed[i] ^ 4);
     write_file_atomically(path, changed);
-    const bool is_padding = error_of([&] { map_prepared(path); }).empty();
-    if (!is_padding) continue;
-    EXPECT_EQ(content[i], '\0') << "byte " << i;
+    const bool is_padding = (i >= header_end && i < 4096) || (i >= image_end && i < 8192);
+    EXPECT_EQ(error_of([&] { map_prepared(path); }).empty(), is_padding) << "byte " << i;
   }
   for (const std::size_t size :
        {std::size_t{0}, std::size_t{10}, std::size_t{500}, content.size() - 1}) {
@@ -160,6 +161,53 @@ TEST_F(CacheTest, ReadyCasesAreKeptAndChangedOnesMadeAnew) {
   opened.open(kNames[2]);
 }
 
+TEST_F(CacheTest, ServesWithoutTheFilesItWasMadeFrom) {
+  build();
+  CaseStore whole(dataset(), {}, cache());
+  const auto expected = whole.get(1);
+  fs::remove_all(root());
+  DataConfig config;
+  config.cache = cache().string();
+  const auto set = find_dataset(config, Labels::kRequired);
+  ASSERT_EQ(set.cases.size(), 3U);
+  EXPECT_EQ(set.cases[1].patient, "BraTS-GLI-00002");
+  const auto store = open_cases(set, config, {});
+  expect_equal(*store->get(1), *expected);
+  PreprocessConfig other;
+  other.normalise = "crop";
+  EXPECT_THAT(error_of([&] { open_cases(set, config, other); }), HasSubstr("normalise"));
+  config.channels = {"t1c"};
+  EXPECT_THAT(error_of([&] { open_cases(find_dataset(config, Labels::kRequired), config, {}); }),
+              HasSubstr("channels: t1n, t1c, t2w, t2f"));
+  config.cache.clear();
+  EXPECT_THAT(error_of([&] { find_dataset(config, Labels::kRequired); }),
+              HasSubstr("data.root is empty"));
+}
+
+TEST_F(CacheTest, ServesNoUnlabelledCaseWhereLabelsAreNeeded) {
+  fs::remove(test::case_file(root(), kNames[1], "seg"));
+  DatasetConfig source;
+  source.root = root().string();
+  build_cache(open_dataset(source, Labels::kOptional), {}, cache());
+  EXPECT_EQ(cached_dataset(cache(), kBratsChannels, kBratsClasses, Labels::kOptional).cases.size(),
+            3U);
+  EXPECT_THAT(
+      error_of([&] { cached_dataset(cache(), kBratsChannels, kBratsClasses, Labels::kRequired); }),
+      HasSubstr("case BraTS-GLI-00002-000 has no labels"));
+}
+
+// What an earlier build made of other files must not pass for the case.
+TEST_F(CacheTest, ACaseThatCannotBePreparedAnyMoreIsABadCase) {
+  build();
+  write_file_atomically(test::case_file(root(), kNames[1], "t2w"), "no NIfTI");
+  EXPECT_EQ(build().failed.size(), 1U);
+  const Cache opened(cache(), dataset(), {});
+  EXPECT_THAT(error_of([&] { opened.open(kNames[1]); }), HasSubstr("t2w"));
+  // It keeps its place where the cache serves alone, so that splits stay what they are.
+  EXPECT_EQ(cached_dataset(cache(), kBratsChannels, kBratsClasses, Labels::kRequired).cases.size(),
+            3U);
+}
+
 TEST_F(CacheTest, OtherSettingsAreRefusedByName) {
   build();
   PreprocessConfig other;
@@ -177,10 +225,17 @@ TEST_F(CacheTest, OtherSettingsAreRefusedByName) {
 }
 
 TEST_F(CacheTest, ForeignFilesStay) {
-  build();
-  write_file_atomically(cache() / "notes.txt", "x");
+  write_file_atomically(cache().string() + ".txt", "x");
+  fs::create_directories(cache());
+  write_file_atomically(cache() / "settings.json", R"({"editor": "tabs"})");
   remove_cache(cache());
-  EXPECT_TRUE(fs::exists(cache() / "notes.txt"));
+  EXPECT_TRUE(fs::exists(cache() / "settings.json"));
+  EXPECT_THAT(error_of([&] { build(); }), HasSubstr("settings.json is no file of a cache"));
+  fs::remove(cache() / "settings.json");
+  build();
+  write_file_atomically(cache() / "poetry.lock", "x");
+  remove_cache(cache());
+  EXPECT_TRUE(fs::exists(cache() / "poetry.lock"));
   EXPECT_FALSE(is_cache(cache()));
   EXPECT_THAT(opening_error(), HasSubstr("is no cache"));
 }
@@ -240,7 +295,7 @@ TEST_F(CacheTest, TwoBuildsAtOnceShareTheWork) {
   EXPECT_EQ(total, 23);  // each case once
   EXPECT_EQ(opening_error(), "");
   for (const auto& entry : fs::directory_iterator(cache())) {
-    EXPECT_NE(entry.path().extension(), ".lock") << entry.path();
+    EXPECT_NE(entry.path().extension(), ".case-lock") << entry.path();
   }
 }
 

@@ -19,6 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::case_file;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -263,6 +264,39 @@ TEST_F(CheckTest, DuplicatePatient) {
   test::write_case(folder_.path(), kBroken, 1);
   expect_only(Severity::kWarning, "duplicate-patient",
               "has the same images as case BraTS-GLI-00001-000, which counts as another patient");
+}
+
+TEST_F(CheckTest, LeaksOfASplit) {
+  const auto findings = [&](const Split& split) {
+    DatasetConfig config;
+    config.root = folder_.path().string();
+    std::vector<std::array<std::string, 3>> all;
+    for (const auto& finding : check_dataset(config, {.split = &split}).findings) {
+      all.push_back({to_string(finding.severity), finding.kind, finding.message});
+    }
+    return all;
+  };
+  const std::string one = "BraTS-GLI-00001-000", two = kBroken, three = "BraTS-GLI-00003-000";
+  EXPECT_THAT(findings({{one, two}, {}, {three}}), IsEmpty());
+  using Found = std::array<std::string, 3>;
+  EXPECT_THAT(findings({{one, "absent"}, {two}, {three}}),
+              ElementsAre(Found{"error", "missing",
+                                "the split has it in train, and the data set does not"}));
+  // The images of a case under another patient's name, in another part and in the same.
+  test::write_case(folder_.path(), kBroken, 1);
+  EXPECT_THAT(
+      findings({{one, three}, {}, {two}}),
+      ElementsAre(Found{"error", "leak",
+                        "has the same images as case BraTS-GLI-00001-000, and the split has "
+                        "this one in test and that one in train"}));
+  EXPECT_EQ(findings({{one, two}, {}, {three}}).at(0)[1], "duplicate-patient");
+  // A second scan of a patient in another part.
+  test::write_case(folder_.path(), kBroken, 2);
+  test::write_case(folder_.path(), "BraTS-GLI-00001-001", 9);
+  EXPECT_THAT(findings({{one, two}, {"BraTS-GLI-00001-001"}, {three}}),
+              ElementsAre(Found{"error", "leak",
+                                "patient BraTS-GLI-00001 has scans in more than one part of the "
+                                "split"}));
 }
 
 TEST_F(CheckTest, NearlyOrthonormalDirections) {

@@ -171,6 +171,19 @@ TEST_F(PreprocessTest, RefusesCasesThatDoNotFit) {
   EXPECT_THAT(load_error(), HasSubstr("every voxel of every channel is 0"));
 }
 
+TEST_F(PreprocessTest, OneFileMayServeTwoChannels) {
+  write_case(root(), kName);
+  auto set = dataset();
+  set.cases[0].images[1] = set.cases[0].images[0];
+  const auto raw = read_case(set, set.cases[0]);
+  EXPECT_EQ(raw.channels[0], raw.channels[1]);
+  set.cases[0].images[1].volume = set.cases[0].images[0].volume = 0;
+  set.cases[0].images[2].path = set.cases[0].images[0].path;
+  set.cases[0].images[2].volume = 1;
+  EXPECT_THAT(error_of([&] { read_case(set, set.cases[0]); }),
+              HasSubstr("BraTS-GLI-00001-000-t1n.nii.gz: has no volume 1; its volumes are 0 to 0"));
+}
+
 // 3 x 3 x 3: a shell of 8 around a 0, and 0 outside on one side.
 std::vector<float> shell() {
   std::vector<float> values(4 * 3 * 3, 0);

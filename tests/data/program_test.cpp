@@ -60,7 +60,7 @@ TEST_F(DataProgram, ChecksWhatTheLibraryChecks) {
 TEST_F(DataProgram, CheckTakesAConfigAndWhatReplacesIt) {
   // Keys of training beside those of the files.
   write_file_atomically(folder_.path() / "train.yaml",
-                        std::string("data:\n  root: nowhere\n  split: s.yaml\n  classes: "
+                        std::string("data:\n  root: nowhere\n  split_seed: 3\n  classes: "
                                     "[background, tumour]\n"));
   EXPECT_EQ(run("check --config train.yaml").err,
             "segmamba-data: nowhere: No such file or directory\n");
@@ -92,11 +92,65 @@ TEST_F(DataProgram, CheckPrintsTheFirstOfManyFindings) {
 TEST_F(DataProgram, UsageErrorsExitWithTwo) {
   for (const char* arguments :
        {"check", "check cases --layout dicom", "check cases --set data.root=x",
-        "check cases --threads -1", "check cases --no-such-option"}) {
+        "check cases --threads -1", "check cases --no-such-option", "preview --output x",
+        "preview -c x.yaml -o x --count 0", "preview -c x.yaml -o x --first -1"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments;
     EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
   }
+}
+
+TEST_F(DataProgram, PreparesOnceAndSaysWhatItNeeds) {
+  write_file_atomically(folder_.path() / "c.yaml",
+                        std::string("preprocess: {recipe: upstream-code}\ntraining: {seed: 3}\n"));
+  const std::string command = "prepare --config c.yaml --set data.root=cases --output cache";
+  const Outcome first = run(command);
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.err, HasSubstr("3 cases: at most "));
+  EXPECT_THAT(first.err, HasSubstr("are free"));
+  EXPECT_THAT(first.err, HasSubstr("3 cases prepared, 0 were ready, 0 failed"));
+  EXPECT_THAT(run(command).err, HasSubstr("0 cases prepared, 3 were ready, 0 failed"));
+  // Other settings are refused, and replaced on request.
+  const Outcome other = run(command + " --set preprocess.normalise=nonzero");
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_EQ(other.err.substr(other.err.rfind("segmamba-data:")),
+            "segmamba-data: cache is a cache that was made with other settings: \"normalise: "
+            "crop\", now \"normalise: nonzero\"; give another folder, or --overwrite\n");
+  EXPECT_EQ(run(command + " --set preprocess.normalise=nonzero --overwrite").exit_code, 0);
+  // A bad case is named and the others are prepared.
+  write_file_atomically(test::case_file(folder_.path() / "cases", "BraTS-GLI-00002-000", "t2w"),
+                        std::string("x"));
+  const Outcome bad = run("prepare -c c.yaml -s data.root=cases -o other");
+  EXPECT_EQ(bad.exit_code, 1);
+  EXPECT_THAT(bad.err, HasSubstr("BraTS-GLI-00002-000-t2w.nii.gz"));
+  EXPECT_THAT(bad.err, HasSubstr("2 cases prepared, 0 were ready, 1 failed"));
+}
+
+TEST_F(DataProgram, ShowsTrainingPatches) {
+  write_file_atomically(folder_.path() / "c.yaml", std::string("data: {patch_size: [4, 4, 4]}\n"));
+  const std::string command = "preview -c c.yaml -s data.root=cases --count 5 --output out";
+  const Outcome outcome = run(command);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(read_file(folder_.path() / "out/preview.png").substr(1, 3), "PNG");
+  const std::string page = read_file(folder_.path() / "out/preview.html");
+  EXPECT_THAT(page, HasSubstr("<dt>begins at</dt><dd>z "));
+  EXPECT_THAT(page, HasSubstr("4: BraTS-GLI-0000"));
+  EXPECT_EQ(run(command).exit_code, 1);
+  EXPECT_EQ(run(command + " --overwrite").exit_code, 0);
+  EXPECT_EQ(read_file(folder_.path() / "out/preview.html"), page);
+  EXPECT_EQ(run(command + " --overwrite --seed 9").exit_code, 0);
+  EXPECT_NE(read_file(folder_.path() / "out/preview.html"), page);
+}
+
+TEST_F(DataProgram, SplitsIntoFoldsAndChecksThem) {
+  EXPECT_EQ(run("split cases --folds 3 --test-share 0 --output folds.yaml").exit_code, 0);
+  EXPECT_THAT(read_file(folder_.path() / "folds.yaml"), HasSubstr("fold_2:  # 1\n"));
+  EXPECT_EQ(run("split cases --folds 4 --output folds4.yaml").exit_code, 1);
+  EXPECT_EQ(run("check cases --split folds.yaml --fold 1").exit_code, 0);
+  EXPECT_THAT(run("check cases --split folds.yaml").err, HasSubstr("has 3 folds"));
+  write_file_atomically(folder_.path() / "leak.yaml",
+                        std::string("train: [BraTS-GLI-00001-000]\ntest: [BraTS-GLI-00001-001]\n"));
+  EXPECT_EQ(run("check cases --split leak.yaml").exit_code, 1);
 }
 
 TEST_F(DataProgram, SplitsEveryLayout) {

@@ -165,7 +165,7 @@ TEST_F(SplitFileTest, ReadsBackWhatItWrote) {
   split.train.push_back("name with: colon # and \"quotes\"");
   split.validation = {"2021"};
   split.test = {};
-  write_split(path(), split, 5);
+  write_split(path(), split, "by patient, seed 5");
   EXPECT_TRUE(same(read_split(path()), split));
   EXPECT_THAT(read_file(path()), HasSubstr("seed 5"));
 }
@@ -191,13 +191,14 @@ TEST_F(SplitFileTest, AFoldValidatesAndTheOthersTrain) {
   EXPECT_THAT(
       [&] { read_split(path(), 3); },
       ::testing::ThrowsMessage<Error>(HasSubstr("has 3 folds: set data.fold to 0 to 2, not 3")));
-  write_split(path(), {{"a"}, {}, {}}, 0);
+  write_split(path(), {{"a"}, {}, {}}, "by hand");
   EXPECT_THAT([&] { read_split(path(), 0); },
               ::testing::ThrowsMessage<Error>(HasSubstr("has no folds, and data.fold is 0")));
 }
 
 TEST_F(SplitFileTest, RefusesNamesThatYamlCannotHold) {
-  EXPECT_THROW(write_split(folder_.path() / "split.yaml", {{"case-\xe9"}, {}, {}}, 0), Error);
+  EXPECT_THROW(write_split(folder_.path() / "split.yaml", {{"case-\xe9"}, {}, {}}, "by hand"),
+               Error);
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "split.yaml"));
 }
 

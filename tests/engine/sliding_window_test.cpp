@@ -220,16 +220,35 @@ TEST(Predictor, StopsOnAFlag) {
   EXPECT_THROW(predictor.predict(torch::zeros({1, 4, 4, 4})), Interrupted);
 }
 
+TEST(ValidationRegions, FollowTheClasses) {
+  const auto regions = [](const std::vector<std::string>& classes) {
+    std::vector<std::pair<std::string, std::vector<std::uint8_t>>> all;
+    for (const auto& region : validation_regions(classes)) {
+      all.emplace_back(region.name, region.labels);
+    }
+    return all;
+  };
+  using Labels = std::vector<std::uint8_t>;
+  EXPECT_THAT(regions(data::kBratsClasses),
+              ElementsAre(std::pair{"WT", Labels{1, 2, 3}}, std::pair{"TC", Labels{1, 3}},
+                          std::pair{"ET", Labels{3}}));
+  EXPECT_THAT(regions({"background", "edema", "ET", "RC", "NCR"}),
+              ElementsAre(std::pair{"WT", Labels{4, 1, 2}}, std::pair{"TC", Labels{4, 2}},
+                          std::pair{"ET", Labels{2}}));
+  EXPECT_THAT(regions({"background", "liver", "tumour"}),
+              ElementsAre(std::pair{"liver", Labels{1}}, std::pair{"tumour", Labels{2}}));
+}
+
 TEST(RegionDice, CountsTheRegionsOfBrats) {
   //                                        WT 3 of 4 and 4; TC 1 of 2 and 2; ET none of 1 and 1
   const std::vector<std::uint8_t> prediction = {0, 1, 2, 3, 2, 0};
   const std::vector<std::uint8_t> reference = {0, 1, 2, 2, 0, 3};
-  const auto dice = region_dice(prediction, reference);
-  EXPECT_DOUBLE_EQ(dice.wt, 2 * 3.0 / 8);
-  EXPECT_DOUBLE_EQ(dice.tc, 2 * 1.0 / 4);
-  EXPECT_DOUBLE_EQ(dice.et, 0);
+  const auto regions = validation_regions(data::kBratsClasses);
+  const auto scores = region_dice(prediction, reference, regions);
+  EXPECT_THAT(scores.dice, ElementsAre(2 * 3.0 / 8, 2 * 1.0 / 4, 0));
+  EXPECT_DOUBLE_EQ(scores.mean(), (2 * 3.0 / 8 + 2 * 1.0 / 4) / 3);
   const std::vector<std::uint8_t> without = {0, 2};
-  EXPECT_DOUBLE_EQ(region_dice(without, without).et, 1);
+  EXPECT_DOUBLE_EQ(region_dice(without, without, regions).dice[2], 1);
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ void write_file_atomically(
     const std::filesystem::path& path,
     const std::function<void(const std::filesystem::path& temporary)>& write);
 
-// Removes what a killed process left of write_file_atomically in `folder` (not recursive).
+// Removes what a killed process of this host left of write_file_atomically in `folder` (not
+// recursive).
 void remove_stale_temporaries(const std::filesystem::path& folder);
 
 // mkdir -p. Throws Error.

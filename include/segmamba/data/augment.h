@@ -19,6 +19,7 @@
 
 namespace segmamba::kernels {
 struct AugmentScratch;
+struct CaseView;
 struct PatchTransform;
 }  // namespace segmamba::kernels
 
@@ -176,6 +177,24 @@ struct Box {
 // The voxels that the plan can read for the patch whose box begins at `begin`.
 Box needed_box(const AugmentPlan& plan, const Index3& begin);
 
+// What of a case a GPU needs for a patch:
+//   const Box part = part_inside(item, needed_box(plan, begin));
+// and then copy_box() or cut(), and lower() with `begin` counted from part.begin. The patch is
+// that of the whole case, bit by bit (on the CPU where C is a multiple of 4, else up to rounding):
+// beyond the part, what the plan can read lies outside of the case.
+
+// The voxels of the box that the case has; one voxel of the case where it has none of them.
+Box part_inside(const PreparedCase& item, const Box& box);
+// A part of the case's voxels, to image [box, C] and labels [box]; `labels` stays as it is where
+// the case has none. Throws Error where the box sticks out.
+void copy_box(const PreparedCase& item, const Box& box, Half* image, std::uint8_t* labels);
+// The same as a case of its own, without geometry, crop and class counts.
+PreparedCase cut(const PreparedCase& item, const Box& box);
+
+// The case in the form that kernels take (kernels/augment.h); it must outlive the view. Throws
+// Error where it has 2^31 voxels or more, or 16384 along an axis.
+kernels::CaseView view_of(const PreparedCase& item);
+
 // The plan in the form that kernels take (kernels/augment.h). Throws Error where a patch reaches
 // 16384 voxels or more from the case's first voxel.
 kernels::PatchTransform lower(const AugmentPlan& plan, const Index3& begin);
@@ -196,8 +215,9 @@ class PatchScratch {
 
 // The patch whose box begins at voxel `begin` of the case (it may be negative, or the box stick
 // out), in the calling thread. All that moves voxels is one resampling of the whole case, so that
-// turning shows more of the case; outside of it image and labels are 0, before intensities change.
-// Throws Error where case and plan differ in channels, or the case has 2^31 voxels or more.
+// turning shows more of the case; outside of it the image is item.outside (0 where that is empty)
+// and labels are 0, before intensities change. Throws Error where case and plan differ in channels,
+// or the case has 2^31 voxels or more.
 void render_patch(const PreparedCase& item, const Index3& begin, const AugmentPlan& plan,
                   float* image,          // [C, D, H, W]
                   std::uint8_t* labels,  // [D, H, W]; all 0 where the case has none

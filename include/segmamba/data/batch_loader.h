@@ -16,11 +16,20 @@
 
 namespace segmamba::data {
 
+// What a device needs to make a patch: the part of the case that it reads, where the patch begins
+// in it, and what was drawn.
+struct Cut {
+  PreparedCase part;
+  Index3 begin{};
+  AugmentPlan plan;
+};
+
 // Views of memory that the loader owns.
 struct Batch {
   std::array<std::int64_t, 5> shape{};  // [B, C, D, H, W] of images
   std::span<float> images;              // [B, C, D, H, W]
   std::span<std::uint8_t> labels;       // [B, D, H, W]
+  std::vector<Cut> cuts;  // [B], where LoaderOptions::render is false, and nothing else
 };
 
 struct LoaderOptions {
@@ -28,6 +37,7 @@ struct LoaderOptions {
   // Rank r of n takes the samples of iteration i from (i * n + r) * batch_size on: together the
   // ranks see what one would see with a batch n times as large, no sample twice.
   std::int64_t rank = 0, ranks = 1;
+  bool render = true;        // false: batches hold cuts, to be augmented by a device
   std::int64_t workers = 0;  // 0: batches are made when they are asked for
   // Where batches lie, for memory that a device can read (pinned). Empty: ordinary memory.
   std::function<std::shared_ptr<void>(std::size_t bytes)> allocate = {};
@@ -62,6 +72,7 @@ class BatchLoader {
   }
   void make_sample(Slot& slot, std::int64_t iteration, std::int64_t place, PatchScratch& scratch);
   void work();
+  void stop();
 
   PatchSource& source_;
   LoaderOptions options_;

@@ -41,8 +41,17 @@ CacheReport build_cache(
     const Dataset& dataset, const PreprocessConfig& config, const std::filesystem::path& folder,
     const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
 
+// The cases of a finished cache, where the files that it was made from are not at hand (a copy on a
+// node's own disk); they have no files. Throws Error, also naming a case without labels where these
+// are required.
+Dataset cached_dataset(const std::filesystem::path& folder,
+                       const std::vector<std::string>& channels,
+                       const std::vector<std::string>& classes, Labels labels);
+
 // Whether the folder holds a cache, finished or not.
 bool is_cache(const std::filesystem::path& folder);
+// What the cases in it take; 0 where there is none.
+std::uint64_t cache_bytes(const std::filesystem::path& folder);
 // Removes the files of a cache from a folder, and nothing else.
 void remove_cache(const std::filesystem::path& folder);
 

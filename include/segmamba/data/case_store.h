@@ -11,6 +11,7 @@
 #include "segmamba/data/data_config.h"
 #include "segmamba/data/prepared_case.h"
 #include "segmamba/data/preprocess.h"
+#include "segmamba/data/split.h"
 
 namespace segmamba::data {
 
@@ -43,6 +44,18 @@ class CaseStore {
   std::mutex mutex_;
   std::uint64_t used_bytes_ = 0;
 };
+
+// The cases in config.root, or where that is empty those of config.cache. Throws Error as
+// open_dataset() and cached_dataset().
+Dataset find_dataset(const DataConfig& config, Labels labels);
+
+// The split that config.split names, or 70/10/20 by config.split_seed, and which of them it is, in
+// words. Throws Error as read_split().
+struct FoundSplit {
+  Split split;
+  std::string origin;
+};
+FoundSplit find_split(const DataConfig& config, const std::vector<Case>& cases);
 
 // From config.cache where it is set, else in config.memory_gb of memory.
 std::unique_ptr<CaseStore> open_cases(Dataset dataset, const DataConfig& config,

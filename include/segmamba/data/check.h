@@ -10,6 +10,7 @@
 #include "segmamba/core/json.h"
 #include "segmamba/data/dataset.h"
 #include "segmamba/data/fingerprint.h"
+#include "segmamba/data/split.h"
 
 namespace segmamba::data {
 
@@ -34,6 +35,7 @@ struct Finding {
 // damaged           error     truncated, or gzip's check sum or stream does not fit
 // not-finite        error     NaN or infinite voxels
 // geometry          error     channels, or channels and labels, on different grids
+// leak              error     with a split: a patient, or the same images, in two of its parts
 // empty             error     every voxel of every channel is 0
 // not-labels        error     labels that are not whole numbers from 0 to 255
 // unknown-label     error     labels that no class has
@@ -59,6 +61,7 @@ inline const std::vector<std::string> kFindingKinds = {"missing",
                                                        "damaged",
                                                        "not-finite",
                                                        "geometry",
+                                                       "leak",
                                                        "empty",
                                                        "not-labels",
                                                        "unknown-label",
@@ -91,9 +94,10 @@ struct CheckReport {
 };
 
 struct CheckOptions {
-  int threads = 0;  // 0: as core/parallel.h has it
+  int threads = 0;               // 0: as core/parallel.h has it
+  const Split* split = nullptr;  // looked at, too, where given
   // Called with the number of cases done, one call at a time.
-  std::function<void(std::int64_t done, std::int64_t total)> progress;
+  std::function<void(std::int64_t done, std::int64_t total)> progress = {};
 };
 
 // Reads every voxel of every case, a case a thread. A case that is broken, in whatever way, is a

@@ -114,6 +114,10 @@ Dataset open_dataset(const DatasetConfig& config, Labels labels);
 // it cannot be read.
 std::vector<std::filesystem::path> find_case_folders(const std::filesystem::path& root);
 
+// The name that a class goes by here: "NCR" and "non-enhancing tumour" are "necrosis", "edema" is
+// "oedema"; names that no rule knows come back in lower case without spaces and hyphens.
+std::string canonical_class(const std::string& name);
+
 // The patient of a case: its name without the number of the visit, where it ends in two numbers
 // ("BraTS-GLI-00001-000" is of "BraTS-GLI-00001"); otherwise the name itself.
 std::string patient_of(const std::string& case_name);

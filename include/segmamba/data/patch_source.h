@@ -15,8 +15,8 @@ namespace segmamba::data {
 struct PatchOptions {
   Index3 size{};  // [D, H, W]
   std::uint64_t seed = 0;
-  SamplingConfig sampling;
-  AugmentConfig augment;
+  SamplingConfig sampling = {};
+  AugmentConfig augment = {};
   // Cases that may turn out unreadable before the run ends: each is left out, and another case
   // takes its turn.
   std::int64_t max_bad_cases = 0;
@@ -57,6 +57,7 @@ class PatchSource {
   std::mutex mutex_;
   std::vector<bool> is_bad_;
   std::vector<BadCase> bad_, reported_;
+  std::string ended_;  // why no more patches can be drawn
 };
 
 }  // namespace segmamba::data

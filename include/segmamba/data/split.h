@@ -31,7 +31,8 @@ Folds make_folds(const std::vector<Case>& cases, std::int64_t count, double test
 
 // A readable YAML file. Writing throws Error where it is impossible or the name of a case is not
 // UTF-8.
-void write_split(const std::filesystem::path& path, const Split& split, std::uint64_t seed);
+// `origin` stands in its first line: "70/10/20 by patient, seed 1".
+void write_split(const std::filesystem::path& path, const Split& split, const std::string& origin);
 void write_folds(const std::filesystem::path& path, const Folds& folds, std::uint64_t seed);
 // Throws Error where the file is malformed, a case stands in it twice, or `fold` does not suit it:
 // -1 for a file of parts, the number of a fold for a file of folds.

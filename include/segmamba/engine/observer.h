@@ -8,10 +8,11 @@
 
 namespace segmamba::engine {
 
-// Mean Dice over cases of the BraTS regions.
+// Mean Dice over cases, region by region.
 struct RegionDice {
-  double wt = 0, tc = 0, et = 0;
-  double mean() const { return (wt + tc + et) / 3; }
+  std::vector<std::string> regions;  // "WT", ...
+  std::vector<double> dice;
+  double mean() const;
 };
 
 struct RunStarted {
@@ -20,6 +21,7 @@ struct RunStarted {
   std::int64_t training_cases = 0, validation_cases = 0;
   std::int64_t parameters = 0;
   std::string device;
+  std::vector<std::string> regions;  // that validation scores
 };
 
 struct StepDone {

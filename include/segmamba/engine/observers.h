@@ -41,6 +41,7 @@ class CsvObserver final : public Observer {
   void write(const std::string& row);
 
   std::filesystem::path path_;
+  std::size_t regions_ = 0;
   std::ofstream file_;
 };
 

@@ -59,6 +59,7 @@ struct TrainingConfig {
   double gradient_clip_norm = 12;
   std::int64_t seed = 0;
   std::int64_t workers = 2;
+  std::string augment_on = "cpu";
   std::int64_t threads = 0;
   std::int64_t checkpoint_every = 250;
 

@@ -4,17 +4,23 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "segmamba/data/case_store.h"
 #include "segmamba/engine/observer.h"
 #include "segmamba/engine/predictor.h"
+#include "segmamba/metrics/mask.h"
 
 namespace segmamba::engine {
 
-// Dice of WT, TC and ET between two BraTS label maps of one size; 1 where a region is empty in
-// both.
+// Dice of each region between two label maps of one size; 1 where a region is empty in both.
 RegionDice region_dice(std::span<const std::uint8_t> prediction,
-                       std::span<const std::uint8_t> reference);
+                       std::span<const std::uint8_t> reference,
+                       const std::vector<metrics::Region>& regions);
+
+// What validation scores: WT, TC and ET where the classes are those of BraTS, in whatever order;
+// otherwise each class but the first.
+std::vector<metrics::Region> validation_regions(const std::vector<std::string>& classes);
 
 // Mean Dice over the first `count` cases, segmented whole. `on_case(done)` after each. Cases that
 // cannot be read are told to `on_bad_case` and left out; throws Error where none is left.
