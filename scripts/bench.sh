@@ -2,6 +2,8 @@
 # Benchmarks against the tools that others use, side by side in one run on this machine.
 #
 #   scripts/bench.sh eval [CASES]    scoring: one case by convention, then CASES (default 100) files
+#   scripts/bench.sh data [OPTIONS]  augmentation: each transform and the published recipe on a patch,
+#                                    beside nnU-Net's batchgeneratorsv2; options of bench_data.py
 #   scripts/bench.sh scan [OPTIONS]  the scan and the Mamba layer beside PyTorch's (on a GPU:
 #                                    mamba_ssm's), all stages; options of tests/bench/scan_bench.py
 #
@@ -12,33 +14,44 @@
 # Everything runs on one core where taskset exists, but for the last figure of `eval`.
 . "$(dirname "$0")/common.sh"
 
-usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
+
+venv="$root/.deps/bench-venv"
+one_core=()
+command -v taskset >/dev/null && one_core=(taskset -c 0)
+
+# install_references NAME PACKAGE...: the references of benchmark NAME, beside those of the others.
+install_references() {
+  local name="$1"
+  shift
+  [ "$(cat "$venv/.installed-$name" 2>/dev/null)" = "$*" ] && return
+  say "Installing $* into .deps/bench-venv"
+  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+  # Whatever needs torch takes the one that is there already.
+  "$root/.deps/venv/bin/python" -c 'import site; print(site.getsitepackages()[0])' \
+    >"$(echo "$venv"/lib/python3*/site-packages)/torch-of-the-build.pth"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+    die "pip could not install the references; run the script again to retry"
+  echo "$*" >"$venv/.installed-$name"
+}
+
+make_work_folder() {
+  work=$(mktemp -d)  # not local: the trap needs it when the function has ended
+  trap 'rm -rf "$work"' EXIT
+}
+
+name_processor() { grep -m 1 'model name' /proc/cpuinfo | sed 's/.*: //' || true; }
 
 bench_eval() {
   local count="${1:-100}"
   SEGMAMBA_CMAKE_ARGS="${SEGMAMBA_CMAKE_ARGS:-} -DSEGMAMBA_BUILD_BENCH=ON" \
     "$root/scripts/build.sh" bench_eval segmamba-eval
-  local venv="$root/.deps/bench-venv"
-  local wanted=(medpy==0.5.2 monai==1.6.1 surface-distance "numpy<2.3" scipy nibabel
-                connected-components-3d pandas)
-  if [ "$(cat "$venv/.installed" 2>/dev/null)" != "${wanted[*]}" ]; then
-    say "Installing ${wanted[*]} into .deps/bench-venv"
-    python3 -m venv "$venv"
-    # MONAI takes the torch that is there already.
-    "$root/.deps/venv/bin/python" -c 'import site; print(site.getsitepackages()[0])' \
-      >"$(echo "$venv"/lib/python3*/site-packages)/torch-of-the-build.pth"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${wanted[@]}" ||
-      die "pip could not install the references; run the script again to retry"
-    echo "${wanted[*]}" >"$venv/.installed"
-  fi
-  local one_core=()
-  command -v taskset >/dev/null && one_core=(taskset -c 0)
-
-  work=$(mktemp -d)  # not local: the trap needs it when the function has ended
-  trap 'rm -rf "$work"' EXIT
+  install_references eval medpy==0.5.2 monai==1.6.1 surface-distance "numpy<2.3" scipy nibabel \
+    connected-components-3d pandas
+  make_work_folder
 
   say "One case of 240x240x155, three regions, one core, without reading files"
-  grep -m 1 'model name' /proc/cpuinfo | sed 's/.*: //' || true
+  name_processor
   "${one_core[@]}" "$build/tests/bench_eval" --repeats 7 --write "$work" >"$work/ours.txt"
   "${one_core[@]}" "$venv/bin/python" "$root/scripts/bench_eval.py" "$work"
 
@@ -64,6 +77,21 @@ print(f"{seconds:.1f} s, {1000 * seconds / count:.0f} ms a case; 1,251 cases: "
 PYTHON
 }
 
+bench_data() {
+  SEGMAMBA_CMAKE_ARGS="${SEGMAMBA_CMAKE_ARGS:-} -DSEGMAMBA_BUILD_BENCH=ON" \
+    "$root/scripts/build.sh" bench_data bench_feed
+  install_references data batchgeneratorsv2==0.3.6 "numpy<2.3"
+  make_work_folder
+
+  say "Augmentation of a patch, one core"
+  name_processor
+  "${one_core[@]}" "$build/tests/bench_data" "$@" >"$work/ours.json"
+  "${one_core[@]}" "$venv/bin/python" "$root/scripts/bench_data.py" "$work" "$@"
+
+  say "From files to batches"
+  "$build/tests/bench_feed"
+}
+
 bench_scan() {
   "$root/scripts/build.sh" segmamba_ops
   say "The scan and the Mamba layer at the four stages of a 128^3 patch, three directions"
@@ -73,6 +101,7 @@ bench_scan() {
 case "${1:-}" in
   scan) shift; bench_scan "$@" ;;
   eval) shift; bench_eval "$@" ;;
+  data) shift; bench_data "$@" ;;
   -h | --help) usage ;;
   *) usage >&2; exit 2 ;;
 esac
