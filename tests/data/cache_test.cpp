@@ -18,12 +18,14 @@
 #include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/data/case_store.h"
+#include "support/error_of.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::data {
 namespace {
 
 namespace fs = std::filesystem;
+using test::error_of;
 using ::testing::HasSubstr;
 
 const std::vector<std::string> kNames = {"BraTS-GLI-00001-000", "BraTS-GLI-00002-000",
@@ -46,16 +48,6 @@ void expect_equal(const PreparedCase& a, const PreparedCase& b) {
   EXPECT_TRUE(std::equal(a.image.begin(), a.image.end(), b.image.begin(), b.image.end(),
                          [](Half x, Half y) { return x.bits == y.bits; }));
   EXPECT_TRUE(std::equal(a.labels.begin(), a.labels.end(), b.labels.begin(), b.labels.end()));
-}
-
-template <class Call>
-std::string error_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 class CacheTest : public ::testing::Test {

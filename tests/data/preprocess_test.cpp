@@ -11,27 +11,19 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/random.h"
+#include "support/error_of.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::data {
 namespace {
 
 using test::case_file;
+using test::error_of;
 using test::write_case;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr const char* kName = "BraTS-GLI-00001-000";
-
-template <class Call>
-std::string error_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 // Channel c of a prepared case, in the order of memory.
 std::vector<float> channel(const PreparedCase& item, std::int64_t c) {
