@@ -11,7 +11,7 @@
 
 TORCH_VERSION=2.11.0
 # What the tests compare with; the programs need no Python.
-TEST_PACKAGES=(numpy nibabel)
+TEST_PACKAGES=(numpy nibabel tensorboard)
 
 packages=(
   g++ cmake ninja-build git

@@ -47,6 +47,14 @@ bool starts_with(std::string_view text, std::string_view prefix) {
 
 bool ends_with(std::string_view text, std::string_view suffix) { return text.ends_with(suffix); }
 
+std::optional<std::int64_t> to_integer(std::string_view text) {
+  std::int64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, value);
+  if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
+  return value;
+}
+
 std::string format_double(double value) {
   if (!std::isfinite(value)) return non_finite_name(value);
   char buffer[32];
@@ -63,7 +71,7 @@ std::string format_fixed(double value, int digits) {
 }
 
 std::string format_bytes(std::uint64_t bytes) {
-  static constexpr const char* kUnits[] = {"B", "KB", "MB", "GB", "TB", "PB", "EB"};
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   if (bytes < 1024) return concat(bytes, " B");
   auto value = static_cast<double>(bytes);
   int unit = 0;

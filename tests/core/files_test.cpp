@@ -68,7 +68,7 @@ TEST(Files, ErrorsNameTheFile) {
   write_file_atomically(large, std::string(2048, 'x'));
   EXPECT_EQ(
       message([&] { read_file(large, 1024); }),
-      "cannot read " + large.string() + ": 2.0 KB is more than the 1.0 KB such a file may have");
+      "cannot read " + large.string() + ": 2.0 KiB is more than the 1.0 KiB such a file may have");
   EXPECT_THAT(message([&] { make_folders(large); }), ::testing::HasSubstr("a file has that name"));
 }
 

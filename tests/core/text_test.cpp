@@ -24,10 +24,18 @@ TEST(Text, NumbersForPeopleAndMachines) {
   EXPECT_EQ(format_double(-inf), "-inf");
   EXPECT_EQ(format_fixed(0.12345, 3), "0.123");
   EXPECT_EQ(format_fixed(inf, 3), "inf");
-  EXPECT_EQ(format_bytes(1536), "1.5 KB");
+  EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_bytes(17), "17 B");
   EXPECT_EQ(format_duration(95), "1:35");
   EXPECT_EQ(format_duration(3700), "1:01:40");
+}
+
+TEST(Text, AWholeNumberIsNothingElse) {
+  EXPECT_EQ(to_integer("-42"), -42);
+  EXPECT_EQ(to_integer("9223372036854775807"), std::numeric_limits<std::int64_t>::max());
+  for (const char* text : {"", "4x", " 4", "4.0", "9223372036854775808"}) {
+    EXPECT_EQ(to_integer(text), std::nullopt) << text;
+  }
 }
 
 TEST(Text, NearestFindsTyposOnly) {

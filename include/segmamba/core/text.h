@@ -2,6 +2,7 @@
 // Small helpers on strings.
 
 #include <cstdint>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -36,11 +37,14 @@ std::string to_lower(std::string_view text);
 bool starts_with(std::string_view text, std::string_view prefix);
 bool ends_with(std::string_view text, std::string_view suffix);
 
+// A whole number in decimal digits, with nothing before or behind it; nothing else is one.
+std::optional<std::int64_t> to_integer(std::string_view text);
+
 // The shortest decimal text that reads back as the same double; "nan", "inf", "-inf".
 std::string format_double(double value);
 // `digits` digits after the point: format_fixed(0.5, 3) is "0.500"; "nan", "inf" as above.
 std::string format_fixed(double value, int digits);
-// 1536 is "1.5 KB" (powers of 1024).
+// 1536 is "1.5 KiB".
 std::string format_bytes(std::uint64_t bytes);
 // 95 is "1:35", 3700 is "1:01:40".
 std::string format_duration(double seconds);

@@ -1,0 +1,39 @@
+#include "segmamba/core/yaml.h"
+
+#include <gmock/gmock.h>
+
+#include "support/error_of.h"
+
+namespace segmamba {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::Pair;
+
+TEST(YamlValues, ListsEveryValueAsText) {
+  EXPECT_THAT(yaml_values("a: 1\n"
+                          "b:\n"
+                          "  c: [x, 2.50, [3]]\n"
+                          "  d: \"quoted, text\"\n"
+                          "  e:\n"
+                          "  f: {g: true}\n"
+                          "  h: {}\n",
+                          "file"),
+              ElementsAre(Pair("a", "1"), Pair("b.c", "[x, 2.50, [3]]"),
+                          Pair("b.d", "quoted, text"), Pair("b.e", ""), Pair("b.f.g", "true")));
+  EXPECT_TRUE(yaml_values("", "file").empty());
+}
+
+TEST(YamlValues, NamesThePlaceOfWhatItCannotList) {
+  const auto error = [](const std::string& text) {
+    return test::error_of([&] { yaml_values(text, "file"); });
+  };
+  EXPECT_THAT(error("a: 1\nb: [\n"), ::testing::StartsWith("file:3: not valid YAML: "));
+  EXPECT_EQ(error("[1]"), "file:1: must be a mapping of keys to values");
+  EXPECT_EQ(error("a: 1\nb: [{c: 1}]\n"), "file:2: a mapping within a list");
+  EXPECT_EQ(error("a: 1\n? [b]\n: 2\n"), "file:2: a key must be a word");
+  EXPECT_EQ(error("a: &x [*x]\n"), "file:1: nested more than 8 levels deep");
+}
+
+}  // namespace
+}  // namespace segmamba
