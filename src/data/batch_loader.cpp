@@ -25,8 +25,7 @@ BatchLoader::BatchLoader(PatchSource& source, LoaderOptions options, std::int64_
       next_(first_iteration),
       last_(last_iteration),
       claimed_iteration_(first_iteration),
-      slots_(static_cast<std::size_t>(
-          options_.workers == 0 ? 1 : options_.workers / options_.batch_size + 3)) {
+      slots_(static_cast<std::size_t>(batches_held(options_))) {
   const auto& size = source.size();
   const auto voxels = static_cast<std::size_t>(options_.batch_size * volume_of(size));
   const auto values = voxels * static_cast<std::size_t>(source.channels());
@@ -51,6 +50,10 @@ BatchLoader::BatchLoader(PatchSource& source, LoaderOptions options, std::int64_
 }
 
 BatchLoader::~BatchLoader() { stop(); }
+
+std::int64_t BatchLoader::batches_held(const LoaderOptions& options) {
+  return options.workers == 0 ? 1 : options.workers / options.batch_size + 3;
+}
 
 void BatchLoader::stop() {
   {

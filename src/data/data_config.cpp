@@ -4,6 +4,11 @@ namespace segmamba::data {
 
 void DataConfig::visit(ConfigVisitor& v) {
   DatasetConfig::visit(v);
+  v.value({.name = "regions",
+           .help = "Instead of one class a voxel the model says, region by region, whether it lies "
+                   "in it: [WT, TC, ET], or of any classes [organ=liver+tumour, tumour=tumour]; a "
+                   "region lies within those before it or beside them. []: classes"},
+          regions);
   v.value({.name = "cache",
            .help = "Folder that segmamba-data prepare made of the cases with this config; empty: "
                    "cases are prepared in memory"},
@@ -24,8 +29,8 @@ void DataConfig::visit(ConfigVisitor& v) {
            .max_items = 3},
           patch_size);
   v.value({.name = "memory_gb",
-           .help = "Without a cache: memory for prepared cases; those beyond it are prepared again "
-                   "each time",
+           .help = "Without a cache: GiB of a machine's memory for prepared cases, shared by its "
+                   "ranks; cases beyond it are prepared again each time",
            .min = 0},
           memory_gb);
   v.value({.name = "max_bad_cases",

@@ -86,15 +86,6 @@ std::string yaml_item(const std::string& name) {
   return concat("\"", quoted, "\"");
 }
 
-// Index in a list of classes by name or number; nothing where there is none.
-std::size_t find_class(const std::vector<std::string>& classes, const std::string& name) {
-  const auto wanted = canonical_class(name);
-  return static_cast<std::size_t>(
-      std::find_if(classes.begin(), classes.end(),
-                   [&](const auto& item) { return canonical_class(item) == wanted; }) -
-      classes.begin());
-}
-
 bool parse_byte(const std::string& text, std::uint8_t& value) {
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, value);
@@ -126,6 +117,14 @@ std::string canonical_class(const std::string& name) {
     if (starts_with(text, beginning)) return "necrosis";
   }
   return text;
+}
+
+std::size_t find_class(const std::vector<std::string>& classes, const std::string& name) {
+  const auto wanted = canonical_class(name);
+  return static_cast<std::size_t>(
+      std::find_if(classes.begin(), classes.end(),
+                   [&](const auto& item) { return canonical_class(item) == wanted; }) -
+      classes.begin());
 }
 
 std::string config_line(const std::string& key, const std::vector<std::string>& names) {

@@ -14,6 +14,9 @@ namespace segmamba::data {
 // blanks, hyphens and underscores.
 std::string canonical_channel(const std::string& name);
 
+// The place of a class in a list by its name, however spelt; the list's size where there is none.
+std::size_t find_class(const std::vector<std::string>& classes, const std::string& name);
+
 // "data.channels: [t1n, t1c]", to be put into a config.
 std::string config_line(const std::string& key, const std::vector<std::string>& names);
 

@@ -111,6 +111,8 @@ TEST_F(LoaderTest, BatchesLieInTheMemoryThatWasGiven) {
   };
   BatchLoader loader(source, {.batch_size = 2, .workers = 4, .allocate = allocate}, 0, 20);
   EXPECT_EQ(blocks.size(), 4U / 2 + 3);  // bounded, whatever the length of the run
+  EXPECT_EQ(BatchLoader::batches_held({.batch_size = 2, .workers = 4}), std::ssize(blocks));
+  EXPECT_EQ(BatchLoader::batches_held({.batch_size = 2, .workers = 0}), 1);
   for (int i = 0; i < 20; ++i) {
     const auto* first = reinterpret_cast<const char*>(loader.next().images.data());
     EXPECT_TRUE(std::any_of(blocks.begin(), blocks.end(),

@@ -47,13 +47,17 @@ struct LoaderOptions {
 
 class BatchLoader {
  public:
-  // Batches of the iterations in [first, last). Memory: workers / batch_size + 3 batches, and what
-  // a worker needs for one patch.
+  // Batches of the iterations in [first, last). Memory: batches_held(options) batches, and what a
+  // worker needs for one patch.
   BatchLoader(PatchSource& source, LoaderOptions options, std::int64_t first_iteration,
               std::int64_t last_iteration);
   ~BatchLoader();
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
+
+  // How many batches a loader with these options has in memory: where workers prepare them, one
+  // that the caller has, one that is ready, and those in the making.
+  static std::int64_t batches_held(const LoaderOptions& options);
 
   // The next batch, valid until the next call. Throws what preparing it threw.
   const Batch& next();

@@ -12,6 +12,8 @@ namespace segmamba::data {
 
 // Section `data` of a config.
 struct DataConfig : DatasetConfig {
+  // What the model's outputs mean where they are no classes: sets of classes that may overlap.
+  std::vector<std::string> regions;
   std::string
       cache;  // a folder that segmamba-data prepare made; empty: cases are prepared in memory
   std::string split;
