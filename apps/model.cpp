@@ -89,7 +89,8 @@ void info(const Options& options) {
     model = nn::make_model(config);
   }
   sizes.insert(sizes.begin(), {1, config.in_channels});
-  const auto cost = nn::forward_cost(config, sizes);
+  const auto forward = nn::forward_cost(config, sizes);
+  const auto training = nn::training_cost(config, {.input_sizes = sizes});
   const auto count = nn::parameter_count(*model);
   const auto bytes = [](std::int64_t size) {
     return format_bytes(static_cast<std::uint64_t>(size));
@@ -103,9 +104,14 @@ void info(const Options& options) {
   print_row("total, float32", bytes(4 * count));
   std::printf("\nOne input of shape [%s], float32; sizes must be multiples of %lld\n",
               join(sizes, ", ").c_str(), static_cast<long long>(model->size_multiple()));
-  print_row("multiply-adds of a forward pass", with_commas(cost.multiply_adds));
-  print_row("tensors alive at once, inference", bytes(cost.inference_bytes));
-  print_row("tensors kept for backward, training", bytes(cost.training_bytes));
+  print_row("multiply-adds of a forward pass", with_commas(forward.multiply_adds));
+  print_row("tensors alive at once, inference", bytes(forward.peak_bytes));
+  print_row("tensors kept for backward, training", bytes(training.kept_bytes));
+  print_row("tensors alive at once, training", bytes(training.peak_bytes));
+  std::printf("\nOf those kept, what recomputing a part saves (training.recompute)\n");
+  for (const auto& [part, kept] : nn::bytes_kept_by_part(config, sizes)) {
+    print_row(part, bytes(kept));
+  }
   std::printf(
       "Counted: convolutions, matrix products, causal convolutions, and 3 multiply-adds a scan "
       "state.\n"

@@ -3,11 +3,13 @@
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/jit/serialization/pickler.h>
 
+#include <bit>
 #include <fstream>
 #include <tuple>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/hash.h"
 #include "segmamba/core/text.h"
 #include "unpickler.h"
 
@@ -158,9 +160,11 @@ void write_archive(const std::filesystem::path& path, const Dict& content) {
   write_file_atomically(path, [&](const std::filesystem::path& temporary) {
     std::ofstream stream(temporary, std::ios::binary);
     try {
+      // A write that fails is seen below: the writer would answer it with an exception, and with
+      // another one out of its destructor, which ends the program.
       caffe2::serialize::PyTorchStreamWriter writer([&stream](const void* data, std::size_t size) {
         stream.write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
-        return stream ? size : 0;
+        return size;
       });
       writer.writeRecord("data.pkl", pickle.data(), pickle.size());
       writer.writeRecord("byteorder", "little", 6);
@@ -173,7 +177,7 @@ void write_archive(const std::filesystem::path& path, const Dict& content) {
       throw Error(path.string() + ": cannot be written: " + first_line(error));
     }
     stream.close();
-    if (!stream) throw Error(path.string() + ": cannot be written");
+    if (!stream) throw Error(path.string() + ": cannot be written (is the disk full?)");
   });
 }
 
@@ -185,6 +189,46 @@ Value read_archive(const std::filesystem::path& path) {
   } catch (const Error& error) {
     throw Error(path.string() + ": " + error.what());
   }
+}
+
+namespace {
+
+// What a value is, as text without gaps between one meaning and another.
+void describe(const Value& value, std::string& text) {
+  const auto add = [&text](char kind, const std::string& content) {
+    text += concat(kind, content.size(), ":", content);
+  };
+  if (value.is_tensor()) {
+    const auto tensor = value.tensor().detach().cpu().contiguous();
+    add('t', concat(tensor.scalar_type(), " ", tensor.sizes(), " ",
+                    hash_bytes(tensor.data_ptr(), tensor.nbytes()).to_string()));
+  } else if (value.is_dict()) {
+    text += concat('d', value.dict().items().size(), ":");
+    for (const auto& [key, item] : value.dict().items()) {
+      add('k', key);
+      describe(item, text);
+    }
+  } else if (value.is_list()) {
+    text += concat('l', value.list().size(), ":");
+    for (const auto& item : value.list()) describe(item, text);
+  } else if (value.is_text()) {
+    add('s', value.text());
+  } else if (value.is_real()) {
+    const auto bits = std::bit_cast<std::uint64_t>(value.real());
+    add('r', concat(bits));
+  } else if (value.is_integer()) {
+    add('i', concat(value.integer()));
+  } else {
+    add('b', value.is_bool() ? concat(value.boolean()) : "none");
+  }
+}
+
+}  // namespace
+
+std::string content_hash(const Dict& content) {
+  std::string text;
+  describe(content, text);
+  return hash_bytes(text.data(), text.size()).to_string();
 }
 
 std::map<std::string, torch::Tensor> tensor_map(const Dict& dict) {

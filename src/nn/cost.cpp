@@ -1,9 +1,14 @@
 #include "segmamba/nn/cost.h"
 
+#include <ATen/ExpandUtils.h>
+#include <ATen/WrapDimUtils.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 
 #include "segmamba/core/text.h"
@@ -41,7 +46,7 @@ class CountingAllocator : public c10::Allocator {
   }
 };
 
-// LibTorch registers the meta kernels of these three in Python only.
+// LibTorch registers the meta kernels of these in Python only.
 
 torch::Tensor convolution(const torch::Tensor& input, const torch::Tensor& weight,
                           const std::optional<torch::Tensor>&, c10::SymIntArrayRef stride,
@@ -84,6 +89,63 @@ std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> layer_norm(
   return {torch::empty(input.sizes(), input.options()), statistic, torch::empty_like(statistic)};
 }
 
+using Gradients = std::tuple<torch::Tensor, torch::Tensor, torch::Tensor>;
+
+torch::Tensor like_where(bool wanted, const torch::Tensor& tensor) {
+  return wanted ? torch::empty(tensor.sizes(), tensor.options()) : torch::Tensor();
+}
+
+Gradients convolution_backward(const torch::Tensor& grad, const torch::Tensor& input,
+                               const torch::Tensor& weight, c10::SymIntArrayRef,
+                               c10::SymIntArrayRef, c10::SymIntArrayRef, bool, c10::SymIntArrayRef,
+                               c10::SymInt, std::array<bool, 3> wanted) {
+  return {like_where(wanted[0], input), like_where(wanted[1], weight),
+          wanted[2] ? torch::empty({grad.size(1)}, weight.options()) : torch::Tensor()};
+}
+
+// The norm of the models, which has no weights.
+Gradients batch_norm_backward(const torch::Tensor&, const torch::Tensor& input,
+                              const std::optional<torch::Tensor>&,
+                              const std::optional<torch::Tensor>&,
+                              const std::optional<torch::Tensor>&,
+                              const std::optional<torch::Tensor>&,
+                              const std::optional<torch::Tensor>&, bool, double,
+                              std::array<bool, 3> wanted) {
+  return {like_where(wanted[0], input), {}, {}};
+}
+
+Gradients layer_norm_backward(const torch::Tensor&, const torch::Tensor& input, c10::SymIntArrayRef,
+                              const torch::Tensor&, const torch::Tensor&,
+                              const std::optional<torch::Tensor>& weight,
+                              const std::optional<torch::Tensor>& bias,
+                              std::array<bool, 3> wanted) {
+  return {like_where(wanted[0], input), wanted[1] ? like_where(true, *weight) : torch::Tensor(),
+          wanted[2] ? like_where(true, *bias) : torch::Tensor()};
+}
+
+torch::Tensor where(const torch::Tensor& condition, const torch::Tensor& input,
+                    const torch::Tensor& other) {
+  const auto sizes =
+      at::infer_size(at::infer_size(condition.sizes(), input.sizes()), other.sizes());
+  return torch::empty(sizes, input.options().dtype(at::result_type(input, other)));
+}
+
+torch::Tensor index_select(const torch::Tensor& input, std::int64_t dim,
+                           const torch::Tensor& index) {
+  auto sizes = input.sizes().vec();
+  sizes.at(static_cast<std::size_t>(at::maybe_wrap_dim(dim, input.dim()))) = index.numel();
+  return torch::empty(sizes, input.options());
+}
+
+std::tuple<torch::Tensor, torch::Tensor> log_sigmoid(const torch::Tensor& input) {
+  return {torch::empty_like(input), torch::empty({0}, input.options())};
+}
+
+torch::Tensor log_sigmoid_backward(const torch::Tensor&, const torch::Tensor& input,
+                                   const torch::Tensor&) {
+  return torch::empty_like(input);
+}
+
 std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& function) {
   const std::string name = function.name();
   const auto inputs = function.inputs();
@@ -107,50 +169,176 @@ std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fu
   return nullptr;
 }
 
+// Autocast knows no meta device. This does what it does for the operators of the models, under a
+// dispatch key that nothing else uses.
+constexpr auto kAutocastKey = c10::DispatchKey::AutocastPrivateUse1;
+constexpr auto kAutocastDevice = torch::kPrivateUse1;
+
+torch::Tensor cast(const torch::Tensor& tensor, torch::ScalarType type) {
+  return tensor.defined() && tensor.is_floating_point() ? tensor.to(type) : tensor;
+}
+
+void call_with(const c10::OperatorHandle& op, torch::jit::Stack* stack, torch::ScalarType type) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(kAutocastKey);
+  const auto count = op.schema().arguments().size();
+  for (auto argument = stack->end() - static_cast<std::ptrdiff_t>(count); argument != stack->end();
+       ++argument) {
+    if (argument->isTensor()) *argument = cast(argument->toTensor(), type);
+  }
+  op.callBoxed(stack);
+}
+void call_with_autocast_type(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  call_with(op, stack, at::autocast::get_autocast_dtype(kAutocastDevice));
+}
+void call_with_float(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  call_with(op, stack, torch::kFloat);
+}
+// As ops/mamba_inner.cpp: data and projections in the autocast type, the rest in float32.
+void call_mamba_inner(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto type = at::autocast::get_autocast_dtype(kAutocastDevice);
+  auto& list = stack->end()[-2];  // of xz, parameters, orders
+  auto parameters = list.toTensorVector();
+  for (const std::size_t projection : {2, 3}) {
+    parameters[projection] = cast(parameters[projection], type);
+  }
+  list = std::move(parameters);
+  call_with(op, stack, type);
+}
+
+// Counts what the calling thread does on the meta device for as long as it lives.
+class Counting {
+ public:
+  explicit Counting(torch::DeviceType device = torch::kCUDA)
+      : meta_(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__),
+        other_autocast_(torch::Library::IMPL, "_", kAutocastKey, __FILE__, __LINE__),
+        autocast_(torch::Library::IMPL, "aten", kAutocastKey, __FILE__, __LINE__),
+        own_autocast_(torch::Library::IMPL, "segmamba", kAutocastKey, __FILE__, __LINE__),
+        callback_(at::addThreadLocalCallback(at::RecordFunctionCallback(count_products)
+                                                 .needsInputs(true)
+                                                 .scopes({at::RecordScope::FUNCTION}))) {
+    meta_.impl("convolution_overrideable", convolution);
+    meta_.impl("convolution_backward_overrideable", convolution_backward);
+    meta_.impl("native_batch_norm", batch_norm);
+    meta_.impl("native_batch_norm_backward", batch_norm_backward);
+    meta_.impl("native_layer_norm", layer_norm);
+    meta_.impl("native_layer_norm_backward", layer_norm_backward);
+    meta_.impl("where.self", where);
+    meta_.impl("index_select", index_select);
+    meta_.impl("log_sigmoid_forward", log_sigmoid);
+    meta_.impl("log_sigmoid_backward", log_sigmoid_backward);
+    other_autocast_.fallback(torch::CppFunction::makeFallthrough());
+    for (const char* name : {"conv3d", "conv_transpose3d.input", "linear"}) {
+      autocast_.impl(name, torch::CppFunction::makeFromBoxedFunction<call_with_autocast_type>());
+    }
+    if (device == torch::kCUDA) {
+      autocast_.impl("layer_norm", torch::CppFunction::makeFromBoxedFunction<call_with_float>());
+    }
+    own_autocast_.impl("mamba_inner",
+                       torch::CppFunction::makeFromBoxedFunction<call_mamba_inner>());
+    static CountingAllocator allocator;
+    c10::SetAllocator(c10::DeviceType::Meta, &allocator);
+  }
+  ~Counting() {
+    current = nullptr;
+    c10::SetAllocator(c10::DeviceType::Meta, allocator_before_);
+    at::removeCallback(callback_);
+  }
+  Counting(const Counting&) = delete;
+  Counting& operator=(const Counting&) = delete;
+
+  // What is live from here on.
+  Count& start() {
+    count_ = {};
+    current = &count_;
+    return count_;
+  }
+
+ private:
+  c10::Allocator* allocator_before_ = c10::GetAllocator(c10::DeviceType::Meta);
+  torch::Library meta_, other_autocast_, autocast_, own_autocast_;
+  at::CallbackHandle callback_;
+  Count count_;
+};
+
+class MetaAutocast {
+ public:
+  explicit MetaAutocast(std::optional<torch::ScalarType> type) {
+    if (!type) return;
+    include_.emplace(kAutocastKey);
+    at::autocast::set_autocast_enabled(kAutocastDevice, true);
+    at::autocast::set_autocast_dtype(kAutocastDevice, *type);
+  }
+  ~MetaAutocast() { at::autocast::set_autocast_enabled(kAutocastDevice, false); }
+  MetaAutocast(const MetaAutocast&) = delete;
+  MetaAutocast& operator=(const MetaAutocast&) = delete;
+
+ private:
+  std::optional<c10::impl::IncludeDispatchKeyGuard> include_;
+};
+
+torch::TensorOptions meta() { return torch::TensorOptions(torch::kMeta); }
+
+// Module::to() cannot do this: it refuses to change a tensor's kind in place.
+std::shared_ptr<SegmentationModel> make_meta_model(const ModelConfig& config) {
+  auto model = make_model(config);
+  for (auto& parameter : model->parameters()) {
+    const auto shape = torch::empty(parameter.sizes(), meta().dtype(parameter.scalar_type()));
+    parameter.unsafeGetTensorImpl()->shallow_copy_from(shape.getIntrusivePtr());
+  }
+  return model;
+}
+
 }  // namespace
 
 ForwardCost forward_cost(const ModelConfig& config, const std::vector<std::int64_t>& input_sizes) {
-  torch::Library kernels(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);
-  kernels.impl("convolution_overrideable", convolution);
-  kernels.impl("native_batch_norm", batch_norm);
-  kernels.impl("native_layer_norm", layer_norm);
-  const auto callback = at::addThreadLocalCallback(at::RecordFunctionCallback(count_products)
-                                                       .needsInputs(true)
-                                                       .scopes({at::RecordScope::FUNCTION}));
-  static CountingAllocator allocator;
-  auto* previous = c10::GetAllocator(c10::DeviceType::Meta);
-  c10::SetAllocator(c10::DeviceType::Meta, &allocator);
+  const auto model = make_meta_model(config);
+  const torch::NoGradGuard no_grad;
+  Counting counting;
+  const auto& count = counting.start();
+  model->forward(torch::empty(input_sizes, meta()));
+  return {count.multiply_adds, count.peak_bytes};
+}
 
-  const auto finish = [&] {
-    current = nullptr;
-    c10::SetAllocator(c10::DeviceType::Meta, previous);
-    at::removeCallback(callback);
-  };
-  ForwardCost cost;
-  try {
-    const auto model = make_model(config);
-    // The parameters stay on the CPU: LibTorch cannot move a module to the meta device, and an
-    // operator with any meta argument is dispatched to its meta kernel.
-    const auto options = torch::TensorOptions(torch::kMeta);
-    {
-      const torch::NoGradGuard no_grad;
-      Count count;
-      current = &count;
-      model->forward(torch::empty(input_sizes, options));
-      cost.multiply_adds = count.multiply_adds;
-      cost.inference_bytes = count.peak_bytes;
-    }
-    Count count;
-    current = &count;
-    const auto output = model->forward(torch::empty(input_sizes, options));
-    cost.training_bytes = count.live_bytes;
-    current = nullptr;
-  } catch (...) {
-    finish();
-    throw;
+TrainingCost training_cost(const ModelConfig& config, const TrainingPass& pass) {
+  const auto model = make_meta_model(config);
+  model->set_recomputed(pass.recomputed);
+  for (auto& parameter : model->parameters()) {
+    parameter.mutable_grad() = torch::empty_like(parameter);
   }
-  finish();
+  Counting counting(pass.device);
+  const auto& count = counting.start();
+  TrainingCost cost;
+  std::vector<torch::Tensor> outputs;
+  {
+    const MetaAutocast autocast(pass.autocast);
+    outputs = model->forward_deep(torch::empty(pass.input_sizes, meta()));
+  }
+  cost.kept_bytes = count.live_bytes;
+  if (pass.loss) {
+    pass.loss(outputs).backward();
+  } else {
+    std::vector<torch::Tensor> gradients;
+    for (const auto& output : outputs) gradients.push_back(torch::empty_like(output));
+    torch::autograd::backward(outputs, gradients);
+  }
+  cost.peak_bytes = count.peak_bytes;
   return cost;
+}
+
+std::vector<std::pair<std::string, std::int64_t>> bytes_kept_by_part(
+    const ModelConfig& config, const std::vector<std::int64_t>& input_sizes) {
+  const auto model = make_meta_model(config);
+  Counting counting;
+  const auto kept = [&](const std::vector<std::string>& recomputed) {
+    model->set_recomputed(recomputed);
+    const auto& count = counting.start();
+    const auto outputs = model->forward_deep(torch::empty(input_sizes, meta()));
+    return count.live_bytes;
+  };
+  const auto all = kept({});
+  std::vector<std::pair<std::string, std::int64_t>> parts;
+  for (const auto& name : model->parts()) parts.emplace_back(name, all - kept({name}));
+  return parts;
 }
 
 std::vector<std::pair<std::string, std::int64_t>> parameters_by_part(

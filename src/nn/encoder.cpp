@@ -7,16 +7,6 @@
 
 namespace segmamba::nn {
 
-std::vector<torch::Tensor> Encoder::forward(const torch::Tensor& input) {
-  std::vector<torch::Tensor> outputs;
-  auto feature = input;
-  for (std::int64_t i = 0; i < stage_count_; ++i) {
-    feature = stage(i, feature);
-    outputs.push_back(output(i, feature));
-  }
-  return outputs;
-}
-
 std::shared_ptr<Encoder> make_encoder(const ModelConfig& config) {
   if (config.encoder == "tom") return std::make_shared<TomEncoderImpl>(config);
   if (config.encoder == "bidirectional") return std::make_shared<BidirectionalEncoderImpl>(config);

@@ -97,12 +97,11 @@ torch::Tensor MambaImpl::forward(const torch::Tensor& tokens, std::int64_t slice
   for (const auto direction : options.directions) {
     orders.push_back(scan_order(direction, length, slices));
   }
-  // One tensor of the directions' parameters: [K, ...]. They are where the tokens are, but for the
-  // counting of costs, which has tokens without memory.
+  // One tensor of the directions' parameters: [K, ...].
   const auto stack = [&](const std::function<torch::Tensor(const Branch&)>& parameter) {
     std::vector<torch::Tensor> parameters;
     for (const auto& branch : branches) parameters.push_back(parameter(branch));
-    return torch::stack(parameters).to(tokens.device());
+    return torch::stack(parameters);
   };
 
   const auto inner =

@@ -1,6 +1,8 @@
 #include "segmamba/nn/model.h"
 
+#include <algorithm>
 #include <map>
+#include <utility>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -23,6 +25,29 @@ const std::map<std::string, Factory>& registry() {
 }
 
 }  // namespace
+
+void SegmentationModel::set_recomputed(const std::vector<std::string>& names) {
+  const auto known = parts();
+  recomputed_.clear();
+  for (const auto& name : names) {
+    if (name == "all") {
+      recomputed_.insert(known.begin(), known.end());
+    } else if (std::find(known.begin(), known.end(), name) != known.end()) {
+      recomputed_.insert(name);
+    } else {
+      const auto guess = nearest(name, known);
+      throw Error(concat("training.recompute: the model has no part \"", name, "\"",
+                         guess.empty() ? "" : "; did you mean " + guess + "?", " Its parts are ",
+                         join(known, ", "), ", or all"));
+    }
+  }
+}
+
+torch::Tensor SegmentationModel::run_part(const std::string& name, const TensorFunction& function,
+                                          std::vector<torch::Tensor> inputs) const {
+  return recomputed_.contains(name) ? recompute(function, std::move(inputs))
+                                    : function(std::move(inputs));
+}
 
 std::vector<std::string> model_names() {
   std::vector<std::string> names;

@@ -10,9 +10,11 @@ void ModelConfig::visit(ConfigVisitor& visitor) {
                 encoder);
   visitor.value({.name = "in_channels", .help = "Modalities of a case", .min = 1, .max = 4096},
                 in_channels);
-  visitor.value(
-      {.name = "out_channels", .help = "Classes, background included", .min = 1, .max = 65536},
-      out_channels);
+  visitor.value({.name = "out_channels",
+                 .help = "Classes, background included, or data.regions",
+                 .min = 1,
+                 .max = 65536},
+                out_channels);
   visitor.value({.name = "dims",
                  .help = "Channels of each stage; each stage halves the resolution",
                  .min = 1,
@@ -32,6 +34,9 @@ void ModelConfig::visit(ConfigVisitor& visitor) {
                  .min = 1,
                  .max = 65536},
                 hidden_size);
+  visitor.value({.name = "deep_supervision",
+                 .help = "Train outputs at the coarser resolutions of the decoder, too"},
+                deep_supervision);
   visitor.value({.name = "mlp_ratio",
                  .help = "Hidden over plain channels of the MLPs (encoder paper)",
                  .min = 1,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "module_list.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
@@ -23,6 +24,16 @@ void check_config(const ModelConfig& config) {
   positive("out_channels", config.out_channels);
   positive("hidden_size", config.hidden_size);
   positive("mlp_ratio", config.mlp_ratio);
+}
+
+using Tensors = std::vector<torch::Tensor>;
+
+// An initialiser list would hold on to the tensors.
+template <class... Tensor>
+Tensors moved(Tensor&&... tensors) {
+  Tensors list;
+  (list.push_back(std::move(tensors)), ...);
+  return list;
 }
 
 }  // namespace
@@ -46,20 +57,71 @@ SegMambaImpl::SegMambaImpl(const ModelConfig& config) : config_(config) {
   }
   decoder1 = register_module("decoder1", UnetrBasicBlock(widths[0], widths[0]));
   out = register_module("out", UnetrOutBlock(widths[0], config.out_channels));
+  // Made last: with and without it the other modules start from the same random numbers.
+  if (config.deep_supervision && stages > 1) {
+    for (std::size_t i = 1; i < stages; ++i) deep_outs.emplace_back(widths[i], config.out_channels);
+    register_module("deep_outs", module_list(deep_outs));
+  }
 }
 
-torch::Tensor SegMambaImpl::forward(const torch::Tensor& input) {
+torch::Tensor SegMambaImpl::forward(const torch::Tensor& input) { return run(input, nullptr); }
+
+std::vector<torch::Tensor> SegMambaImpl::forward_deep(const torch::Tensor& input) {
+  std::vector<torch::Tensor> outputs;
+  auto logits = run(input, &outputs);
+  outputs.push_back(std::move(logits));
+  std::reverse(outputs.begin(), outputs.end());
+  return outputs;
+}
+
+torch::Tensor SegMambaImpl::run(const torch::Tensor& input, std::vector<torch::Tensor>* coarser) {
   check_input(input);
-  auto features = encoder->forward(input);
-  features.insert(features.begin(), input);
+  const auto stages = decoder_blocks.size();
+  Tensors features = {input};
+  for (std::size_t i = 0; i < stages; ++i) {
+    features.push_back(run_part(
+        concat("stage", i + 1),
+        [this, i](Tensors x) { return encoder->stage(static_cast<std::int64_t>(i), x[0]); },
+        {features[i]}));
+  }
   // A skip is made where it is used and each feature dropped after its last use: at full resolution
   // these are the largest tensors of the network.
-  const auto take = [&](std::size_t i) { return encoder_blocks[i](std::move(features[i])); };
-  auto decoded = take(decoder_blocks.size());
-  for (auto i = decoder_blocks.size(); i-- > 0;) {
-    decoded = decoder_blocks[i](std::move(decoded), take(i));
+  const auto skip = [&](std::size_t i) {
+    return run_part(
+        concat("encoder", i + 1),
+        [this, i](Tensors x) {
+          if (i > 0) x[0] = encoder->output(static_cast<std::int64_t>(i) - 1, x[0]);
+          return encoder_blocks[i](std::move(x[0]));
+        },
+        moved(std::move(features[i])));
+  };
+  auto decoded = skip(stages);
+  for (auto i = stages; i-- > 0;) {
+    decoded = run_part(
+        concat("decoder", i + 2),
+        [this, i](Tensors x) { return decoder_blocks[i](std::move(x[0]), std::move(x[1])); },
+        moved(std::move(decoded), skip(i)));
+    if (coarser != nullptr && !deep_outs.empty() && i > 0) {
+      coarser->push_back(deep_outs[i - 1](decoded));
+    }
   }
-  return out(decoder1(std::move(decoded)));
+  decoded = run_part(
+      "decoder1", [this](Tensors x) { return decoder1(std::move(x[0])); },
+      moved(std::move(decoded)));
+  return out(decoded);
+}
+
+std::vector<std::string> SegMambaImpl::parts() const {
+  std::vector<std::string> names;
+  const auto stages = decoder_blocks.size();
+  for (std::size_t i = 0; i < stages; ++i) names.push_back(concat("stage", i + 1));
+  names.push_back(concat("encoder", stages + 1));
+  for (auto i = stages; i-- > 0;) {
+    names.push_back(concat("encoder", i + 1));
+    names.push_back(concat("decoder", i + 2));
+  }
+  names.emplace_back("decoder1");
+  return names;
 }
 
 std::int64_t SegMambaImpl::size_multiple() const { return std::int64_t{1} << config_.dims.size(); }

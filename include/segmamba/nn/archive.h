@@ -89,6 +89,10 @@ void write_archive(const std::filesystem::path& path, const Dict& content);
 // or a Python object other than these.
 Value read_archive(const std::filesystem::path& path);
 
+// A hash of everything in a dict: keys and values in their order, the type, shape and bytes of
+// tensors. Equal before writing and after reading. 32 hexadecimal digits.
+std::string content_hash(const Dict& content);
+
 // Between a dict of tensors and the map that load_state_dict takes. Throws Error naming the key
 // where a value is no tensor.
 std::map<std::string, torch::Tensor> tensor_map(const Dict& dict);

@@ -6,8 +6,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "segmamba/nn/model_config.h"
 
@@ -17,10 +15,8 @@ class Encoder : public torch::nn::Module {
  public:
   explicit Encoder(std::int64_t stage_count) : stage_count_(stage_count) {}
 
-  // [B, C, D, H, W] -> for each stage i, dims[i] channels at 1 / 2^(i+1) of the resolution.
-  std::vector<torch::Tensor> forward(const torch::Tensor& input);
-
-  // What stage i makes of stage i-1's result (of the input for i = 0).
+  // What stage i makes of stage i-1's result (of the input, [B, C, D, H, W], for i = 0): dims[i]
+  // channels at 1 / 2^(i+1) of the input's resolution.
   virtual torch::Tensor stage(std::int64_t i, const torch::Tensor& input) = 0;
   // What the decoder gets of stage i's result.
   virtual torch::Tensor output(std::int64_t i, const torch::Tensor& feature) = 0;

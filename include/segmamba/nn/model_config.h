@@ -21,6 +21,7 @@ struct ModelConfig {
   std::vector<std::int64_t> dims = {48, 96, 192, 384};
   std::vector<std::int64_t> depths = {2, 2, 2, 2};
   std::int64_t hidden_size = 768;
+  bool deep_supervision = false;
 
   // What Eq. 1 of the paper leaves open; read by the encoder `paper` only. The defaults are those
   // of the code's first release.

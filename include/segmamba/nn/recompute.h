@@ -1,0 +1,21 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <functional>
+#include <vector>
+
+namespace segmamba::nn {
+
+// A piece of a network. The tensors are its own: it may free each after its last use.
+using TensorFunction = std::function<torch::Tensor(std::vector<torch::Tensor> inputs)>;
+
+// function(inputs), without keeping what the backward pass needs: that pass runs `function` again,
+// from `inputs`, which are kept (Chen et al., "Training Deep Nets with Sublinear Memory Cost",
+// arXiv 1604.06174). Gradients are those of a plain call, of the inputs and of every parameter that
+// `function` uses. The second run sees the random numbers (CPU and the inputs' GPU) and the
+// autocast state of the first. Every tensor that needs a gradient must be an input or a leaf, such
+// as a parameter. Just function(inputs) where gradients are off. A second derivative throws Error.
+torch::Tensor recompute(const TensorFunction& function, std::vector<torch::Tensor> inputs);
+
+}  // namespace segmamba::nn
