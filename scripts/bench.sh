@@ -4,6 +4,8 @@
 #   scripts/bench.sh eval [CASES]    scoring: one case by convention, then CASES (default 100) files
 #   scripts/bench.sh data [OPTIONS]  augmentation: each transform and the published recipe on a patch,
 #                                    beside nnU-Net's batchgeneratorsv2; options of bench_data.py
+#   scripts/bench.sh train [OPTIONS] the training loop beside forward, backward and update alone;
+#                                    options of tests/bench/train_bench.cpp
 #   scripts/bench.sh scan [OPTIONS]  the scan and the Mamba layer beside PyTorch's (on a GPU:
 #                                    mamba_ssm's), all stages; options of tests/bench/scan_bench.py
 #
@@ -11,10 +13,11 @@
 # that are not on PyPI are timed where their checkouts are named:
 #   BRATS2023_METRICS   folder with metrics.py of github.com/rachitsaluja/BraTS-2023-Metrics
 #   BRATS2024_METRICS   folder with metrics_GLI.py of github.com/rachitsaluja/BraTS-2024-Metrics
-# Everything runs on one core where taskset exists, but for the last figure of `eval`.
+# `eval` (but for its last figure) and `data` run on one core where taskset exists, the others
+# on all cores unless their options say otherwise.
 . "$(dirname "$0")/common.sh"
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,19s/^# \{0,1\}//p' "$0"; }
 
 venv="$root/.deps/bench-venv"
 one_core=()
@@ -73,7 +76,7 @@ seconds = time.perf_counter() - start
 count = int(sys.argv[1])
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 print(f"{seconds:.1f} s, {1000 * seconds / count:.0f} ms a case; 1,251 cases: "
-      f"{seconds / count * 1251 / 60:.1f} minutes; peak memory {peak:.0f} MB")
+      f"{seconds / count * 1251 / 60:.1f} minutes; peak memory {peak:.0f} MiB")
 PYTHON
 }
 
@@ -92,6 +95,14 @@ bench_data() {
   "$build/tests/bench_feed"
 }
 
+bench_train() {
+  SEGMAMBA_CMAKE_ARGS="${SEGMAMBA_CMAKE_ARGS:-} -DSEGMAMBA_BUILD_BENCH=ON" \
+    "$root/scripts/build.sh" bench_train
+  say "A step of configs/cpu-smoke.yaml, alone and in a run"
+  name_processor
+  "$build/tests/bench_train" "$@"
+}
+
 bench_scan() {
   "$root/scripts/build.sh" segmamba_ops
   say "The scan and the Mamba layer at the four stages of a 128^3 patch, three directions"
@@ -102,6 +113,7 @@ case "${1:-}" in
   scan) shift; bench_scan "$@" ;;
   eval) shift; bench_eval "$@" ;;
   data) shift; bench_data "$@" ;;
+  train) shift; bench_train "$@" ;;
   -h | --help) usage ;;
   *) usage >&2; exit 2 ;;
 esac
