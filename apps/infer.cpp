@@ -94,7 +94,7 @@ void infer(const Options& options) {
   if (!options.pictures.empty()) make_folders(options.pictures);
 
   const engine::Predictor predictor(engine::checkpoint_model(checkpoint, options.checkpoint),
-                                    config.inference, config.patch_size(), device);
+                                    config, device);
   log_info(concat("segmenting ", cases.size(), " cases on ", device.str(), " with ",
                   options.checkpoint.string()));
   Progress progress("segment", static_cast<std::int64_t>(cases.size()));

@@ -1,5 +1,6 @@
 // segmamba-train: trains a model as a config says.
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <iostream>
@@ -9,8 +10,12 @@
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
+#include "segmamba/engine/compare_runs.h"
 #include "segmamba/engine/device.h"
-#include "segmamba/engine/observers.h"
+#include "segmamba/engine/dry_run.h"
+#include "segmamba/engine/environment.h"
+#include "segmamba/engine/launch.h"
+#include "segmamba/engine/run_observers.h"
 #include "segmamba/engine/trainer.h"
 
 namespace {
@@ -30,23 +35,46 @@ void request_stop(int signal) {
 }
 
 struct Options {
+  std::vector<std::string> command_line;
   fs::path config, output = "run";
-  std::vector<std::string> set;
-  bool resume = false, overwrite = false, print_config = false, help_config = false;
+  std::vector<std::string> set, compare;
+  bool resume = false, overwrite = false, allow_config_change = false;
+  bool print_config = false, help_config = false, dry_run = false;
   std::string device = "auto";
   std::int64_t threads = -1;
+  std::int64_t gpus = 1;
 };
+
+engine::StartMode start_mode(const Options& options) {
+  if (options.resume && options.overwrite) {
+    throw UsageError("--resume goes on with a run and --overwrite removes it: take one of them");
+  }
+  if (options.resume) return engine::StartMode::kResume;
+  return options.overwrite ? engine::StartMode::kOverwrite : engine::StartMode::kNew;
+}
 
 engine::TrainConfig read_config(const Options& options) {
   fs::path path = options.config;
   if (path.empty() && options.resume) path = engine::RunFolder{options.output}.config();
   if (path.empty()) throw UsageError("--config is missing (only --resume does without)");
+  // A run again, from its folder alone: the same config and the same split.
+  const bool is_run = fs::is_directory(path);
+  const engine::RunFolder earlier{path};
+  if (is_run) path = earlier.config();
   auto config = load_config<engine::TrainConfig>(path, options.set);
+  if (is_run) {
+    config.data.split = fs::absolute(earlier.split()).string();
+    config.data.fold = -1;
+  }
   if (options.threads >= 0) config.training.threads = options.threads;
   return config;
 }
 
 void train(const Options& options) {
+  if (!options.compare.empty()) {
+    std::cout << engine::compare_runs({options.compare.begin(), options.compare.end()});
+    return;
+  }
   if (options.help_config) {
     std::cout << config_to_yaml(engine::TrainConfig{}, /*with_help=*/true);
     return;
@@ -57,30 +85,57 @@ void train(const Options& options) {
     std::cout << config_to_yaml(config, /*with_help=*/true);
     return;
   }
-  if (options.resume && options.overwrite) {
-    throw UsageError("--resume goes on with a run and --overwrite removes it: take one of them");
+  if (options.dry_run) {
+    engine::set_compute_threads(config.training.threads);
+    engine::dry_run(config, options.device, /*every_key=*/log_level() == LogLevel::kDebug,
+                    std::cout, options.gpus);
+    return;
+  }
+  const auto mode = start_mode(options);
+  if (options.gpus != 1 && !engine::is_launched_rank()) {
+    apps::CommandLine::set_exit_code(
+        engine::launch_ranks(options.gpus, options.device, options.command_line));
+    return;
   }
   // A resumed run may be started from another folder.
-  if (!config.data.root.empty()) config.data.root = fs::absolute(config.data.root).string();
+  for (auto* path : {&config.data.root, &config.data.cache}) {
+    if (!path->empty()) *path = fs::absolute(*path).string();
+  }
 
-  const auto run =
-      engine::RunFolder::prepare(options.output, options.resume      ? engine::StartMode::kResume
-                                                 : options.overwrite ? engine::StartMode::kOverwrite
-                                                                     : engine::StartMode::kNew);
-  open_log_file(run.log());
-  log_debug("segmamba-train " + version() + " in " + fs::absolute(run.path).string());
-  engine::set_compute_threads(config.training.threads);
-  std::signal(SIGINT, request_stop);
-  std::signal(SIGTERM, request_stop);
+  const auto info = engine::rank_from_environment();
+  const auto device = engine::device_of_rank(info, engine::select_device(options.device));
+  const auto ranks = engine::join_ranks(info, device);
+  const bool is_first = ranks->is_first();
+  if (!is_first) set_log_level(std::max(log_level(), LogLevel::kWarning));
+  const engine::RunFolder run{options.output};
+  // What is wrong is found before an earlier run is removed.
+  if (mode != engine::StartMode::kResume) engine::check_start(config, device, ranks->size());
+  if (is_first) {
+    engine::RunFolder::prepare(options.output, mode);
+    open_log_file(run.log());
+    log_debug("segmamba-train " + version() + " in " + fs::absolute(run.path).string());
+  }
+  ranks->barrier();  // the folder is ready
+  engine::set_compute_threads(config.training.threads, info.local_size);
+  if (is_first) {
+    engine::record_start(
+        run.environment(),
+        {.command_line = options.command_line, .device = device.str(), .ranks = ranks->size()});
+  }
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, request_stop);
 
-  engine::ConsoleObserver console;
-  engine::CsvObserver table(run.metrics());
   engine::Observers observers;
-  observers.add(console);
-  observers.add(table);
-  engine::Trainer trainer(config, run, observers, options.device);
+  std::vector<std::unique_ptr<engine::Observer>> owned;
+  if (is_first) owned = engine::run_observers(run);
+  for (const auto& observer : owned) observers.add(*observer);
+  engine::Trainer trainer(config, run, observers, *ranks,
+                          {.device = device,
+                           .local_ranks = info.local_size,
+                           .allow_config_change = options.allow_config_change});
   if (trainer.run(stop_requested) == engine::RunEnd::kInterrupted) {
-    apps::CommandLine::set_exit_code(128 + stop_signal);
+    // Another rank may have got the signal.
+    const int signal = stop_signal;
+    apps::CommandLine::set_exit_code(128 + (signal != 0 ? signal : SIGTERM));
   }
 }
 
@@ -88,23 +143,39 @@ void train(const Options& options) {
 
 int main(int argc, char** argv) {
   Options options;
+  options.command_line.assign(argv, argv + argc);
   segmamba::apps::CommandLine line(
       "segmamba-train", "Trains a segmentation model as a YAML config says.",
       "Examples:\n"
       "  segmamba-train --config configs/demo.yaml --set data.root=cases --output runs/demo\n"
+      "  segmamba-train --config configs/demo.yaml --set data.root=cases --dry-run\n"
       "  segmamba-train --resume --output runs/demo\n"
-      "The output folder holds config.yaml, split.yaml, train.log, metrics.csv and checkpoints/.\n"
-      "Ctrl-C and SIGTERM finish the step, save checkpoints/last.pt and end with 130 and 143.");
-  line.option("--config,-c", options.config, "YAML config (see configs/)");
+      "  segmamba-train --config runs/demo --output runs/again\n"
+      "  segmamba-train --compare runs/demo runs/again\n"
+      "The output folder holds report.html (to look at, newer after each validation), "
+      "config.yaml,\n"
+      "split.yaml, environment.json, train.log, metrics.csv, events.jsonl, tensorboard/ and "
+      "checkpoints/.\n"
+      "Ctrl-C, SIGTERM and SIGUSR1 finish the step, save checkpoints/last.pt and end with 130, 143 "
+      "and 138;\na second one ends at once.");
+  line.option("--config,-c", options.config,
+              "YAML config (see configs/), or the folder of a run, to train it again");
   line.option("--set,-s", options.set, "Overrides of config keys, as in training.seed=1");
   line.option("--output,-o", options.output, "Run folder");
   line.flag("--resume", options.resume,
             "Go on with the run in the output folder, or start it where there is none yet");
+  line.flag("--allow-config-change", options.allow_config_change,
+            "Resume although the config has changed in keys that decide the weights");
   line.flag("--overwrite", options.overwrite, "Remove an earlier run in the output folder first");
+  line.flag("--dry-run", options.dry_run,
+            "Print data, config (with --verbose every key), memory and time of the run, and end");
   line.flag("--print-config", options.print_config, "Print the complete effective config and end");
   line.flag("--help-config", options.help_config,
             "Print every config key with its default and end");
+  line.option("--compare", options.compare, "Tabulate the runs in these folders and end");
   line.option("--device", options.device, "auto, cpu, cuda or cuda:N");
+  line.option("--gpus", options.gpus,
+              "Train on so many GPUs of this machine (torchrun and srun do without)");
   line.option("--threads", options.threads, "Instead of training.threads; 0: one a processor");
   return line.run(argc, argv, [&] { train(options); });
 }

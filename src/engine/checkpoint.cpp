@@ -1,5 +1,7 @@
 #include "segmamba/engine/checkpoint.h"
 
+#include <fstream>
+
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
@@ -11,51 +13,124 @@ namespace {
 // Names how Random::keyed numbers are derived; a change of it changes what a resumed run draws.
 constexpr const char* kRandomScheme = "philox4x32-10 keyed by (seed, iteration, sample)";
 
+std::map<std::string, torch::Tensor> on_cpu(const std::map<std::string, torch::Tensor>& tensors) {
+  std::map<std::string, torch::Tensor> copies;
+  for (const auto& [name, tensor] : tensors) copies[name] = tensor.detach().cpu();
+  return copies;
+}
+
+nn::Dict best_dict(const TrainingState& training) {
+  nn::List values, iterations;
+  for (const auto& best : training.best) {
+    values.emplace_back(best.value);
+    iterations.emplace_back(best.iteration);
+  }
+  nn::Dict dict;
+  dict.set("metric", training.best_metric);
+  dict.set("values", values);
+  dict.set("iterations", iterations);
+  dict.set("since", training.validations_since_best);
+  return dict;
+}
+
+void read_best(const nn::Dict& dict, TrainingState& training) {
+  training.best_metric = dict.at("metric").text();
+  training.validations_since_best = dict.at("since").integer();
+  const auto& values = dict.at("values").list();
+  const auto& iterations = dict.at("iterations").list();
+  if (values.size() != iterations.size()) throw Error("best.values and best.iterations disagree");
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    training.best.push_back({values[i].real(), iterations[i].integer()});
+  }
+}
+
 TrainingState training_state(const nn::Dict& content) {
   TrainingState state;
   state.iteration = content.at("iteration").integer();
   state.validated_iteration = content.at("validated_iteration").integer();
-  const nn::Dict& best = content.at("best").dict();
-  state.best_dice = best.at("dice").real();
-  state.best_iteration = best.at("iteration").integer();
+  state.patch_validated_iteration = content.at("patch_validated_iteration").integer();
+  read_best(content.at("best").dict(), state);
+  const nn::Dict& skipped = content.at("skipped").dict();
+  state.skipped_steps = skipped.at("steps").integer();
+  state.skipped_in_a_row = skipped.at("in_a_row").integer();
   const nn::Dict& rng = content.at("rng").dict();
   state.seed = rng.at("seed").integer();
-  if (rng.at("scheme").text() != kRandomScheme) {
-    throw Error(concat("its random numbers are of another scheme: ", rng.at("scheme").text()));
-  }
-  state.optimizer = nn::tensor_map(content.at("optimizer").dict());
+  state.step.optimizer = nn::tensor_map(content.at("optimizer").dict());
+  const nn::Dict& scaler = content.at("scaler").dict();
+  state.step.scaler = {scaler.at("scale").real(), scaler.at("good_steps").integer()};
+  const nn::Dict& average = content.at("average").dict();
+  state.step.average = nn::tensor_map(average.at("weights").dict());
+  state.step.average_updates = average.at("updates").integer();
   return state;
+}
+
+// All but the hash.
+nn::Dict content_of(const Checkpoint& checkpoint) {
+  const TrainingState& training = checkpoint.training;
+  nn::Dict average, skipped, scaler, rng, content;
+  average.set("weights", nn::tensor_dict(on_cpu(training.step.average)));
+  average.set("updates", training.step.average_updates);
+  skipped.set("steps", training.skipped_steps);
+  skipped.set("in_a_row", training.skipped_in_a_row);
+  scaler.set("scale", training.step.scaler.scale);
+  scaler.set("good_steps", training.step.scaler.good_steps);
+  rng.set("seed", training.seed);
+  rng.set("scheme", kRandomScheme);
+  content.set("model", nn::tensor_dict(on_cpu(checkpoint.model)));
+  content.set("average", average);
+  content.set("config", checkpoint.config);
+  content.set("optimizer", nn::tensor_dict(on_cpu(training.step.optimizer)));
+  content.set("iteration", training.iteration);
+  content.set("validated_iteration", training.validated_iteration);
+  content.set("patch_validated_iteration", training.patch_validated_iteration);
+  content.set("best", best_dict(training));
+  content.set("skipped", skipped);
+  content.set("scaler", scaler);
+  content.set("rng", rng);
+  content.set("version", checkpoint.version);
+  return content;
+}
+
+void check_hash(const nn::Dict& content) {
+  nn::Dict hashed;
+  for (const auto& [key, value] : content.items()) {
+    if (key != "hash") hashed.set(key, value);
+  }
+  if (nn::content_hash(hashed) != content.at("hash").text()) {
+    throw Error("damaged: its content is not what was written");
+  }
 }
 
 }  // namespace
 
+std::map<std::string, torch::Tensor> Checkpoint::weights() const {
+  auto weights = model;
+  for (const auto& [name, tensor] : training.step.average) weights[name] = tensor;
+  return weights;
+}
+
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
-  const TrainingState& training = checkpoint.training;
-  nn::Dict best, rng, content;
-  best.set("dice", training.best_dice);
-  best.set("iteration", training.best_iteration);
-  rng.set("seed", training.seed);
-  rng.set("scheme", kRandomScheme);
-  content.set("model", nn::tensor_dict(checkpoint.model));
-  content.set("config", checkpoint.config);
-  content.set("optimizer", nn::tensor_dict(training.optimizer));
-  content.set("iteration", training.iteration);
-  content.set("validated_iteration", training.validated_iteration);
-  content.set("best", best);
-  content.set("rng", rng);
-  content.set("version", checkpoint.version);
+  auto content = content_of(checkpoint);
+  content.set("hash", nn::content_hash(content));
   nn::write_archive(path, content);
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
-  const nn::Value value = nn::read_archive(path);
+  if (!std::ifstream(path)) throw Error(concat(path.string(), " cannot be opened"));
+  Checkpoint checkpoint;
   try {
+    const nn::Value value = nn::read_archive(path);
     const nn::Dict& content = value.dict();
-    return {nn::tensor_map(content.at("model").dict()), content.at("config").text(),
-            training_state(content), content.at("version").text()};
+    check_hash(content);
+    checkpoint = {nn::tensor_map(content.at("model").dict()), content.at("config").text(),
+                  training_state(content), content.at("version").text()};
+    if (content.at("rng").dict().at("scheme").text() == kRandomScheme) return checkpoint;
   } catch (const Error& error) {
-    throw Error(concat(path.string(), " is not a checkpoint of segmamba-train: ", error.what()));
+    throw DamagedCheckpoint(
+        concat(path.string(), " is no whole checkpoint of segmamba-train: ", error.what()));
   }
+  throw Error(concat(path.string(), " is of segmamba-train ", checkpoint.version,
+                     ", whose random numbers were drawn in another way"));
 }
 
 TrainConfig checkpoint_config(const Checkpoint& checkpoint, const std::filesystem::path& path) {
@@ -68,7 +143,7 @@ std::shared_ptr<nn::SegmentationModel> checkpoint_model(const Checkpoint& checkp
                                                         const std::filesystem::path& path) {
   auto model = nn::make_model(checkpoint_config(checkpoint, path).model);
   try {
-    nn::load_state_dict(*model, checkpoint.model);
+    nn::load_state_dict(*model, checkpoint.weights());
   } catch (const Error& error) {
     throw Error(concat(path.string(), ": ", error.what()));
   }

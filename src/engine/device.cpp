@@ -1,6 +1,11 @@
 #include "segmamba/engine/device.h"
 
+#include <ATen/DeviceAccelerator.h>
+#include <sys/resource.h>
 #include <torch/torch.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/parallel.h"
@@ -27,7 +32,35 @@ c10::Device select_device(const std::string& name) {
   throw UsageError("--device " + name + ": expected auto, cpu, cuda or cuda:N");
 }
 
-void set_compute_threads(std::int64_t count) {
+std::int64_t most_memory_taken(const c10::Device& device) {
+  if (device.is_cpu()) {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return std::int64_t{usage.ru_maxrss} * 1024;  // in KB
+  }
+  const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
+  constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return at::accelerator::getDeviceStats(index).reserved_bytes[kAll].peak;
+}
+
+DeviceMemory device_memory(const c10::Device& device) {
+  DeviceMemory memory;
+  memory.most_taken = most_memory_taken(device);
+  if (device.is_cpu()) {
+    const std::int64_t page = sysconf(_SC_PAGESIZE);
+    memory.all = sysconf(_SC_PHYS_PAGES) * page;
+    memory.free = sysconf(_SC_AVPHYS_PAGES) * page;
+    return memory;
+  }
+  const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
+  const auto [free, all] = at::accelerator::getMemoryInfo(index);
+  memory.all = static_cast<std::int64_t>(all);
+  memory.free = static_cast<std::int64_t>(free);
+  return memory;
+}
+
+void set_compute_threads(std::int64_t count, std::int64_t processes) {
+  if (count == 0 && processes > 1) count = std::max<std::int64_t>(thread_count() / processes, 1);
   if (count > 0) set_thread_count(static_cast<int>(count));
   at::set_num_threads(thread_count());
 }

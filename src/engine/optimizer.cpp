@@ -29,7 +29,9 @@ Optimizer::Optimizer(const OptimizerConfig& config, const torch::nn::Module& mod
     group.parameters.push_back(parameter);
     // Zero momentum gives the same first step as PyTorch's missing one, as there is no dampening.
     if (config.name == "sgd") {
-      group.slots["momentum_buffer"].push_back(torch::zeros_like(parameter));
+      if (config.momentum > 0) {
+        group.slots["momentum_buffer"].push_back(torch::zeros_like(parameter));
+      }
     } else {
       group.slots["exp_avg"].push_back(torch::zeros_like(parameter));
       group.slots["exp_avg_sq"].push_back(torch::zeros_like(parameter));
@@ -55,13 +57,13 @@ void Optimizer::zero_grad() {
   }
 }
 
-double Optimizer::clip_gradients(double max_norm) {
-  const torch::NoGradGuard no_grad;
-  auto all = gradients();
-  const double norm = torch::stack(at::_foreach_norm(all, 2)).norm().item<double>();
+torch::Tensor total_norm(const std::vector<torch::Tensor>& gradients) {
+  return torch::stack(at::_foreach_norm(gradients, 2)).norm();
+}
+
+void clip(const std::vector<torch::Tensor>& gradients, double norm, double max_norm) {
   // The 1e-6 is PyTorch's.
-  if (max_norm > 0 && norm > max_norm) at::_foreach_mul_(all, max_norm / (norm + 1e-6));
-  return norm;
+  if (max_norm > 0 && norm > max_norm) at::_foreach_mul_(gradients, max_norm / (norm + 1e-6));
 }
 
 void Optimizer::step(double learning_rate) {
@@ -79,7 +81,8 @@ void Optimizer::step(double learning_rate) {
     if (parameters.empty()) continue;
     if (config_.name == "sgd") {
       at::_fused_sgd_(parameters, gradients, slots["momentum_buffer"], group.weight_decay,
-                      config_.momentum, learning_rate, /*dampening=*/0, config_.nesterov,
+                      config_.momentum, learning_rate, /*dampening=*/0,
+                      config_.nesterov && config_.momentum > 0,
                       /*maximize=*/false, /*is_first_step=*/false);
     } else {
       at::_foreach_add_(slots["step"], 1);

@@ -6,6 +6,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/engine/precision.h"
 #include "segmamba/engine/sliding_window.h"
 
 namespace segmamba::engine {
@@ -25,14 +26,25 @@ std::vector<std::vector<std::int64_t>> subsets(const std::vector<std::int64_t>& 
   return all;
 }
 
-// Scores [K, D, H, W] -> the class of the greatest, [D, H, W].
-std::vector<std::uint8_t> classes_of(const torch::Tensor& scores) {
-  const auto labels = scores.argmax(0).to(torch::kUInt8).cpu().contiguous();
+std::vector<std::uint8_t> to_labels(const torch::Tensor& classes) {
+  const auto labels = classes.cpu().contiguous();
   const auto* first = labels.data_ptr<std::uint8_t>();
   return {first, first + labels.numel()};
 }
 
 }  // namespace
+
+torch::Tensor classes_of(const torch::Tensor& scores, const std::vector<data::Region>& regions,
+                         double threshold) {
+  constexpr std::int64_t kOutputs = -4;  // the dimension of outputs
+  if (regions.empty()) return scores.argmax(kOutputs).to(torch::kUInt8);
+  auto classes = torch::zeros_like(scores.select(kOutputs, 0), torch::kUInt8);
+  for (std::size_t i = 0; i < regions.size(); ++i) {
+    const auto score = scores.select(kOutputs, static_cast<std::int64_t>(i));
+    classes.masked_fill_(score > threshold, regions[i].painted);
+  }
+  return classes;
+}
 
 void check_window(const nn::SegmentationModel& model, std::array<std::int64_t, 3> window,
                   const std::string& key) {
@@ -44,24 +56,33 @@ void check_window(const nn::SegmentationModel& model, std::array<std::int64_t, 3
   }
 }
 
-Predictor::Predictor(std::shared_ptr<nn::SegmentationModel> model, const InferenceConfig& config,
-                     std::array<std::int64_t, 3> window, torch::Device device)
+Predictor::Predictor(std::shared_ptr<nn::SegmentationModel> model, const TrainConfig& config,
+                     torch::Device device)
     : model_(std::move(model)),
-      config_(config),
-      window_(window),
+      config_(config.inference),
+      window_(config.patch_size()),
+      regions_(data::parse_regions(config.data.regions, config.data.classes)),
       device_(device),
-      mirrors_(subsets(config.mirror_axes)) {
-  check_window(*model_, window, "data.patch_size");
+      mirrors_(subsets(config.inference.mirror_axes)) {
+  check_window(*model_, window_, "data.patch_size");
   model_->to(device_);
+}
+
+torch::Tensor Predictor::scores_of(const torch::Tensor& windows) const {
+  if (stop_ != nullptr && *stop_) throw Interrupted{};
+  const Autocast autocast(device_, autocast_type_);
+  // Windows are added up in float32.
+  return model_->forward(windows).to(windows.scalar_type());
 }
 
 torch::Tensor Predictor::predict_windows(const torch::Tensor& windows) const {
   const auto input = windows.to(device_);
   torch::Tensor sum;
   for (const auto& axes : mirrors_) {
-    if (stop_ != nullptr && *stop_) throw Interrupted{};
-    auto scores = model_->forward(axes.empty() ? input : input.flip(axes));
-    if (config_.average == "probabilities") scores = scores.softmax(1);
+    auto scores = scores_of(axes.empty() ? input : input.flip(axes));
+    if (config_.average == "probabilities") {
+      scores = regions_.empty() ? scores.softmax(1) : scores.sigmoid();
+    }
     if (!axes.empty()) scores = scores.flip(axes);
     sum = sum.defined() ? sum + scores : scores;
   }
@@ -84,6 +105,18 @@ torch::Tensor Predictor::predict_prepared(const data::PreparedCase& item) const 
       torch::from_blob(const_cast<Half*>(item.image.data()),
                        {item.size[0], item.size[1], item.size[2], item.channels}, torch::kHalf);
   return predict(image.to(torch::kFloat).permute({3, 0, 1, 2}).contiguous(), item.outside);
+}
+
+std::vector<std::uint8_t> Predictor::segment_window(const torch::Tensor& window) const {
+  const c10::InferenceMode inference;
+  model_->eval();
+  const auto logits = scores_of(window.to(device_)).squeeze(0);
+  return to_labels(engine::classes_of(logits, regions_, /*threshold=*/0));
+}
+
+std::vector<std::uint8_t> Predictor::classes_of(const torch::Tensor& scores) const {
+  const double threshold = config_.average == "probabilities" ? 0.5 : 0;
+  return to_labels(engine::classes_of(scores, regions_, threshold));
 }
 
 std::vector<std::uint8_t> Predictor::segment_prepared(const data::PreparedCase& item) const {

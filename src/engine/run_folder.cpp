@@ -1,7 +1,10 @@
 #include "segmamba/engine/run_folder.h"
 
+#include <algorithm>
+#include <charconv>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
@@ -19,17 +22,49 @@ RunFolder RunFolder::prepare(const fs::path& path, StartMode mode) {
                        "--overwrite to start anew, or take another folder"));
   }
   if (mode == StartMode::kOverwrite) {
-    for (const auto& file : {run.config(), run.split(), run.log(), run.metrics(),
-                             run.last_checkpoint(), run.best_checkpoint()}) {
+    auto files = run.all_checkpoints();
+    for (const auto& file : {run.config(), run.split(), run.log(), run.environment(), run.metrics(),
+                             run.events(), run.report(), run.tensorboard(), run.best_weights()}) {
+      files.push_back(file);
+    }
+    for (const auto& file : files) {
       std::error_code error;
-      fs::remove(file, error);
+      fs::remove_all(file, error);
       if (error) throw Error(concat("cannot remove ", file.string(), ": ", error.message()));
     }
   }
   make_folders(run.checkpoints());
   remove_stale_temporaries(run.path);
   remove_stale_temporaries(run.checkpoints());
+  fs::remove(run.next_checkpoint(), ignored);  // a killed process may have left it
   return run;
+}
+
+fs::path RunFolder::best_checkpoint(std::int64_t iteration) const {
+  return checkpoints() / concat("best-", iteration, ".pt");
+}
+
+std::vector<fs::path> RunFolder::all_checkpoints() const {
+  std::vector<std::pair<std::int64_t, fs::path>> best;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(checkpoints(), error)) {
+    const auto name = entry.path().filename().string();
+    std::int64_t iteration = 0;
+    const char* end = name.data() + name.size();
+    if (!starts_with(name, "best-")) continue;
+    const auto number = std::from_chars(name.data() + 5, end, iteration);
+    if (number.ec == std::errc() && std::string(number.ptr, end) == ".pt") {
+      best.emplace_back(-iteration, entry.path());
+    }
+  }
+  std::sort(best.begin(), best.end());
+  std::vector<fs::path> all;
+  for (const auto& path : {last_checkpoint(), previous_checkpoint()}) {
+    if (fs::exists(path, error)) all.push_back(path);
+  }
+  for (auto& [iteration, path] : best) all.push_back(std::move(path));
+  if (fs::exists(best_checkpoint(), error)) all.push_back(best_checkpoint());
+  return all;
 }
 
 }  // namespace segmamba::engine

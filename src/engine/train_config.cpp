@@ -4,6 +4,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/data/regions.h"
 
 namespace segmamba::engine {
 namespace {
@@ -49,30 +50,56 @@ class ValueLister final : public ConfigVisitor {
 };
 
 bool decides_the_weights(const std::string& key) {
-  static const std::vector<std::string> kFree = {"data.root",
-                                                 "data.layout",
-                                                 "data.cache",
-                                                 "data.split",
-                                                 "data.split_seed",
-                                                 "data.fold",
-                                                 "data.memory_gb",
-                                                 "data.max_bad_cases",
-                                                 "training.workers",
-                                                 "training.threads",
-                                                 "training.checkpoint_every"};
+  static const std::vector<std::string> kFree = {
+      "data.root",           "data.layout",
+      "data.cache",          "data.split",
+      "data.split_seed",     "data.fold",
+      "data.memory_gb",      "data.max_bad_cases",
+      "training.recompute",  "training.max_skipped_steps",
+      "training.early_stop", "training.workers",
+      "training.threads",    "training.checkpoint_every"};
   return !starts_with(key, "validation.") && !starts_with(key, "inference.") &&
          std::find(kFree.begin(), kFree.end(), key) == kFree.end();
+}
+
+bool is_zero(double value) { return value == 0; }
+
+void check(const LossConfig& loss, const nn::ModelConfig& model, bool of_regions) {
+  const auto& weights = loss.class_weights;
+  if (!weights.empty()) {
+    if (std::ssize(weights) != model.out_channels) {
+      throw Error(concat("loss.class_weights lists ", weights.size(),
+                         " numbers, but the model has ", model.out_channels,
+                         " outputs (model.out_channels)"));
+    }
+    const bool without_first =
+        starts_with(loss.name, "dice") && !of_regions && !loss.include_background;
+    if (std::all_of(weights.begin() + (without_first ? 1 : 0), weights.end(), is_zero)) {
+      throw Error(concat("loss.class_weights are all 0",
+                         without_first ? " but the background's, which Dice leaves out" : "",
+                         ": nothing would be learnt"));
+    }
+  }
+  const auto& levels = loss.deep_supervision_weights;
+  if (!levels.empty() && !model.deep_supervision) {
+    throw Error("loss.deep_supervision_weights needs model.deep_supervision: true");
+  }
+  if (!levels.empty() && std::all_of(levels.begin(), levels.end(), is_zero)) {
+    throw Error("loss.deep_supervision_weights are all 0: nothing would be learnt");
+  }
 }
 
 }  // namespace
 
 void LossConfig::visit(ConfigVisitor& v) {
   v.value({.name = "name",
-           .help = "Cross-entropy alone (as published), or the sum of soft Dice and cross-entropy",
-           .choices = {"cross_entropy", "dice_cross_entropy"}},
+           .help = "Cross-entropy alone (as published), soft Dice, focal, or their sums. Of "
+                   "data.regions each is binary, after a sigmoid",
+           .choices = {"cross_entropy", "dice", "dice_cross_entropy", "focal", "dice_focal"}},
           name);
   v.value({.name = "cross_entropy_weight", .help = "Factor of cross-entropy", .min = 0},
           cross_entropy_weight);
+  v.value({.name = "focal_weight", .help = "Factor of the focal loss", .min = 0}, focal_weight);
   v.value({.name = "dice_weight", .help = "Factor of soft Dice", .min = 0}, dice_weight);
   v.value({.name = "include_background", .help = "Soft Dice: count class 0 too"},
           include_background);
@@ -81,6 +108,16 @@ void LossConfig::visit(ConfigVisitor& v) {
           batch_dice);
   v.value({.name = "smooth", .help = "Soft Dice: added to numerator and denominator", .min = 0},
           smooth);
+  v.value({.name = "focal_gamma", .help = "Focal: power of the miss 1 - p", .min = 0}, focal_gamma);
+  v.value({.name = "class_weights",
+           .help = "One number an output of the model: its weight in every term; []: all alike",
+           .min = 0},
+          class_weights);
+  v.value({.name = "deep_supervision_weights",
+           .help = "With model.deep_supervision: one number an output, from full resolution down; "
+                   "[]: each half of the one before, the coarsest 0, of sum 1 (as nnU-Net)",
+           .min = 0},
+          deep_supervision_weights);
 }
 
 void OptimizerConfig::visit(ConfigVisitor& v) {
@@ -107,10 +144,14 @@ void OptimizerConfig::visit(ConfigVisitor& v) {
 
 void ScheduleConfig::visit(ConfigVisitor& v) {
   v.value({.name = "name",
-           .help = "polynomial: learning_rate * (1 - i / iterations)^power at iteration i",
-           .choices = {"polynomial", "constant"}},
+           .help = "From optimizer.learning_rate to final_learning_rate: polynomial, with "
+                   "(1 - i / iterations)^power at iteration i; cosine, with "
+                   "(1 + cos(pi i / iterations)) / 2; constant stays",
+           .choices = {"polynomial", "cosine", "constant"}},
           name);
   v.value({.name = "power", .help = "Power of the polynomial", .min = 0}, power);
+  v.value({.name = "final_learning_rate", .help = "Learning rate at the end", .min = 0},
+          final_learning_rate);
   v.value({.name = "warmup_iterations",
            .help = "The rate rises linearly from 0 over the first so many iterations",
            .min = 0},
@@ -125,11 +166,44 @@ void TrainingConfig::visit(ConfigVisitor& v) {
            .help = "Optimizer steps of the run; 0: epochs * iterations_per_epoch",
            .min = 0},
           iterations);
-  v.value({.name = "batch_size", .help = "Patches a step", .min = 1}, batch_size);
+  v.value({.name = "batch_size",
+           .help = "Patches an update, of all GPUs together: a run makes the same updates whatever "
+                   "their number",
+           .min = 1},
+          batch_size);
+  v.value({.name = "micro_batch_size",
+           .help = "Patches a forward and backward pass: a GPU's share of the batch is done in "
+                   "passes of so many, their gradients added. 0: in one",
+           .min = 0},
+          micro_batch_size);
+  v.value({.name = "precision",
+           .help = "fp32; tf32 (products of 10-bit mantissas, on GPUs); bf16 or fp16: mixed "
+                   "precision, with weights, scans and losses in fp32, and the loss of fp16 scaled",
+           .choices = {"fp32", "tf32", "bf16", "fp16"}},
+          precision);
+  v.value({.name = "recompute",
+           .help = "Parts of the model (segmamba-model info lists them) whose activations are "
+                   "computed again in the backward pass instead of kept; [all]: every part"},
+          recompute);
   v.value({.name = "gradient_clip_norm",
            .help = "Gradients are scaled down to this total L2 norm; 0: never",
            .min = 0},
           gradient_clip_norm);
+  v.value({.name = "ema_decay",
+           .help = "Decay of a running average of the weights, which is then what is validated and "
+                   "used; 0: none. 0.999 averages about 1000 steps",
+           .min = 0,
+           .max = 0.999999},
+          ema_decay);
+  v.value({.name = "max_skipped_steps",
+           .help = "Steps in a row whose loss or gradients may be infinite or nan: each is skipped "
+                   "and named, one more ends the run",
+           .min = 0},
+          max_skipped_steps);
+  v.value({.name = "early_stop",
+           .help = "Ends the run after so many validations without a better one; 0: never",
+           .min = 0},
+          early_stop);
   v.value({.name = "seed", .help = "Seed of weights, patches and augmentation", .min = 0}, seed);
   v.value({.name = "workers",
            .help = "Threads that prepare patches; the patches do not depend on it. 0: none",
@@ -163,6 +237,22 @@ void ValidationConfig::visit(ConfigVisitor& v) {
            .min = 0,
            .max = 0.95},
           overlap);
+  v.value({.name = "hd95", .help = "Score HD95 beside Dice"}, hd95);
+  v.value({.name = "best_metric",
+           .help = "What makes a checkpoint the best: dice_mean or hd95_mean, or of one region, as "
+                   "dice_wt"},
+          best_metric);
+  v.value({.name = "keep_best",
+           .help = "So many of the best checkpoints are kept; the best one is best.pt",
+           .min = 1,
+           .max = 1000},
+          keep_best);
+  v.value({.name = "patches_every",
+           .help = "Iterations between two cheap validations on patches; 0: never",
+           .min = 0},
+          patches_every);
+  v.value({.name = "patches", .help = "Patches of a cheap validation, always the same", .min = 1},
+          patches);
 }
 
 void InferenceConfig::visit(ConfigVisitor& v) {
@@ -213,12 +303,14 @@ void check(const TrainConfig& config) {
                        ", but data.channels lists ", config.data.channels.size(), " (",
                        join(config.data.channels, ", "), ")"));
   }
-  const auto classes = static_cast<std::int64_t>(config.data.classes.size());
-  if (config.model.out_channels != classes) {
-    throw Error(concat("model.out_channels is ", config.model.out_channels,
-                       ", but data.classes lists ", classes, " (", join(config.data.classes, ", "),
-                       ")"));
+  const auto regions = data::parse_regions(config.data.regions, config.data.classes);
+  const auto& outputs = regions.empty() ? config.data.classes : config.data.regions;
+  if (config.model.out_channels != std::ssize(outputs)) {
+    throw Error(concat("model.out_channels is ", config.model.out_channels, ", but data.",
+                       regions.empty() ? "classes" : "regions", " lists ", outputs.size(), " (",
+                       join(outputs, ", "), ")"));
   }
+  check(config.loss, config.model, /*of_regions=*/!regions.empty());
   check(config.preprocess, config.data.channels.size());
   foreground_classes(config.sampling, config.data.classes);
   check(config.augment);
@@ -226,6 +318,15 @@ void check(const TrainConfig& config) {
   std::sort(axes.begin(), axes.end());
   if (std::adjacent_find(axes.begin(), axes.end()) != axes.end()) {
     throw Error("inference.mirror_axes names an axis twice");
+  }
+  if (config.training.early_stop > 0 && config.validation.every == 0) {
+    throw Error(
+        "training.early_stop counts validations, but validation.every is 0: there are none");
+  }
+  if (config.schedule.warmup_iterations >= config.training.total_iterations() &&
+      config.schedule.warmup_iterations > 0) {
+    throw Error(concat("schedule.warmup_iterations is ", config.schedule.warmup_iterations,
+                       ": the run has only ", config.training.total_iterations(), " iterations"));
   }
   if (config.training.total_iterations() < 1) {
     throw Error("nothing to train: set training.iterations, or training.epochs");

@@ -1,6 +1,7 @@
 // The programs as processes: data, training, inference and scores on tiny phantoms.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <torch/torch.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <thread>
 
 #include "segmamba/core/files.h"
@@ -57,7 +59,9 @@ class Pipeline : public ::testing::Test {
   }
 
   // `words`: program and arguments.
-  static pid_t start(const fs::path& folder, std::vector<std::string> words) {
+  // `prepare` is called in the new process.
+  static pid_t start(const fs::path& folder, std::vector<std::string> words,
+                     const std::function<void()>& prepare = {}) {
     words[0] = concat(SEGMAMBA_BIN_DIR, "/", words[0]);
     std::vector<char*> arguments;
     for (auto& word : words) arguments.push_back(word.data());
@@ -67,6 +71,7 @@ class Pipeline : public ::testing::Test {
     const bool ready = ::chdir(folder.c_str()) == 0;
     ::dup2(::open("out.txt", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
     ::dup2(::open("err.txt", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
+    if (prepare) prepare();
     if (ready) ::execv(arguments[0], arguments.data());
     ::_exit(127);
   }
@@ -109,8 +114,10 @@ std::int64_t line_count(const std::string& text) {
 TEST_F(Pipeline, TrainsSegmentsAndScores) {
   const Outcome trained = run(train_command({"--output", "run folder"}));
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
-  for (const char* name : {"config.yaml", "split.yaml", "train.log", "metrics.csv",
-                           "checkpoints/last.pt", "checkpoints/best.pt"}) {
+  for (const char* name :
+       {"config.yaml", "split.yaml", "train.log", "metrics.csv", "events.jsonl", "tensorboard",
+        "environment.json", "report.html", "checkpoints/last.pt", "checkpoints/previous.pt",
+        "checkpoints/best.pt", "checkpoints/best.safetensors"}) {
     EXPECT_TRUE(fs::exists(folder_.path() / "run folder" / name)) << name;
   }
   // A header, 16 steps and the validations after 6, 12 and 16.
@@ -154,35 +161,180 @@ TEST_F(Pipeline, TrainsSegmentsAndScores) {
   EXPECT_GE(line_count(read_file(folder_.path() / "scores/cases.csv")), 1 + 5 * 3 * 2);
 }
 
+// Stopped five times at random moments, by both signals.
 TEST_F(Pipeline, TerminatedTrainingResumesToTheSameWeights) {
-  ASSERT_EQ(run(train_command({"--output", "whole"})).exit_code, 0);
-  const auto expected = weights("whole");
+  const std::vector<std::string> options = {"--set", "training.iterations=400",
+                                            "--set", "training.ema_decay=0.9",
+                                            "--set", "validation.every=50"};
+  const auto command = [&](std::vector<std::string> more) {
+    more.insert(more.end(), options.begin(), options.end());
+    return train_command(more);
+  };
+  ASSERT_EQ(run(command({"--output", "whole"})).exit_code, 0);
 
   Random random(static_cast<std::uint64_t>(::getpid()));
-  int interruptions = 0;
-  Outcome outcome{};
-  do {
-    const pid_t child = start(folder_.path(), train_command({"--output", "parts", "--resume"}));
+  for (int stop = 0; stop < 5; ++stop) {
+    const auto table = folder_.path() / "parts/metrics.csv";
+    const auto rows_before = fs::exists(table) ? line_count(read_file(table)) : 1;
+    const pid_t child = start(folder_.path(), command({"--output", "parts", "--resume"}));
     // Wait for the first step of this start, then for a random moment.
-    const auto log = folder_.path() / "parts/metrics.csv";
-    const auto rows_before = fs::exists(log) ? line_count(read_file(log)) : 1;
-    for (int i = 0; i < 2000; ++i) {
-      if (fs::exists(log) && line_count(read_file(log)) > rows_before) break;
+    for (int i = 0; i < 4000; ++i) {
+      if (fs::exists(table) && line_count(read_file(table)) > rows_before) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(random.integer(60)));
-    ::kill(child, interruptions % 2 == 0 ? SIGTERM : SIGINT);
-    outcome = finish(folder_.path(), child);
-    if (outcome.exit_code == 0) break;
-    EXPECT_EQ(outcome.exit_code, interruptions % 2 == 0 ? 143 : 130) << outcome.err;
-    ++interruptions;
-  } while (interruptions < 20);
-  EXPECT_EQ(outcome.exit_code, 0);
-  const auto resumed = weights("parts");
+    std::this_thread::sleep_for(std::chrono::milliseconds(random.integer(300)));
+    ::kill(child, stop % 2 == 0 ? SIGTERM : SIGINT);
+    const Outcome stopped = finish(folder_.path(), child);
+    ASSERT_EQ(stopped.exit_code, stop % 2 == 0 ? 143 : 130) << stopped.err;
+  }
+  ASSERT_EQ(run(command({"--output", "parts", "--resume"})).exit_code, 0);
+  const auto expected = weights("whole"), resumed = weights("parts");
   ASSERT_EQ(resumed.size(), expected.size());
   for (const auto& [name, tensor] : expected) {
     EXPECT_TRUE(torch::equal(resumed.at(name), tensor)) << name;
   }
+  // Those of the best validation too, which are averages.
+  EXPECT_EQ(read_file(folder_.path() / "parts/checkpoints/best.safetensors"),
+            read_file(folder_.path() / "whole/checkpoints/best.safetensors"));
+}
+
+// Waits until a run has made its first step.
+void wait_for_a_step(const fs::path& run_folder) {
+  const auto table = run_folder / "metrics.csv";
+  for (int i = 0; i < 4000; ++i) {
+    if (fs::exists(table) && line_count(read_file(table)) > 1) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+TEST_F(Pipeline, ARunIsTrainedAgainFromItsFolderAlone) {
+  const std::vector<std::string> options = {"--set", "data.split_seed=5", "--set",
+                                            "training.ema_decay=0.9"};
+  auto first = options;
+  first.insert(first.end(), {"--output", "first"});
+  ASSERT_EQ(run(train_command(first)).exit_code, 0);
+  // The folder may have moved.
+  fs::rename(folder_.path() / "first", folder_.path() / "moved");
+  const Outcome again =
+      run({"segmamba-train", "--config", "moved", "--output", "again", "--device", "cpu"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  const auto split_of = [this](const fs::path& name) {
+    const auto text = read_file(folder_.path() / name / "split.yaml");
+    return text.substr(text.find("train:"));
+  };
+  EXPECT_EQ(split_of("again"), split_of("moved"));
+  const auto expected = weights("moved"), actual = weights("again");
+  for (const auto& [name, tensor] : expected) {
+    EXPECT_TRUE(torch::equal(actual.at(name), tensor)) << name;
+  }
+}
+
+TEST_F(Pipeline, AWarningOfTheClusterSavesAndASecondSignalEndsAtOnce) {
+  const std::vector<std::string> slow = {
+      "--set", "model.dims=[16, 32]",          "--set", "model.depths=[1, 1]",
+      "--set", "data.patch_size=[32, 32, 32]", "--set", "training.iterations=1000"};
+  auto words = slow;
+  words.insert(words.end(), {"--output", "warned"});
+  pid_t child = start(folder_.path(), train_command(words));
+  wait_for_a_step(folder_.path() / "warned");
+  ::kill(child, SIGUSR1);
+  const Outcome warned = finish(folder_.path(), child);
+  EXPECT_EQ(warned.exit_code, 138) << warned.err;
+  EXPECT_THAT(warned.err, HasSubstr("the same command with --resume goes on"));
+  const auto iteration =
+      engine::load_checkpoint(folder_.path() / "warned/checkpoints/last.pt").training.iteration;
+  EXPECT_GT(iteration, 0);
+
+  words = slow;
+  words.insert(words.end(), {"--output", "twice", "--set", "data.patch_size=[32, 32, 32]", "--set",
+                             "training.batch_size=40"});
+  child = start(folder_.path(), train_command(words));
+  // The first step takes seconds: the signals come in its midst.
+  const auto events = folder_.path() / "twice/events.jsonl";
+  for (int i = 0; i < 4000; ++i) {
+    if (fs::exists(events) && read_file(events).find("\"start\"") != std::string::npos) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ::kill(child, SIGTERM);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  ::kill(child, SIGTERM);
+  EXPECT_EQ(finish(folder_.path(), child).exit_code, 1000 + SIGTERM);
+  EXPECT_FALSE(fs::exists(folder_.path() / "twice/checkpoints/last.pt"));
+}
+
+// Two processes share each batch: the same updates up to the rounding of sums, on one folder.
+TEST_F(Pipeline, TwoRanksTrainAsOne) {
+  const auto losses = [this](const fs::path& name) {
+    std::vector<double> values;
+    for (const auto& line : split(read_file(folder_.path() / name / "metrics.csv"), '\n')) {
+      const auto cells = split(line, ',');
+      if (cells.size() > 2 && cells[0] != "iteration" && !cells[2].empty()) {
+        values.push_back(std::stod(cells[2]));
+      }
+    }
+    return values;
+  };
+  ASSERT_EQ(run(train_command({"--output", "one"})).exit_code, 0);
+  const auto expected = losses("one");
+  ASSERT_EQ(expected.size(), 16U);
+  const Outcome shared = run(train_command({"--output", "shared", "--gpus", "2"}));
+  ASSERT_EQ(shared.exit_code, 0) << shared.err;
+  const auto all = losses("shared");
+  ASSERT_EQ(all.size(), 16U);
+  EXPECT_NEAR(all[0], expected[0], 1e-6);
+  for (std::size_t i = 0; i < all.size(); ++i) EXPECT_NEAR(all[i], expected[i], 2e-3) << i;
+
+  // A run stops with all of its ranks, and may go on with another number of them.
+  const pid_t child = start(folder_.path(), train_command({"--output", "stopped", "--gpus", "2",
+                                                           "--set", "training.iterations=2000"}));
+  wait_for_a_step(folder_.path() / "stopped");
+  ::kill(child, SIGTERM);
+  const Outcome stopped = finish(folder_.path(), child);
+  EXPECT_EQ(stopped.exit_code, 143) << stopped.err;
+  const auto done =
+      engine::load_checkpoint(folder_.path() / "stopped/checkpoints/last.pt").training.iteration;
+  EXPECT_GT(done, 0);
+  const Outcome alone =
+      run(train_command({"--output", "stopped", "--resume", "--set",
+                         concat("training.iterations=", done + 1), "--allow-config-change"}));
+  EXPECT_EQ(alone.exit_code, 0) << alone.err;
+  const Outcome odd =
+      run(train_command({"--output", "odd", "--gpus", "2", "--set", "training.batch_size=3"}));
+  EXPECT_EQ(odd.exit_code, 1);
+  EXPECT_THAT(odd.err, HasSubstr("training.batch_size is 3"));
+}
+
+// Files that cannot grow stand for a full disk.
+TEST_F(Pipeline, AFullDiskEndsWithOneLineAndTheLastCheckpoint) {
+  ASSERT_EQ(run(train_command({"--output", "run", "--set", "training.iterations=6"})).exit_code, 0);
+  const auto last = folder_.path() / "run/checkpoints/last.pt";
+  const auto before = read_file(last);
+  const auto limit = before.size() / 2;
+  const pid_t child = start(folder_.path(),
+                            train_command({"--output", "run", "--resume", "--allow-config-change",
+                                           "--set", "training.iterations=20"}),
+                            [limit] {
+                              const rlimit largest{limit, limit};
+                              ::setrlimit(RLIMIT_FSIZE, &largest);
+                              ::signal(SIGXFSZ, SIG_IGN);
+                            });
+  const Outcome full = finish(folder_.path(), child);
+  EXPECT_EQ(full.exit_code, 1);
+  EXPECT_THAT(full.err, HasSubstr("next.pt: cannot be written (is the disk full?)\n"));
+  EXPECT_EQ(read_file(last), before);
+  for (const auto& entry : fs::directory_iterator(folder_.path() / "run/checkpoints")) {
+    EXPECT_FALSE(starts_with(entry.path().filename().string(), ".segmamba-tmp")) << entry.path();
+  }
+
+  // /dev/full: every write fails as on a full disk.
+  fs::remove(folder_.path() / "run/events.jsonl");
+  fs::create_symlink("/dev/full", folder_.path() / "run/events.jsonl");
+  const Outcome events = run(train_command(
+      {"--output", "run", "--resume", "--allow-config-change", "--set", "training.iterations=20"}));
+  EXPECT_EQ(events.exit_code, 1);
+  EXPECT_THAT(events.err, HasSubstr("events.jsonl: No space left on device"));
+  EXPECT_EQ(read_file(last), before);
 }
 
 TEST_F(Pipeline, ACacheGivesTheWeightsThatPreparingInMemoryGives) {
@@ -207,7 +359,7 @@ TEST_F(Pipeline, ACacheGivesTheWeightsThatPreparingInMemoryGives) {
 }
 
 TEST_F(Pipeline, PresetsTrain) {
-  for (const std::string preset : {"paper", "upstream-code"}) {
+  for (const std::string preset : {"paper", "upstream-code", "nnunet-brats", "small-gpu"}) {
     const Outcome outcome = run({"segmamba-train",
                                  "--config",
                                  concat(SEGMAMBA_SOURCE_DIR, "/configs/", preset, ".yaml"),
@@ -232,6 +384,22 @@ TEST_F(Pipeline, PresetsTrain) {
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     EXPECT_TRUE(fs::exists(folder_.path() / preset / "checkpoints/best.pt"));
   }
+}
+
+TEST_F(Pipeline, ComparesRuns) {
+  ASSERT_EQ(run(train_command({"--output", "first"})).exit_code, 0);
+  ASSERT_EQ(run(train_command({"--output", "second", "--set", "training.iterations=3"})).exit_code,
+            0);
+  const Outcome compared = run({"segmamba-train", "--compare", "first", "second"});
+  ASSERT_EQ(compared.exit_code, 0) << compared.err;
+  EXPECT_THAT(compared.out, HasSubstr("| 16 of 16 "));
+  EXPECT_THAT(compared.out, HasSubstr("| 3 of 3 "));
+  EXPECT_THAT(compared.out, ::testing::EndsWith("| config              | first | second |\n"
+                                                "|---------------------|-------|--------|\n"
+                                                "| training.iterations | 16    | 3      |\n"));
+  const Outcome mistaken = run({"segmamba-train", "--compare", "first", "nowhere"});
+  EXPECT_EQ(mistaken.exit_code, 1);
+  EXPECT_EQ(mistaken.err, "segmamba-train: nowhere is no run folder: it holds no config.yaml\n");
 }
 
 // One channel and three classes in nnU-Net's layout, with labels in another order.
@@ -297,6 +465,19 @@ TEST_F(Pipeline, MistakesGetOneClearLine) {
   EXPECT_FALSE(fs::exists(folder_.path() / "labels"));
 }
 
+TEST_F(Pipeline, AMistakeRemovesNoEarlierRun) {
+  ASSERT_EQ(run(train_command({"--output", "run", "--set", "training.iterations=2"})).exit_code, 0);
+  for (const char* mistake :
+       {"data.root=nowhere", "validation.best_metric=dice_foo", "training.precision=tf32"}) {
+    const Outcome outcome =
+        run(train_command({"--output", "run", "--overwrite", "--set", mistake}));
+    EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
+    EXPECT_TRUE(fs::exists(folder_.path() / "run/checkpoints/last.pt")) << mistake;
+    EXPECT_EQ(run(train_command({"--output", "new", "--set", mistake})).exit_code, 1);
+    EXPECT_FALSE(fs::exists(folder_.path() / "new")) << mistake;
+  }
+}
+
 TEST_F(Pipeline, UsageErrorsExitWithTwo) {
   for (const std::vector<std::string>& words :
        {std::vector<std::string>{"segmamba-train", "--no-such-option"},
@@ -324,6 +505,14 @@ TEST_F(Pipeline, PrintedConfigReadsBack) {
   const Outcome again = run({"segmamba-train", "--config", "again.yaml", "--print-config"});
   EXPECT_EQ(again.out, printed.out);
   EXPECT_THAT(run({"segmamba-train", "--help-config"}).out, HasSubstr("learning_rate: 0.01\n"));
+}
+
+TEST_F(Pipeline, DryRunTellsOfTheRunAndWritesNothing) {
+  const Outcome outcome = run(train_command({"--output", "run", "--dry-run"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("training.iterations "), HasSubstr("  together "),
+                                 HasSubstr("  the whole run ")));
+  EXPECT_FALSE(fs::exists(folder_.path() / "run"));
 }
 
 TEST_F(Pipeline, ErrorsNameTheCase) {

@@ -56,7 +56,8 @@ TEST(TrainConfig, WrittenConfigReadsBackEqual) {
 }
 
 TEST(TrainConfig, ShippedConfigsAreValid) {
-  for (const char* name : {"upstream-code", "paper", "cpu-smoke", "demo"}) {
+  for (const char* name :
+       {"upstream-code", "paper", "nnunet-brats", "small-gpu", "cpu-smoke", "demo"}) {
     const auto path =
         std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs" / (std::string(name) + ".yaml");
     EXPECT_NO_THROW(check(load_config<TrainConfig>(path, {}))) << name;
@@ -92,6 +93,44 @@ TEST(TrainConfig, ClassesMustFitTheModel) {
             "model.out_channels is 4, but data.classes lists 2 (background, liver)");
 }
 
+TEST(TrainConfig, RegionsMustFitTheModel) {
+  TrainConfig config;
+  config.data.regions = {"WT", "TC", "ET"};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "model.out_channels is 4, but data.regions lists 3 (WT, TC, ET)");
+  config.model.out_channels = 3;
+  EXPECT_EQ(message_of([&] { check(config); }), "no error");
+  config.data.regions = {"WT", "TC", "TC=oedema"};
+  EXPECT_EQ(message_of([&] { check(config); }), "data.regions: there are two regions 'TC'");
+}
+
+TEST(TrainConfig, WeightsOfTheLossMustFitTheModel) {
+  TrainConfig config;
+  config.loss.class_weights = {1, 2, 3};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "loss.class_weights lists 3 numbers, but the model has 4 outputs (model.out_channels)");
+  config.loss.class_weights = {1, 0, 0, 0};
+  EXPECT_EQ(message_of([&] { check(config); }), "no error");
+  config.loss.name = "dice_focal";
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "loss.class_weights are all 0 but the background's, which Dice leaves out: nothing "
+            "would be learnt");
+  config.loss.include_background = true;
+  EXPECT_EQ(message_of([&] { check(config); }), "no error");
+  config.loss.class_weights = {0, 0, 0, 0};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "loss.class_weights are all 0: nothing would be learnt");
+  config.loss.class_weights = {};
+  config.loss.deep_supervision_weights = {1, 0.5};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "loss.deep_supervision_weights needs model.deep_supervision: true");
+  config.model.deep_supervision = true;
+  EXPECT_EQ(message_of([&] { check(config); }), "no error");
+  config.loss.deep_supervision_weights = {0, 0, 0, 0};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "loss.deep_supervision_weights are all 0: nothing would be learnt");
+}
+
 TEST(TrainConfig, ContradictionsWithinASectionAreFound) {
   TrainConfig config;
   config.augment.scaling.range = {1.4, 0.7};
@@ -125,6 +164,19 @@ TEST(Schedule, PolynomialValues) {
   EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1e-2, 500, 1000), 1e-2 * std::pow(0.5, 0.9));
   EXPECT_NEAR(learning_rate_at(schedule, 1e-2, 999, 1000), 1e-2 * std::pow(0.001, 0.9), 1e-18);
   EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1e-2, 1000, 1000), 0);
+}
+
+TEST(Schedule, CosineAndFinalRate) {
+  ScheduleConfig schedule{.name = "cosine", .final_learning_rate = 0.2};
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1, 0, 8), 1);
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1, 2, 8), 0.2 + 0.8 * (1 + std::sqrt(0.5)) / 2);
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1, 4, 8), 0.6);
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1, 8, 8), 0.2);
+  schedule.name = "polynomial";
+  schedule.power = 2;
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1, 4, 8), 0.2 + 0.8 * 0.25);
+  schedule.warmup_iterations = 5;
+  EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 1, 3, 8), (0.2 + 0.8 * 25.0 / 64) * 4 / 5);
 }
 
 TEST(Schedule, ConstantAndWarmup) {

@@ -139,10 +139,15 @@ data::PreparedCase small_case() {
   return item;
 }
 
+TrainConfig config_of(std::vector<std::int64_t> window) {
+  TrainConfig config;
+  config.data.patch_size = std::move(window);
+  return config;
+}
+
 TEST(Predictor, PutsLabelsBackInPlace) {
   const auto item = small_case();
-  const Predictor predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 4, 4},
-                            torch::kCPU);
+  const Predictor predictor(std::make_shared<LabelModel>(), config_of({4, 4, 4}), torch::kCPU);
   const auto map = predictor.segment(item);
   EXPECT_EQ(map.geometry.size, item.geometry.size);
   ASSERT_EQ(map.voxels.size(), 11U * 9 * 7);
@@ -162,8 +167,7 @@ TEST(Predictor, BringsResampledScoresBack) {
   auto item = small_case();
   item.crop_size = {5, 8, 6};  // twice as many rows as were prepared
   item.geometry.size = {11, 12, 7};
-  const Predictor predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 4, 4},
-                            torch::kCPU);
+  const Predictor predictor(std::make_shared<LabelModel>(), config_of({4, 4, 4}), torch::kCPU);
   const auto map = predictor.segment(item);
   // Halfway towards the next row of another label, both scores are mixed 3 : 1.
   for (int z = 0; z < 5; ++z) {
@@ -176,29 +180,86 @@ TEST(Predictor, BringsResampledScoresBack) {
   }
 }
 
+// A model of regions: output r is positive where the label that the input rounds to is in region r.
+struct RegionModel : nn::SegmentationModel {
+  Tensor forward(const Tensor& input) override {
+    const auto label = input.narrow(1, 0, 1).round();
+    const auto core = (label == 1) | (label == 3);
+    return torch::cat({label > 0, core, label == 3}, 1).to(torch::kFloat) * 6 - 2;
+  }
+  std::int64_t size_multiple() const override { return 1; }
+};
+
+TEST(Predictor, PaintsRegions) {
+  auto config = config_of({4, 4, 4});
+  config.data.regions = {"WT", "TC", "ET"};
+  auto item = small_case();
+  for (const char* average : {"logits", "probabilities"}) {
+    config.inference.average = average;
+    const Predictor predictor(std::make_shared<RegionModel>(), config, torch::kCPU);
+    const auto labels = predictor.segment_prepared(item);
+    ASSERT_EQ(labels.size(), 5U * 4 * 6);
+    for (int i = 0; i < std::ssize(labels); ++i) EXPECT_EQ(labels[i], i * 7 % 4) << average << i;
+  }
+  // As in BringsResampledScoresBack: logits -2 and 4 mixed 3 : 1 keep their sign only where the
+  // threshold is applied after the mixing: -0.5 and 2.5.
+  item.crop_size = {5, 8, 6};
+  item.geometry.size = {11, 12, 7};
+  config.inference.average = "logits";
+  const Predictor predictor(std::make_shared<RegionModel>(), config, torch::kCPU);
+  const auto map = predictor.segment(item);
+  for (int i = 0; i < 5 * 8 * 6; ++i) {
+    const int z = i / 48, y = i / 6 % 8, x = i % 6, source = (z * 4 + y / 2) * 6 + x;
+    EXPECT_EQ(map.voxels[((z + 1) * 12 + y + 3) * 11 + x + 2], source * 7 % 4);
+  }
+}
+
+TEST(Predictor, AveragesTheProbabilitiesOfRegionsOneByOne) {
+  auto config = config_of({4, 4, 4});
+  config.data.regions = {"WT", "TC", "ET"};
+  config.inference.average = "probabilities";
+  const Predictor predictor(std::make_shared<RegionModel>(), config, torch::kCPU);
+  const auto scores = predictor.predict(torch::full({1, 4, 4, 4}, 2));
+  EXPECT_NEAR(scores[0][1][2][3].item<double>(), 1 / (1 + std::exp(-4)), 1e-6);
+  EXPECT_NEAR(scores[1][1][2][3].item<double>(), 1 / (1 + std::exp(2)), 1e-6);
+}
+
+TEST(ClassesOf, TheLastRegionAboveTheThresholdPaints) {
+  const auto regions = data::parse_regions({"WT", "TC", "ET"}, data::kBratsClasses);
+  // A batch of two, one voxel a column: none, WT, WT and TC, all, ET alone, exactly at threshold.
+  const auto scores =
+      torch::tensor({{-1, 1, 1, 1, -1, 0}, {-1, -1, 1, 1, -1, 0}, {-1, -1, -1, 1, 1, 0}},
+                    torch::kFloat)
+          .view({1, 3, 1, 1, 6})
+          .repeat({2, 1, 1, 1, 1});
+  const auto expected = torch::tensor({0, 2, 1, 3, 3, 0}, torch::kUInt8).expand({2, 1, 1, 6});
+  EXPECT_TRUE(torch::equal(classes_of(scores, regions, 0), expected));
+  EXPECT_TRUE(torch::equal(classes_of(scores + 0.5, regions, 0.5), expected));
+}
+
 TEST(Predictor, MirrorsEverySubsetOfTheAxes) {
   const auto model = std::make_shared<LabelModel>();
-  const Predictor predictor(model, InferenceConfig{}, {4, 4, 4}, torch::kCPU);
+  const Predictor predictor(model, config_of({4, 4, 4}), torch::kCPU);
   predictor.predict(torch::zeros({1, 4, 4, 4}));
   EXPECT_EQ(model->calls, 8);
   // A ramp and its mirror image average to its middle, on the mirrored axis only.
-  InferenceConfig config;
-  config.mirror_axes = {2};
-  const Predictor mirrored(std::make_shared<RampModel>(), config, {4, 4, 6}, torch::kCPU);
+  auto config = config_of({4, 4, 6});
+  config.inference.mirror_axes = {2};
+  const Predictor mirrored(std::make_shared<RampModel>(), config, torch::kCPU);
   EXPECT_LT(largest_difference(mirrored.predict(torch::zeros({1, 4, 4, 6})),
                                torch::full({1, 4, 4, 6}, 2.5)),
             1e-6);
-  config.mirror_axes = {0, 1};
-  const Predictor plain(std::make_shared<RampModel>(), config, {4, 4, 6}, torch::kCPU);
+  config.inference.mirror_axes = {0, 1};
+  const Predictor plain(std::make_shared<RampModel>(), config, torch::kCPU);
   EXPECT_LT(largest_difference(plain.predict(torch::zeros({1, 4, 4, 6}))[0][1][2],
                                torch::arange(6, torch::kFloat)),
             1e-6);
 }
 
 TEST(Predictor, AveragesProbabilitiesWhereAsked) {
-  InferenceConfig config;
-  config.average = "probabilities";
-  const Predictor predictor(std::make_shared<LabelModel>(), config, {4, 4, 4}, torch::kCPU);
+  auto config = config_of({4, 4, 4});
+  config.inference.average = "probabilities";
+  const Predictor predictor(std::make_shared<LabelModel>(), config, torch::kCPU);
   const auto scores = predictor.predict(torch::zeros({1, 5, 4, 4}));
   EXPECT_NEAR(scores[0][0][0][0].item<double>(), std::exp(1) / (std::exp(1) + 3), 1e-6);
   EXPECT_LT(largest_difference(scores.sum(0), torch::ones({5, 4, 4})), 1e-6);
@@ -207,7 +268,7 @@ TEST(Predictor, AveragesProbabilitiesWhereAsked) {
 TEST(Predictor, RefusesWindowsThatTheModelCannotTake) {
   EXPECT_THAT(
       [] {
-        Predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 6, 4}, torch::kCPU);
+        Predictor(std::make_shared<LabelModel>(), config_of({4, 6, 4}), torch::kCPU);
       },
       ::testing::ThrowsMessage<Error>(
           "data.patch_size is [4, 6, 4]: each size must be a multiple of 4 for this model"));
@@ -215,15 +276,19 @@ TEST(Predictor, RefusesWindowsThatTheModelCannotTake) {
 
 TEST(Predictor, StopsOnAFlag) {
   std::atomic<bool> stop = true;
-  Predictor predictor(std::make_shared<LabelModel>(), InferenceConfig{}, {4, 4, 4}, torch::kCPU);
+  Predictor predictor(std::make_shared<LabelModel>(), config_of({4, 4, 4}), torch::kCPU);
   predictor.stop_on(stop);
   EXPECT_THROW(predictor.predict(torch::zeros({1, 4, 4, 4})), Interrupted);
 }
 
 TEST(ValidationRegions, FollowTheClasses) {
-  const auto regions = [](const std::vector<std::string>& classes) {
+  const auto regions = [](const std::vector<std::string>& classes,
+                          const std::vector<std::string>& regions = {}) {
+    data::DataConfig config;
+    config.classes = classes;
+    config.regions = regions;
     std::vector<std::pair<std::string, std::vector<std::uint8_t>>> all;
-    for (const auto& region : validation_regions(classes)) {
+    for (const auto& region : validation_regions(config)) {
       all.emplace_back(region.name, region.labels);
     }
     return all;
@@ -237,18 +302,30 @@ TEST(ValidationRegions, FollowTheClasses) {
                           std::pair{"ET", Labels{2}}));
   EXPECT_THAT(regions({"background", "liver", "tumour"}),
               ElementsAre(std::pair{"liver", Labels{1}}, std::pair{"tumour", Labels{2}}));
+  EXPECT_THAT(regions({"background", "liver", "tumour"}, {"organ=liver+tumour", "tumour=tumour"}),
+              ElementsAre(std::pair{"organ", Labels{1, 2}}, std::pair{"tumour", Labels{2}}));
 }
 
-TEST(RegionDice, CountsTheRegionsOfBrats) {
+TEST(ScoreRegions, CountsTheRegionsOfBrats) {
   //                                        WT 3 of 4 and 4; TC 1 of 2 and 2; ET none of 1 and 1
   const std::vector<std::uint8_t> prediction = {0, 1, 2, 3, 2, 0};
   const std::vector<std::uint8_t> reference = {0, 1, 2, 2, 0, 3};
-  const auto regions = validation_regions(data::kBratsClasses);
-  const auto scores = region_dice(prediction, reference, regions);
+  const auto regions = validation_regions({});
+  const metrics::Grid grid{{6, 1, 1}, {2, 1, 1}};
+  const auto scores = score_regions(prediction, reference, grid, regions, /*with_hd95=*/true);
   EXPECT_THAT(scores.dice, ElementsAre(2 * 3.0 / 8, 2 * 1.0 / 4, 0));
-  EXPECT_DOUBLE_EQ(scores.mean(), (2 * 3.0 / 8 + 2 * 1.0 / 4) / 3);
-  const std::vector<std::uint8_t> without = {0, 2};
-  EXPECT_DOUBLE_EQ(region_dice(without, without, regions).dice[2], 1);
+  EXPECT_DOUBLE_EQ(scores.mean_dice(), (2 * 3.0 / 8 + 2 * 1.0 / 4) / 3);
+  // WT: voxels 1 to 4 against 1, 2, 3 and 5: one more, one missed, each 2 mm from the other's. TC:
+  // 1 and 3 against 1 and 5: distances 0, 4 | 0, 4. ET: 3 against 5.
+  EXPECT_THAT(scores.hd95, ElementsAre(2, 4, 4));
+  const std::vector<std::uint8_t> without = {0, 2, 0, 0, 0, 0};
+  const auto empty = score_regions(without, without, grid, regions, true);
+  EXPECT_DOUBLE_EQ(empty.dice[2], 1);
+  EXPECT_DOUBLE_EQ(empty.hd95[2], 0);
+  const auto missed = score_regions(without, reference, grid, regions, true);
+  EXPECT_DOUBLE_EQ(missed.dice[2], 0);
+  EXPECT_DOUBLE_EQ(missed.hd95[2], std::sqrt(12 * 12 + 1 + 1));
+  EXPECT_TRUE(score_regions(without, reference, grid, regions, false).hd95.empty());
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 
@@ -13,14 +14,21 @@
 #include "segmamba/core/random.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/phantom.h"
+#include "segmamba/data/split.h"
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/observers.h"
+#include "segmamba/engine/predictor.h"
+#include "segmamba/engine/validation.h"
+#include "segmamba/nn/weights.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::engine {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
@@ -30,11 +38,14 @@ class StopAfter final : public Observer {
   StopAfter(std::int64_t iteration, std::atomic<bool>& stop) : iteration_(iteration), stop_(stop) {}
   void on_step(const StepDone& event) override {
     losses.push_back(event.loss);
+    if (event.skipped) EXPECT_THAT(event.culprit, HasSubstr("the result of "));
     if (event.iteration == iteration_) stop_ = true;
   }
   void on_validation(const ValidationDone& event) override { validations.push_back(event); }
+  void on_notice(const std::string& message) override { notices.push_back(message); }
   std::vector<double> losses;
   std::vector<ValidationDone> validations;
+  std::vector<std::string> notices;
 
  private:
   std::int64_t iteration_;
@@ -72,19 +83,39 @@ class TrainerTest : public ::testing::Test {
     RunEnd end;
     std::vector<double> losses;
     std::vector<ValidationDone> validations;
+    std::vector<std::string> notices;
   };
   // Trains until the end or until `stop_after` steps of the run are done.
   static Run train(const TrainConfig& config, const fs::path& folder, StartMode mode,
-                   std::int64_t stop_after = -1) {
+                   std::int64_t stop_after = -1, bool allow_config_change = false) {
     std::atomic<bool> stop = false;
     StopAfter observer(stop_after, stop);
+    const auto ranks = single_rank();
     CsvObserver table(RunFolder{folder}.metrics());
     Observers observers;
     observers.add(observer);
     observers.add(table);
-    Trainer trainer(config, RunFolder::prepare(folder, mode), observers, "cpu");
+    Trainer trainer(config, RunFolder::prepare(folder, mode), observers, *ranks,
+                    {.allow_config_change = allow_config_change});
     const auto end = trainer.run(stop);
-    return {end, observer.losses, observer.validations};
+    return {end, observer.losses, observer.validations, observer.notices};
+  }
+
+  static std::vector<std::string> case_names() {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(data_->path())) {
+      names.push_back(entry.path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  // The path of a split of two cases to train on and three to validate on.
+  std::string split_with_three_to_validate() const {
+    const auto path = out_.path() / "split.yaml";
+    const auto names = case_names();
+    data::write_split(path, {{names[0], names[1]}, {names[2], names[3], names[4]}, {}},
+                      "this test");
+    return path.string();
   }
 
   static void expect_equal(const std::map<std::string, torch::Tensor>& a,
@@ -101,14 +132,15 @@ class TrainerTest : public ::testing::Test {
 };
 test::TemporaryFolder* TrainerTest::data_ = nullptr;
 
-// metrics.csv without the column of seconds.
+// metrics.csv without the columns of seconds.
 std::vector<std::string> rows(const fs::path& folder) {
   std::ifstream file(RunFolder{folder}.metrics());
   std::vector<std::string> rows;
   for (std::string line; std::getline(file, line);) {
     auto cells = split(line, ',');
-    EXPECT_EQ(cells.size(), 9U) << line;
-    cells[4].clear();
+    EXPECT_EQ(cells.size(), 20U) << line;
+    cells.at(4).clear();
+    cells.at(5).clear();
     rows.push_back(join(cells, ","));
   }
   return rows;
@@ -118,6 +150,14 @@ TEST_F(TrainerTest, InterruptedRunEndsWithTheSameBits) {
   for (const char* optimizer : {"sgd", "adamw"}) {
     auto config = tiny_config();
     config.optimizer.name = optimizer;
+    config.validation.patches_every = 3;
+    config.validation.patches = 3;
+    if (optimizer == std::string("adamw")) {
+      config.training.precision = "fp16";
+      config.training.ema_decay = 0.9;
+      config.training.micro_batch_size = 1;
+      config.schedule.name = "cosine";
+    }
     const auto whole = out_.path() / (std::string(optimizer) + " whole");
     const auto parts = out_.path() / (std::string(optimizer) + " parts");
     const auto undisturbed = train(config, whole, StartMode::kNew);
@@ -136,14 +176,25 @@ TEST_F(TrainerTest, InterruptedRunEndsWithTheSameBits) {
     losses.insert(losses.end(), third.losses.begin(), third.losses.end());
     EXPECT_EQ(losses, undisturbed.losses);
     EXPECT_EQ(rows(parts), rows(whole));
-    for (const char* name : {"last.pt", "best.pt"}) {
+    for (const char* name : {"last.pt", "best.pt", "best.safetensors"}) {
+      if (std::string(name) == "best.safetensors") {
+        EXPECT_EQ(read_file(whole / "checkpoints" / name), read_file(parts / "checkpoints" / name));
+        continue;
+      }
       const auto a = load_checkpoint(whole / "checkpoints" / name);
       const auto b = load_checkpoint(parts / "checkpoints" / name);
       EXPECT_EQ(a.training.iteration, b.training.iteration);
-      EXPECT_EQ(a.training.best_dice, b.training.best_dice);
-      EXPECT_EQ(a.training.best_iteration, b.training.best_iteration);
+      ASSERT_EQ(a.training.best.size(), 1U);
+      EXPECT_EQ(a.training.validated_iteration, b.training.validated_iteration);
+      EXPECT_EQ(a.training.patch_validated_iteration, b.training.patch_validated_iteration);
+      EXPECT_EQ(a.training.best[0].value, b.training.best[0].value);
+      EXPECT_EQ(a.training.best[0].iteration, b.training.best[0].iteration);
       expect_equal(a.model, b.model);
-      expect_equal(a.training.optimizer, b.training.optimizer);
+      expect_equal(a.training.step.optimizer, b.training.step.optimizer);
+      expect_equal(a.training.step.average, b.training.step.average);
+      EXPECT_EQ(a.training.step.average_updates, b.training.step.average_updates);
+      EXPECT_EQ(a.training.step.scaler.scale, b.training.step.scaler.scale);
+      EXPECT_EQ(a.training.step.scaler.good_steps, b.training.step.scaler.good_steps);
     }
   }
 }
@@ -152,12 +203,12 @@ TEST_F(TrainerTest, KeepsTheBestModel) {
   const auto run = train(tiny_config(), out_.path() / "run", StartMode::kNew);
   ASSERT_EQ(run.validations.size(), 3U);  // after 4, 8 and 10 steps
   EXPECT_EQ(run.validations[2].iteration, 10);
-  const auto best =
-      std::max_element(run.validations.begin(), run.validations.end(),
-                       [](const auto& a, const auto& b) { return a.dice.mean() < b.dice.mean(); });
+  const auto best = std::max_element(
+      run.validations.begin(), run.validations.end(),
+      [](const auto& a, const auto& b) { return a.mean.mean_dice() < b.mean.mean_dice(); });
   const auto checkpoint = load_checkpoint(out_.path() / "run/checkpoints/best.pt");
   EXPECT_EQ(checkpoint.training.iteration, best->iteration);
-  EXPECT_EQ(checkpoint.training.best_dice, best->dice.mean());
+  EXPECT_EQ(checkpoint.training.best[0].value, best->mean.mean_dice());
   EXPECT_EQ(load_checkpoint(out_.path() / "run/checkpoints/last.pt").training.iteration, 10);
 }
 
@@ -180,16 +231,235 @@ TEST_F(TrainerTest, ResumeRefusesAnotherRecipe) {
               ThrowsMessage<Error>(HasSubstr("training.batch_size is 3, was 2")));
 }
 
-TEST_F(TrainerTest, NonFiniteLossNamesTheIterationAndKeepsTheCheckpoint) {
+TEST_F(TrainerTest, AnotherRecipeIsTakenWhereAllowed) {
+  auto config = tiny_config();
+  train(config, out_.path() / "run", StartMode::kNew, 2);
+  config.training.batch_size = 3;
+  config.optimizer.name = "adamw";
+  config.training.ema_decay = 0.9;
+  config.training.iterations = 4;
+  const auto run = train(config, out_.path() / "run", StartMode::kResume, -1, true);
+  EXPECT_EQ(run.end, RunEnd::kComplete);
+  EXPECT_EQ(run.losses.size(), 2U);
+  EXPECT_THAT(run.notices,
+              Contains("config changed after iteration 2: training.batch_size is 3, was 2"));
+  const auto last = load_checkpoint(out_.path() / "run/checkpoints/last.pt");
+  EXPECT_EQ(last.training.step.optimizer.at("step.out.conv.conv.bias").item<float>(), 2);
+  EXPECT_EQ(last.training.step.average_updates, 2);
+}
+
+TEST_F(TrainerTest, StepsThatAreNotFiniteAreSkippedUntilThereAreTooMany) {
   auto config = tiny_config();
   config.optimizer.learning_rate = 1e30;
   config.training.gradient_clip_norm = 0;
   config.training.checkpoint_every = 1;
+  config.training.max_skipped_steps = 3;
   config.validation.every = 0;
   EXPECT_THAT([&] { train(config, out_.path() / "run", StartMode::kNew); },
               ThrowsMessage<Error>(::testing::MatchesRegex(
-                  "iteration [0-9]+: the loss is -?[a-z]+ and the gradient norm .*")));
-  EXPECT_GE(load_checkpoint(out_.path() / "run/checkpoints/last.pt").training.iteration, 1);
+                  "iteration [0-9]+: the loss is -?[a-z]+ and the gradient norm .*not finite "
+                  "first: the result of .*It is step 4 in a row.*")));
+  const auto last = load_checkpoint(out_.path() / "run/checkpoints/last.pt");
+  EXPECT_GE(last.training.iteration, 1);
+  EXPECT_EQ(last.training.skipped_steps, 0);
+
+  // With more patience the same run ends with the skipped steps counted.
+  config.training.max_skipped_steps = 20;
+  const auto run = train(config, out_.path() / "other", StartMode::kNew);
+  EXPECT_EQ(run.end, RunEnd::kComplete);
+  const auto skipped = load_checkpoint(out_.path() / "other/checkpoints/last.pt").training;
+  EXPECT_EQ(skipped.skipped_steps, 10 - last.training.iteration);
+  EXPECT_EQ(skipped.iteration, 10);
+}
+
+TEST_F(TrainerTest, KeepsSeveralOfTheBest) {
+  auto config = tiny_config();
+  config.validation.every = 2;
+  config.validation.keep_best = 2;
+  config.validation.best_metric = "dice_wt";
+  const auto run = train(config, out_.path() / "run", StartMode::kNew);
+  ASSERT_EQ(run.validations.size(), 5U);
+  auto order = run.validations;
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.mean.dice[0] > b.mean.dice[0]; });
+  std::vector<std::string> names,
+      expected = {"best.pt", "best.safetensors", "last.pt", "previous.pt"};
+  for (int i = 0; i < 2; ++i) expected.push_back(concat("best-", order[i].iteration, ".pt"));
+  for (const auto& entry : fs::directory_iterator(out_.path() / "run/checkpoints")) {
+    names.push_back(entry.path().filename().string());
+  }
+  EXPECT_THAT(names, ::testing::UnorderedElementsAreArray(expected));
+  const auto folder = RunFolder{out_.path() / "run"};
+  const auto best = load_checkpoint(folder.best_checkpoint());
+  EXPECT_EQ(best.training.iteration, order[0].iteration);
+  expect_equal(best.model, load_checkpoint(folder.best_checkpoint(order[0].iteration)).model);
+  const auto last = load_checkpoint(folder.last_checkpoint()).training;
+  ASSERT_EQ(last.best.size(), 2U);
+  EXPECT_EQ(last.best[1].value, order[1].mean.dice[0]);
+}
+
+TEST_F(TrainerTest, BestWeightsAreTheAverageAsSafetensors) {
+  auto config = tiny_config();
+  config.training.ema_decay = 0.99;
+  train(config, out_.path() / "run", StartMode::kNew);
+  const auto folder = RunFolder{out_.path() / "run"};
+  const auto best = load_checkpoint(folder.best_checkpoint());
+  const auto weights = nn::read_safetensors(folder.best_weights()).tensors;
+  expect_equal(weights, best.weights());
+  EXPECT_FALSE(
+      torch::equal(weights.at("out.conv.conv.weight"), best.model.at("out.conv.conv.weight")));
+  const auto model = checkpoint_model(best, "best.pt");
+  expect_equal(nn::state_dict(*model), weights);
+}
+
+// The scores that validation tells are those of the averaged weights, in 16 bits where training is.
+TEST_F(TrainerTest, ValidatesTheAverageOfTheWeights) {
+  auto config = tiny_config();
+  config.training.ema_decay = 0.9;
+  config.training.precision = "bf16";
+  const auto run = train(config, out_.path() / "run", StartMode::kNew);
+  const auto best = load_checkpoint(RunFolder{out_.path() / "run"}.best_checkpoint());
+  const auto told =
+      std::find_if(run.validations.begin(), run.validations.end(),
+                   [&](const auto& event) { return event.iteration == best.training.iteration; });
+  ASSERT_NE(told, run.validations.end());
+
+  const auto dataset = data::find_dataset(config.data, data::Labels::kRequired);
+  auto with = config;
+  with.inference.overlap = config.validation.overlap;
+  with.inference.mirror_axes.clear();
+  const auto dice_of = [&](const std::map<std::string, torch::Tensor>& weights,
+                           std::optional<torch::ScalarType> type) {
+    const auto model = nn::make_model(config.model);
+    nn::load_state_dict(*model, weights);
+    Predictor predictor(model, with, torch::kCPU);
+    predictor.compute_in(type);
+    const auto found =
+        std::find_if(dataset.cases.begin(), dataset.cases.end(),
+                     [&](const data::Case& item) { return item.name == told->cases[0].name; });
+    const auto item = data::prepare_case(data::read_case(dataset, *found), config.preprocess);
+    return score_regions(predictor.segment_prepared(item), item.labels,
+                         {{item.size[2], item.size[1], item.size[0]}},
+                         validation_regions(config.data), false)
+        .dice;
+  };
+  EXPECT_EQ(dice_of(best.weights(), torch::kBFloat16), told->cases[0].scores.dice);
+  EXPECT_NE(dice_of(best.model, torch::kBFloat16), told->cases[0].scores.dice);
+  EXPECT_NE(dice_of(best.weights(), std::nullopt), told->cases[0].scores.dice);
+}
+
+// A validation that is interrupted is done again, and the run ends with the same bits.
+TEST_F(TrainerTest, StopWithinAValidation) {
+  auto config = tiny_config();
+  config.data.split = split_with_three_to_validate();
+  const auto whole = train(config, out_.path() / "whole", StartMode::kNew);
+  struct StopInValidation final : Observer {
+    void on_validation_case(std::int64_t done, std::int64_t) override { stop = done == 1; }
+    void on_validation(const ValidationDone&) override { ADD_FAILURE(); }
+    std::atomic<bool> stop = false;
+  } observer;
+  const auto ranks = single_rank();
+  {
+    Trainer trainer(config, RunFolder::prepare(out_.path() / "run", StartMode::kNew), observer,
+                    *ranks);
+    EXPECT_EQ(trainer.run(observer.stop), RunEnd::kInterrupted);
+  }
+  const auto rest = train(config, out_.path() / "run", StartMode::kResume);
+  ASSERT_EQ(rest.validations.size(), whole.validations.size());
+  EXPECT_EQ(rest.validations[0].iteration, 4);
+  EXPECT_EQ(rest.validations[0].mean.dice, whole.validations[0].mean.dice);
+  expect_equal(load_checkpoint(RunFolder{out_.path() / "run"}.last_checkpoint()).model,
+               load_checkpoint(RunFolder{out_.path() / "whole"}.last_checkpoint()).model);
+}
+
+// Another precision begins with its own loss scale.
+TEST_F(TrainerTest, LossScaleOfAnotherPrecisionStartsAnew) {
+  auto config = tiny_config();
+  config.training.iterations = 2;
+  config.validation.every = 0;
+  train(config, out_.path() / "run", StartMode::kNew);
+  config.training.precision = "fp16";
+  config.training.iterations = 3;
+  train(config, out_.path() / "run", StartMode::kResume, -1, true);
+  const auto last = load_checkpoint(RunFolder{out_.path() / "run"}.last_checkpoint());
+  EXPECT_GE(last.training.step.scaler.scale, 32768);
+}
+
+TEST_F(TrainerTest, FewerIterationsThanAreDoneAreRefused) {
+  auto config = tiny_config();
+  train(config, out_.path() / "run", StartMode::kNew, 5);
+  config.training.iterations = 3;
+  EXPECT_THAT([&] { train(config, out_.path() / "run", StartMode::kResume, -1, true); },
+              ThrowsMessage<Error>(HasSubstr("5 iterations are done, which is more than the 3")));
+}
+
+TEST_F(TrainerTest, EndsEarlyWithoutABetterValidation) {
+  auto config = tiny_config();
+  config.optimizer.learning_rate = 0;  // no validation is better than the first
+  config.training.early_stop = 2;
+  config.validation.every = 1;
+  const auto run = train(config, out_.path() / "run", StartMode::kNew);
+  EXPECT_EQ(run.end, RunEnd::kComplete);
+  EXPECT_EQ(run.losses.size(), 3U);
+  EXPECT_THAT(run.notices, Contains(HasSubstr("ended early: 2 validations without a better")));
+  const auto again = train(config, out_.path() / "run", StartMode::kResume);
+  EXPECT_EQ(again.end, RunEnd::kComplete);
+  EXPECT_TRUE(again.losses.empty());
+}
+
+TEST_F(TrainerTest, ValidationTellsCasesAndPictures) {
+  auto config = tiny_config();
+  config.data.split = split_with_three_to_validate();
+  config.training.iterations = 1;
+  config.validation.every = 1;
+  const auto run = train(config, out_.path() / "run", StartMode::kNew);
+  ASSERT_EQ(run.validations.size(), 1U);
+  const auto& validation = run.validations[0];
+  ASSERT_EQ(validation.cases.size(), 3U);
+  double wt = 0;
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(validation.cases[i].name, case_names()[i + 2]);
+    EXPECT_EQ(validation.cases[i].scores.hd95.size(), 3U);
+    wt += validation.cases[i].scores.dice[0];
+  }
+  EXPECT_DOUBLE_EQ(validation.mean.dice[0], wt / 3);
+  ASSERT_EQ(validation.pictures.size(), 3U);
+  EXPECT_GE(validation.pictures[0].dice, validation.pictures[1].dice);
+  EXPECT_GE(validation.pictures[1].dice, validation.pictures[2].dice);
+  for (const auto& picture : validation.pictures) EXPECT_EQ(picture.png.substr(1, 3), "PNG");
+}
+
+TEST_F(TrainerTest, UnknownMetricIsRefused) {
+  auto config = tiny_config();
+  config.validation.hd95 = false;
+  config.validation.best_metric = "hd95_mean";
+  EXPECT_THAT([&] { train(config, out_.path() / "run", StartMode::kNew); },
+              ThrowsMessage<Error>("validation.best_metric: there is no hd95_mean; choose one of "
+                                   "dice_mean, dice_wt, dice_tc, dice_et"));
+}
+
+TEST_F(TrainerTest, ResumesPastDamagedCheckpoints) {
+  const auto config = tiny_config();
+  const auto whole = train(config, out_.path() / "whole", StartMode::kNew);
+  const auto run = RunFolder{out_.path() / "run"};
+  train(config, run.path, StartMode::kNew, 8);  // previous.pt is of iteration 6
+  auto content = read_file(run.last_checkpoint());
+  content[content.size() / 2] ^= 1;  // one bit of some tensor
+  write_file_atomically(run.last_checkpoint(), content);
+  const auto rest = train(config, run.path, StartMode::kResume);
+  EXPECT_THAT(rest.notices,
+              ElementsAre(HasSubstr("last.pt is no whole checkpoint of segmamba-train: damaged"),
+                          "going on from previous.pt of iteration 6"));
+  EXPECT_EQ(rest.losses, std::vector<double>(whole.losses.begin() + 6, whole.losses.end()));
+  EXPECT_TRUE(fs::exists(run.last_checkpoint().string() + ".damaged"));
+  expect_equal(load_checkpoint(run.last_checkpoint()).model,
+               load_checkpoint(RunFolder{out_.path() / "whole"}.last_checkpoint()).model);
+  EXPECT_EQ(rows(run.path), rows(out_.path() / "whole"));
+
+  for (const auto& path : run.all_checkpoints()) write_file_atomically(path, "damaged");
+  EXPECT_THAT([&] { train(config, run.path, StartMode::kResume); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("no checkpoint is whole"),
+                                         HasSubstr("--overwrite starts anew"))));
 }
 
 TEST_F(TrainerTest, RefusesPatchesThatTheModelCannotTake) {

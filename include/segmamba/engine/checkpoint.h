@@ -8,21 +8,33 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "segmamba/core/error.h"
 #include "segmamba/engine/train_config.h"
+#include "segmamba/engine/training_step.h"
 #include "segmamba/nn/model.h"
 
 namespace segmamba::engine {
 
+// One of the best validations of a run.
+struct BestValidation {
+  double value = 0;  // of the metric
+  std::int64_t iteration = 0;
+};
+
 struct TrainingState {
-  std::int64_t iteration = 0;            // steps done
-  std::int64_t validated_iteration = 0;  // steps done at the last validation
-  double best_dice = -1;                 // -1: never validated
-  std::int64_t best_iteration = 0;
+  std::int64_t iteration = 0;  // steps done
+  // Steps done at the last validation, of whole volumes and of patches.
+  std::int64_t validated_iteration = 0, patch_validated_iteration = 0;
+  std::string best_metric;           // "dice_mean"; of another one `best` means nothing
+  std::vector<BestValidation> best;  // the best first, at most validation.keep_best
+  std::int64_t validations_since_best = 0;
+  std::int64_t skipped_steps = 0, skipped_in_a_row = 0;
   // Everything random in a run is keyed by (seed, iteration, sample): the seed and the iteration
   // are the whole state of the random numbers.
   std::int64_t seed = 0;
-  std::map<std::string, torch::Tensor> optimizer;
+  TrainingStep::State step;
 };
 
 struct Checkpoint {
@@ -30,18 +42,30 @@ struct Checkpoint {
   std::string config;                          // the effective config as YAML
   TrainingState training;
   std::string version;  // of the program that wrote it
+
+  // The weights to segment with: their average where there is one.
+  std::map<std::string, torch::Tensor> weights() const;
 };
 
 // Atomic: `path` holds its old content or all of the new. Python's torch.load(weights_only=True)
-// opens it as a dict with the keys model, config, optimizer, iteration, validated_iteration,
-// best {dice, iteration}, rng {seed, scheme} and version.
+// opens it as a dict with the keys model, average {weights, updates}, config, optimizer, iteration,
+// validated_iteration, patch_validated_iteration, best {metric, values, iterations, since}, skipped
+// {steps, in_a_row}, scaler {scale, good_steps}, rng {seed, scheme}, version and hash, which is of
+// all the others' content.
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
-// Throws Error naming the file where it is damaged or lacks a key.
+// The file is not what save_checkpoint wrote, down to a single bit.
+class DamagedCheckpoint : public Error {
+ public:
+  using Error::Error;
+};
+
+// Throws DamagedCheckpoint, and Error where the file cannot be opened or is of another version that
+// draws other random numbers; both name the file.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
 
 // The config inside; `path` stands in messages.
 TrainConfig checkpoint_config(const Checkpoint& checkpoint, const std::filesystem::path& path);
-// The model of the config with the checkpoint's weights.
+// The model of the config with the checkpoint's weights().
 std::shared_ptr<nn::SegmentationModel> checkpoint_model(const Checkpoint& checkpoint,
                                                         const std::filesystem::path& path);
 

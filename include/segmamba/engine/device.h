@@ -11,8 +11,16 @@ namespace segmamba::engine {
 // device.
 c10::Device select_device(const std::string& name);
 
-// Sets the threads of LibTorch and of parallel_for for the whole process; 0: one a processor. For
-// programs to call at their start.
-void set_compute_threads(std::int64_t count);
+// Sets the threads of LibTorch and of parallel_for for the whole process; 0: one a processor, which
+// `processes` of them share. For programs to call at their start.
+void set_compute_threads(std::int64_t count, std::int64_t processes = 1);
+// Bytes of memory: that the device has (a CPU: its machine), that are free, and the most that this
+// process has taken so far (a GPU: reserved by LibTorch; a CPU: the whole process).
+struct DeviceMemory {
+  std::int64_t all = 0, free = 0, most_taken = 0;
+};
+DeviceMemory device_memory(const c10::Device& device);
+// DeviceMemory::most_taken alone, which costs next to nothing.
+std::int64_t most_memory_taken(const c10::Device& device);
 
 }  // namespace segmamba::engine

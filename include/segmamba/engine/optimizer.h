@@ -15,6 +15,12 @@ namespace segmamba::engine {
 // would pull the state's time constants towards one value.
 bool is_exempt_from_decay(const std::string& parameter_name);
 
+// The L2 norm of all gradients together, a scalar on their device.
+torch::Tensor total_norm(const std::vector<torch::Tensor>& gradients);
+// Scales gradients of the norm `norm` so that it is at most `max_norm` (0: no limit), as
+// torch.nn.utils.clip_grad_norm_.
+void clip(const std::vector<torch::Tensor>& gradients, double norm, double max_norm);
+
 class Optimizer {
  public:
   Optimizer(const OptimizerConfig& config, const torch::nn::Module& module);
@@ -22,9 +28,8 @@ class Optimizer {
   // One update from the parameters' gradients.
   void step(double learning_rate);
   void zero_grad();
-  // Scales all gradients so that their total L2 norm is at most `max_norm` (0: no limit), as
-  // torch.nn.utils.clip_grad_norm_; returns the norm before.
-  double clip_gradients(double max_norm);
+  // Of all parameters that have one.
+  std::vector<torch::Tensor> gradients() const;
 
   // Running averages by "<slot>.<parameter>", e.g. "momentum_buffer.out.conv.conv.bias".
   std::map<std::string, torch::Tensor> state() const;
@@ -38,7 +43,6 @@ class Optimizer {
     std::vector<torch::Tensor> parameters;
     std::map<std::string, std::vector<torch::Tensor>> slots;
   };
-  std::vector<torch::Tensor> gradients() const;
 
   OptimizerConfig config_;
   std::vector<Group> groups_;

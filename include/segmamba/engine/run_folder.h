@@ -1,13 +1,15 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <vector>
 
 namespace segmamba::engine {
 
 enum class StartMode {
   kNew,        // refuses a folder that holds anything
   kOverwrite,  // removes an earlier run's files first (and nothing else)
-  kResume,     // goes on from checkpoints/last.pt where there is one
+  kResume,     // goes on from the newest checkpoint where there is one
 };
 
 // Where a run keeps its files.
@@ -20,10 +22,25 @@ struct RunFolder {
   std::filesystem::path config() const { return path / "config.yaml"; }
   std::filesystem::path split() const { return path / "split.yaml"; }
   std::filesystem::path log() const { return path / "train.log"; }
+  std::filesystem::path environment() const { return path / "environment.json"; }
   std::filesystem::path metrics() const { return path / "metrics.csv"; }
+  std::filesystem::path events() const { return path / "events.jsonl"; }
+  std::filesystem::path tensorboard() const { return path / "tensorboard"; }
+  std::filesystem::path report() const { return path / "report.html"; }
   std::filesystem::path checkpoints() const { return path / "checkpoints"; }
   std::filesystem::path last_checkpoint() const { return checkpoints() / "last.pt"; }
+  // What becomes last.pt when it is whole.
+  std::filesystem::path next_checkpoint() const { return checkpoints() / "next.pt"; }
+  // The last.pt before.
+  std::filesystem::path previous_checkpoint() const { return checkpoints() / "previous.pt"; }
   std::filesystem::path best_checkpoint() const { return checkpoints() / "best.pt"; }
+  // The weights of best.pt alone.
+  std::filesystem::path best_weights() const { return checkpoints() / "best.safetensors"; }
+  // One of several that validation.keep_best keeps beside best.pt.
+  std::filesystem::path best_checkpoint(std::int64_t iteration) const;
+
+  // The checkpoints that are there, the newest first.
+  std::vector<std::filesystem::path> all_checkpoints() const;
 };
 
 }  // namespace segmamba::engine

@@ -19,10 +19,13 @@ namespace segmamba::engine {
 // Section `loss`.
 struct LossConfig {
   std::string name = "cross_entropy";
-  double cross_entropy_weight = 1, dice_weight = 1;
+  double cross_entropy_weight = 1, focal_weight = 1, dice_weight = 1;
+  double focal_gamma = 2;
+  std::vector<double> class_weights;
   bool include_background = false;
   bool batch_dice = true;
   double smooth = 1e-5;
+  std::vector<double> deep_supervision_weights;
 
   void visit(ConfigVisitor& visitor);
 };
@@ -45,6 +48,7 @@ struct OptimizerConfig {
 struct ScheduleConfig {
   std::string name = "polynomial";
   double power = 0.9;
+  double final_learning_rate = 0;
   std::int64_t warmup_iterations = 0;
 
   void visit(ConfigVisitor& visitor);
@@ -56,7 +60,13 @@ struct TrainingConfig {
   std::int64_t iterations_per_epoch = 250;
   std::int64_t iterations = 0;
   std::int64_t batch_size = 2;
+  std::int64_t micro_batch_size = 0;
+  std::string precision = "fp32";
+  std::vector<std::string> recompute;
   double gradient_clip_norm = 12;
+  double ema_decay = 0;
+  std::int64_t max_skipped_steps = 20;
+  std::int64_t early_stop = 0;
   std::int64_t seed = 0;
   std::int64_t workers = 2;
   std::string augment_on = "cpu";
@@ -74,6 +84,11 @@ struct ValidationConfig {
   std::int64_t every = 2500;
   std::int64_t max_cases = 0;
   double overlap = 0.25;
+  bool hd95 = true;
+  std::string best_metric = "dice_mean";
+  std::int64_t keep_best = 1;
+  std::int64_t patches_every = 0;
+  std::int64_t patches = 32;
 
   void visit(ConfigVisitor& visitor);
 };

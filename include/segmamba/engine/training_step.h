@@ -1,39 +1,78 @@
 #pragma once
-// One step of training: forward, loss, backward, clipping, update. Knows nothing of files.
+// One update of training: forward, loss, backward, clipping, optimizer. Knows nothing of files.
 
 #include <torch/torch.h>
 
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
+#include "segmamba/data/regions.h"
+#include "segmamba/engine/distributed.h"
 #include "segmamba/engine/optimizer.h"
+#include "segmamba/engine/precision.h"
 #include "segmamba/engine/train_config.h"
+#include "segmamba/engine/weight_average.h"
 #include "segmamba/nn/model.h"
 
 namespace segmamba::engine {
 
 struct StepResult {
-  double loss = 0;
+  double loss = 0;           // mean over the batch, that of all ranks
   double gradient_norm = 0;  // before clipping
-  // Where loss or norm are not finite the parameters were left as they were.
+  double loss_scale = 1;     // of fp16, with which the gradients were made
+  // Where loss or norm are not finite, weights and optimizer were left as they were, on all ranks,
+  // and `culprit` says in words what was not finite first, and on which rank.
   bool finite = true;
+  std::string culprit;
 };
 
 class TrainingStep {
  public:
-  // `gradient_clip_norm` 0: no clipping.
-  TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const LossConfig& loss,
-               const OptimizerConfig& optimizer, double gradient_clip_norm);
+  // The model must be on its device. Throws Error where the config asks for a precision that the
+  // device has not.
+  TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const TrainConfig& config,
+               Ranks& ranks);
 
-  // images [B, C, D, H, W]; labels [B, D, H, W]; both on the model's device.
+  // This rank's share of a batch: images [B, C, D, H, W], labels [B, D, H, W], both on the model's
+  // device. With training.micro_batch_size the share is worked off in parts, whose gradients add up
+  // to those of the whole. Losses that are ratios of sums over the batch (loss.batch_dice,
+  // loss.class_weights) are formed part by part, over all ranks.
   StepResult run(const torch::Tensor& images, const torch::Tensor& labels, double learning_rate);
 
-  Optimizer& optimizer() { return optimizer_; }
+  // What a checkpoint holds beside the model.
+  struct State {
+    std::map<std::string, torch::Tensor> optimizer;
+    GradientScaler::State scaler;
+    std::map<std::string, torch::Tensor> average;  // empty without training.ema_decay
+    std::int64_t average_updates = 0;
+  };
+  State state() const;
+  // Throws Error naming what is missing. Without an average in `state` that of the model's weights
+  // begins anew.
+  void load(const State& state);
+
+  // Null without training.ema_decay.
+  WeightAverage* average() { return average_ ? &*average_ : nullptr; }
 
  private:
+  torch::Tensor accumulate_gradients(const torch::Tensor& images, const torch::Tensor& labels);
+  std::string find_culprit(const torch::Tensor& images, bool loss_is_finite);
+
   std::shared_ptr<nn::SegmentationModel> model_;
   LossConfig loss_;
-  Optimizer optimizer_;
+  std::vector<data::Region> regions_;  // empty: the model's outputs are classes
+  std::int64_t micro_batch_size_;
   double gradient_clip_norm_;
+  Ranks& ranks_;
+  std::optional<torch::ScalarType> autocast_type_;
+  Optimizer optimizer_;
+  GradientScaler scaler_;
+  GradientAverager averager_;
+  std::optional<WeightAverage> average_;
 };
 
 }  // namespace segmamba::engine

@@ -7,25 +7,57 @@
 #include <vector>
 
 #include "segmamba/data/case_store.h"
+#include "segmamba/data/data_config.h"
+#include "segmamba/data/patch_source.h"
+#include "segmamba/engine/distributed.h"
 #include "segmamba/engine/observer.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/metrics/mask.h"
 
 namespace segmamba::engine {
 
-// Dice of each region between two label maps of one size; 1 where a region is empty in both.
-RegionDice region_dice(std::span<const std::uint8_t> prediction,
-                       std::span<const std::uint8_t> reference,
-                       const std::vector<metrics::Region>& regions);
+// What validation scores: data.regions where there are any; else WT, TC and ET where these are
+// regions of the classes; otherwise each class but the first.
+std::vector<metrics::Region> validation_regions(const data::DataConfig& config);
 
-// What validation scores: WT, TC and ET where the classes are those of BraTS, in whatever order;
-// otherwise each class but the first.
-std::vector<metrics::Region> validation_regions(const std::vector<std::string>& classes);
+// Two label maps of one grid (x fastest). Dice: 1 where a region is empty in both. HD95, where
+// asked for, in mm under the convention `medpy`; 0 where a region is empty in both, the diagonal
+// of the grid where it is empty in one (the worst there is; BraTS' 374 mm is that of its grid).
+RegionScores score_regions(std::span<const std::uint8_t> prediction,
+                           std::span<const std::uint8_t> reference, const metrics::Grid& grid,
+                           const std::vector<metrics::Region>& regions, bool with_hd95);
 
-// Mean Dice over the first `count` cases, segmented whole. `on_case(done)` after each. Cases that
-// cannot be read are told to `on_bad_case` and left out; throws Error where none is left.
-RegionDice validate(const Predictor& predictor, data::CaseStore& cases, std::int64_t count,
-                    const std::function<void(std::int64_t done)>& on_case,
-                    const std::function<void(const std::string& message)>& on_bad_case);
+// The mean of each score over cases, nan left out. Empty where there are no cases.
+RegionScores mean_scores(const std::vector<CaseScores>& cases);
+
+struct ValidationTask {
+  const Predictor& predictor;
+  data::CaseStore& cases;
+  const std::vector<metrics::Region>& regions;
+  std::int64_t count = 0;  // the first so many cases are scored
+  bool with_hd95 = true;
+  Ranks& ranks;
+  // Told on every rank of its own cases: how many of its share are done.
+  std::function<void(std::int64_t done, std::int64_t total)> on_case;
+  // Cases that cannot be read are left out.
+  std::function<void(const std::string& message)> on_bad_case;
+};
+
+struct ValidationResult {
+  RegionScores mean;
+  std::vector<CaseScores> cases;      // in the order of the store
+  std::vector<CasePicture> pictures;  // best, median, worst (the same case where there are fewer)
+};
+
+// Segments whole cases and scores them in their prepared grid; rank r takes cases r, r + n, ... and
+// all ranks get the result. Throws Error where no case can be read, Interrupted on all ranks where
+// one was.
+ValidationResult validate(const ValidationTask& task);
+
+// Dice over patches 0 .. count-1 of `source`, all voxels of all patches together, shared by the
+// ranks: what `source` draws, without augmentation. Throws Interrupted on all ranks where one was.
+RegionScores validate_patches(const Predictor& predictor, data::PatchSource& source,
+                              std::int64_t count, const std::vector<metrics::Region>& regions,
+                              Ranks& ranks);
 
 }  // namespace segmamba::engine

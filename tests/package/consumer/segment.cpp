@@ -11,8 +11,7 @@ int main(int argc, char** argv) try {
   const auto checkpoint = segmamba::engine::load_checkpoint(argv[1]);
   const auto config = segmamba::engine::checkpoint_config(checkpoint, argv[1]);
   const segmamba::engine::Predictor predictor(
-      segmamba::engine::checkpoint_model(checkpoint, argv[1]), config.inference,
-      config.patch_size(), torch::kCPU);
+      segmamba::engine::checkpoint_model(checkpoint, argv[1]), config, torch::kCPU);
   auto source = config.data;
   source.root = argv[2];
   const auto dataset = segmamba::data::open_dataset(source, segmamba::data::Labels::kOptional);

@@ -1,0 +1,108 @@
+#include "segmamba/engine/run_history.h"
+
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
+#include "support/error_of.h"
+#include "support/temporary_folder.h"
+
+namespace segmamba::engine {
+namespace {
+
+using ::testing::ElementsAre;
+
+class RunHistoryTest : public ::testing::Test {
+ protected:
+  RunHistory read(const std::string& text) {
+    write_file_atomically(path(), text);
+    return read_history(path());
+  }
+  std::filesystem::path path() const { return folder_.path() / "metrics.csv"; }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(RunHistoryTest, ReadsColumnsByNameAndPassesOverEmptyCells) {
+  const auto history = read(
+      "loss,iteration,dice_wt\r\n"
+      "0.5,1,\r\n"
+      ",1,0.25\r\n"
+      "nan,2,\r\n"
+      "\r\n"
+      "-1.5e-3,3,\r\n");
+  EXPECT_THAT(history["loss"].iterations, ElementsAre(1, 2, 3));
+  EXPECT_THAT(history["loss"].values, ElementsAre(0.5, ::testing::IsNan(), -1.5e-3));
+  EXPECT_THAT(history["dice_wt"].iterations, ElementsAre(1));
+  EXPECT_THAT(history["dice_wt"].values, ElementsAre(0.25));
+  EXPECT_TRUE(history["hd95_wt"].empty());
+  EXPECT_EQ(history.iterations(), 3);
+}
+
+TEST_F(RunHistoryTest, PassesOverALineThatIsStillBeingWritten) {
+  for (const char* half : {"", "2", "2,0.", "2,0.25"}) {
+    const auto history = read(concat("iteration,loss\n1,0.5\n", half));
+    EXPECT_THAT(history["loss"].values, ElementsAre(0.5)) << half;
+  }
+  EXPECT_EQ(read("iteration,lo").iterations(), 0);
+  EXPECT_EQ(read("").iterations(), 0);
+  EXPECT_EQ(read_history(folder_.path() / "none.csv").iterations(), 0);
+}
+
+TEST_F(RunHistoryTest, NamesTheLineThatIsDamaged) {
+  const std::string place = path().string();
+  EXPECT_EQ(test::error_of([&] { read("iteration,loss\n1,2\n2,x\n"); }),
+            place + ":3: 'x' in column loss is no number");
+  EXPECT_EQ(test::error_of([&] { read("iteration,loss\n1,2\n2\n"); }),
+            place + ":3: has 1 fields where the header has 2");
+  EXPECT_EQ(test::error_of([&] { read("iteration,loss\n1,2,3\n"); }),
+            place + ":2: has 3 fields where the header has 2");
+  EXPECT_EQ(test::error_of([&] { read("step,loss\n1,2\n"); }),
+            place + ":1: has no column 'iteration'");
+}
+
+TEST_F(RunHistoryTest, Summarises) {
+  const auto history = read(
+      "iteration,loss,seconds,data_seconds,skipped,dice_mean,hd95_mean\n"
+      "1,4,1,0.25,0,,\n"
+      "2,nan,1,0.25,1,,\n"
+      "2,,,,,0.5,nan\n"
+      "3,2,2,0.5,0,,\n"
+      "3,,,,,0.75,8\n"
+      "4,,,,,0.75,9\n");
+  const auto by_dice = summarise(history, {{"training.iterations", "10"}});
+  EXPECT_EQ(by_dice.iterations, 4);
+  EXPECT_EQ(by_dice.total_iterations, 10);
+  EXPECT_EQ(by_dice.best_metric, "dice_mean");
+  EXPECT_EQ(by_dice.best, 0.75);
+  EXPECT_EQ(by_dice.best_iteration, 3);  // the first of equals
+  EXPECT_EQ(by_dice.loss, 3);
+  EXPECT_EQ(by_dice.step_seconds, 4);
+  EXPECT_EQ(by_dice.data_seconds, 1);
+  EXPECT_EQ(by_dice.iterations_per_second, 0.75);
+  EXPECT_EQ(by_dice.skipped_steps, 1);
+
+  const auto by_distance = summarise(history, {{"training.epochs", "7"},
+                                               {"training.iterations_per_epoch", "3"},
+                                               {"training.iterations", "0"},
+                                               {"validation.best_metric", "hd95_mean"}});
+  EXPECT_EQ(by_distance.total_iterations, 21);
+  EXPECT_EQ(by_distance.best, 8);
+  EXPECT_EQ(by_distance.best_iteration, 3);
+
+  const auto none = summarise({}, {});
+  EXPECT_TRUE(std::isnan(none.best));
+  EXPECT_TRUE(std::isnan(none.loss));
+  EXPECT_TRUE(std::isnan(none.iterations_per_second));
+}
+
+TEST_F(RunHistoryTest, TheLossIsThatOfTheLastHundredSteps) {
+  std::string text = "iteration,loss\n";
+  for (int i = 1; i <= 300; ++i) text += concat(i, ",", i <= 200 ? 1000 : i, "\n");
+  EXPECT_EQ(summarise(read(text), {}).loss, 250.5);
+}
+
+}  // namespace
+}  // namespace segmamba::engine
