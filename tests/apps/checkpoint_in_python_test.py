@@ -40,7 +40,7 @@ def read_safetensors(path):
 with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     (folder / "tiny.yaml").write_text(CONFIG)
-    run(folder, "segmamba-data", "phantom", "--output", "cases", "--cases", "4", "--size", "24")
+    run(folder, "segmamba-data", "phantom", "--output", "cases", "--cases", "4", "--size", "32")
     run(folder, "segmamba-train", "--config", "tiny.yaml", "--output", "run", "--device", "cpu")
 
     for file in ("last.pt", "best.pt"):
