@@ -32,7 +32,7 @@ ldd "$folder"/bin/* "$folder"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3
   grep -Ev '/(torch|nvidia|cuda[^/]*)/|/(libc|libm|libdl|librt|libpthread|libutil|libsegmamba_ops)\.so' |
   xargs -r cp -Lt "$folder/lib/"
 strip --strip-unneeded "$folder"/bin/* "$folder"/lib/* 2>/dev/null || true
-cp "$root/configs/demo.yaml" "$root/tests/bench/scan_bench.py" "$root/scripts/gpu_run.sh" "$folder/"
+cp "$root"/configs/{demo,upstream-code}.yaml "$root/tests/bench/scan_bench.py" "$root/scripts/gpu_run.sh" "$folder/"
 mv "$folder/gpu_run.sh" "$folder/run.sh"
 [ -z "${SELECTIVE_SCAN_CUDA:-}" ] || cp "$SELECTIVE_SCAN_CUDA" "$folder/python/"
 git -C "$root" describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the CUDA tests, compute-sanitizer, the benchmarks and a short training and inference, and
-# writes results.json. Packed by scripts/gpu_check.sh as run.sh.
+# Runs the CUDA tests, compute-sanitizer, the benchmarks, a short training and inference, and the
+# published recipe at full size, and writes results.json. Packed by scripts/gpu_check.sh as run.sh.
 #
 #   ./run.sh [OUTPUT FOLDER]      default: beside this script; needs python3 with torch on the PATH
 set -uo pipefail
@@ -69,6 +69,24 @@ end_to_end() {
     --split "$work/split.yaml" --part test --output "$work/evaluation"
 }
 step end-to-end end_to_end
+
+# The published recipe at full size on cases of 240x240x155: memory and time, by precision and with
+# recomputation. The published code takes 17,976 MB on one A100.
+training() {
+  set -e
+  local name="$1"
+  shift
+  [ -d "$work/brats" ] ||
+    "$here/bin/segmamba-data" phantom --output "$work/brats" --cases 5 --profile brats2023 --seed 1
+  "$here/bin/segmamba-train" --config "$here/upstream-code.yaml" --set data.root="$work/brats" \
+    --set training.iterations=200 --set validation.every=0 --set validation.patches_every=0 \
+    "$@" --output "$work/$name"
+  "$here/bin/segmamba-train" --compare "$work/$name"
+}
+step training-bf16 training bf16 --set training.precision=bf16
+step training-fp16 training fp16 --set training.precision=fp16
+step training-bf16-recompute training recompute --set training.precision=bf16 \
+  --set 'training.recompute=[all]'
 
 "$python" - "$output" "$(cat "$here/version")" <<'PYTHON'
 import json, os, sys

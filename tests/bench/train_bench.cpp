@@ -35,9 +35,9 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-double median(std::vector<double> values) {
+double quantile(std::vector<double> values, double share) {
   std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+  return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
 }
 
 // The arithmetic alone. Seconds a step.
@@ -117,20 +117,27 @@ void bench(const std::filesystem::path& path, const std::vector<std::string>& ov
 
   BareLoop bare(config, device);
   bare.run(3);
-  std::vector<double> bare_seconds, run_seconds, waits;
+  std::vector<double> bare_seconds, run_seconds, overheads;
   for (std::int64_t i = 0; i < rounds; ++i) {
-    bare_seconds.push_back(bare.run(iterations));
     double waiting = 0;
+    bare_seconds.push_back(bare.run(iterations));
     run_seconds.push_back(run_trainer(config, device, folder.path() / "run", waiting));
-    waits.push_back(waiting);
-    std::printf("round %lld: bare %.1f ms, run %.1f ms a step, waiting for data %.2f ms\n",
-                static_cast<long long>(i + 1), 1000 * bare_seconds.back(),
-                1000 * run_seconds.back(), 1000 * waits.back());
+    // Beside the mean of the bare loops before and after it, so that a drift of the machine
+    // cancels.
+    const double after = bare.run(iterations);
+    overheads.push_back(100 * (run_seconds.back() / ((bare_seconds.back() + after) / 2) - 1));
+    std::printf(
+        "round %lld: bare %.1f ms, run %.1f ms a step (%+.1f %%), waiting for data %.2f ms\n",
+        static_cast<long long>(i + 1), 1000 * bare_seconds.back(), 1000 * run_seconds.back(),
+        overheads.back(), 1000 * waiting);
     std::fflush(stdout);
   }
-  const double bare_step = median(bare_seconds), run_step = median(run_seconds);
-  std::printf("median: bare %.1f ms, run %.1f ms a step: %.2f iterations/s, overhead %.1f %%\n",
-              1000 * bare_step, 1000 * run_step, 1 / run_step, 100 * (run_step / bare_step - 1));
+  std::printf(
+      "median: bare %.1f ms, run %.1f ms a step: %.2f iterations/s, overhead %.1f %% "
+      "(middle half of the rounds %.1f to %.1f %%)\n",
+      1000 * quantile(bare_seconds, 0.5), 1000 * quantile(run_seconds, 0.5),
+      1 / quantile(run_seconds, 0.5), quantile(overheads, 0.5), quantile(overheads, 0.25),
+      quantile(overheads, 0.75));
 }
 
 }  // namespace
@@ -138,7 +145,7 @@ void bench(const std::filesystem::path& path, const std::vector<std::string>& ov
 int main(int argc, char** argv) {
   std::filesystem::path config = std::string(SEGMAMBA_SOURCE_DIR) + "/configs/cpu-smoke.yaml";
   std::vector<std::string> overrides;
-  std::int64_t iterations = 50, rounds = 5;
+  std::int64_t iterations = 20, rounds = 11;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string option = argv[i], value = argv[i + 1];
     if (option == "--config") config = value;
