@@ -18,6 +18,7 @@
 #include "segmamba/engine/out_of_memory.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/engine/sliding_window.h"
+#include "segmamba/engine/trainer.h"
 #include "segmamba/engine/training_data.h"
 #include "segmamba/engine/training_step.h"
 #include "segmamba/nn/cost.h"
@@ -287,8 +288,8 @@ void DryRun::show_times() {
 
 void dry_run(const TrainConfig& config, const std::string& device_name, bool every_key,
              std::ostream& out, std::int64_t ranks) {
-  check(config);
   const torch::Device device = select_device(device_name);
+  check_start(config, device, ranks);
   out << "A dry run: nothing is written.\n";
   DryRun run(config, device, out, ranks);
   try {

@@ -493,6 +493,7 @@ void Trainer::Impl::announce() {
                      .regions = names,
                      .best_metric = state.best_metric,
                      .config = config_values(config)});
+  if (!ranks.is_first()) return;  // it would say the same
   for (const auto& notice : early_notices) observer.on_notice(notice);
 }
 

@@ -205,6 +205,9 @@ TEST_F(DryRunTest, FailsAsTheRunWould) {
   config = tiny_config();
   config.training.recompute = {"stage9"};
   EXPECT_THAT(test::error_of([&] { printed(config); }), HasSubstr("training.recompute"));
+  config = tiny_config();
+  config.validation.best_metric = "dice_foo";
+  EXPECT_THAT(test::error_of([&] { printed(config); }), HasSubstr("validation.best_metric"));
 }
 
 // Lets this process have a gigabyte more than it has now.
