@@ -47,3 +47,39 @@ function(segmamba_add_test name)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ${test_LABEL} TIMEOUT ${test_TIMEOUT})
 endfunction()
+
+# segmamba_add_test_helper(NAME SOURCES a.cpp ... USES room ... [LINKS target ...])
+#   A program that tests run.
+function(segmamba_add_test_helper name)
+  cmake_parse_arguments(helper "" "" "SOURCES;USES;LINKS" ${ARGN})
+  add_executable(${name} ${helper_SOURCES})
+  list(TRANSFORM helper_USES PREPEND segmamba::)
+  target_link_libraries(${name} PRIVATE ${helper_USES} segmamba_flags ${helper_LINKS})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+endfunction()
+
+# segmamba_add_python_test(NAME PYTHON FILE ARGUMENT ...)
+#   A script as one test. PYTHON: an interpreter; where there is none, there is no test.
+function(segmamba_add_python_test name python script)
+  if(NOT EXISTS "${python}")
+    return()
+  endif()
+  add_test(NAME ${name} COMMAND "${python}" "${CMAKE_CURRENT_SOURCE_DIR}/${script}" ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 300
+                       ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+endfunction()
+
+# segmamba_find_python(VARIABLE PACKAGE)
+#   The interpreter of scripts/setup.sh if it has the package, else "".
+function(segmamba_find_python variable package)
+  set(${variable} "" PARENT_SCOPE)
+  set(python "${PROJECT_SOURCE_DIR}/.deps/venv/bin/python")
+  if(EXISTS "${python}")
+    execute_process(COMMAND "${python}" -c "import ${package}" RESULT_VARIABLE missing
+                    OUTPUT_QUIET ERROR_QUIET)
+    if(NOT missing)
+      set(${variable} "${python}" PARENT_SCOPE)
+    endif()
+  endif()
+endfunction()

@@ -22,6 +22,7 @@
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/device.h"
 #include "segmamba/engine/device_batch.h"
+#include "segmamba/engine/losses.h"
 #include "segmamba/engine/memory_plan.h"
 #include "segmamba/engine/out_of_memory.h"
 #include "segmamba/engine/predictor.h"
@@ -541,6 +542,9 @@ void check_start(const TrainConfig& config, const torch::Device& device, std::in
   check_metric(config);
   parse_precision(config.training.precision, device);
   patches_per_rank(config.training, ranks);
+  if (!config.loss.deep_supervision_weights.empty()) {
+    deep_supervision_weights(config.loss, nn::make_model(config.model)->deep_output_count());
+  }
   const auto dataset = data::find_dataset(config.data, data::Labels::kRequired);
   if (data::find_split(config.data, dataset.cases).split.train.empty()) {
     throw Error("the split has no cases to train on");

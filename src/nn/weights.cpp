@@ -204,6 +204,15 @@ std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& p
       }
     }
     tensors = tensor_map(*dict);
+    // A checkpoint of segmamba-train: parameters that were averaged count as such.
+    if (file.dict().contains("average") && file.dict().at("average").is_dict()) {
+      const auto& average = file.dict().at("average").dict();
+      if (average.contains("weights")) {
+        for (const auto& [name, tensor] : tensor_map(average.at("weights").dict())) {
+          tensors[name] = tensor;
+        }
+      }
+    }
   }
   const auto strip = [&tensors](const std::string& prefix) {
     std::map<std::string, torch::Tensor> stripped;

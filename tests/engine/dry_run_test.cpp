@@ -208,6 +208,11 @@ TEST_F(DryRunTest, FailsAsTheRunWould) {
   config = tiny_config();
   config.validation.best_metric = "dice_foo";
   EXPECT_THAT(test::error_of([&] { printed(config); }), HasSubstr("validation.best_metric"));
+  config = tiny_config();
+  config.model.deep_supervision = true;
+  config.loss.deep_supervision_weights = {1, 0.5, 0.25, 0.125, 0};
+  EXPECT_THAT(test::error_of([&] { printed(config); }),
+              HasSubstr("loss.deep_supervision_weights lists 5 numbers"));
 }
 
 // Lets this process have a gigabyte more than it has now.

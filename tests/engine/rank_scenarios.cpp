@@ -331,15 +331,20 @@ TEST(Scenario, ExitsWithSeven) {
 
 std::atomic<int> signals_seen = 0;
 
-TEST(Scenario, CountsSignals) {
+// All ranks, once a SIGINT has come.
+std::unique_ptr<Ranks> join_until_interrupted() {
   std::signal(SIGINT, [](int) { ++signals_seen; });
   auto ranks = join();
   ranks->barrier();
-  const bool is_first = ranks->is_first();
-  if (is_first) tell_ready("ready");
+  if (ranks->is_first()) tell_ready("ready");
   while (signals_seen == 0) std::this_thread::sleep_for(milliseconds(10));
+  return ranks;
+}
+
+TEST(Scenario, CountsSignals) {
+  auto ranks = join_until_interrupted();
   // Rank 1 ends at once, and that must not end rank 0, which still saves.
-  if (is_first) {
+  if (ranks->is_first()) {
     std::this_thread::sleep_for(milliseconds(1000));
     tell_ready("saved");
   }
@@ -348,12 +353,8 @@ TEST(Scenario, CountsSignals) {
 }
 
 TEST(Scenario, FailsWhenStopped) {
-  std::signal(SIGINT, [](int) { ++signals_seen; });
-  auto ranks = join();
-  ranks->barrier();
+  auto ranks = join_until_interrupted();
   const bool is_first = ranks->is_first();
-  if (is_first) tell_ready("ready");
-  while (signals_seen == 0) std::this_thread::sleep_for(milliseconds(10));
   if (!is_first) std::this_thread::sleep_for(milliseconds(500));  // the launcher sees rank 0 first
   ranks.reset();
   ::_exit(is_first ? 128 + SIGINT : 7);

@@ -155,6 +155,8 @@ TEST(SegMamba, DeepSupervisionAddsAnOutputADecoder) {
   const auto input = torch::randn({2, 2, 8, 16, 24});
   const auto outputs = deep->forward_deep(input);
   ASSERT_EQ(outputs.size(), 3U);
+  EXPECT_EQ(deep->deep_output_count(), 3U);
+  EXPECT_EQ(plain->deep_output_count(), 1U);
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::int64_t step = std::int64_t{1} << i;
     EXPECT_EQ(outputs[i].sizes().vec(),

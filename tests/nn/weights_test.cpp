@@ -164,8 +164,20 @@ TEST(Weights, AreFoundInFilesOfEveryForm) {
   checkpoint.set("model", tensor_dict(state));
   write_archive(path("checkpoint.pt"), checkpoint);
   write_archive(path("state.pt"), tensor_dict(state));
+  // A checkpoint with an average of the parameters, which the weights as trained do not hide.
+  auto trained = state;
+  std::map<std::string, torch::Tensor> parameters;
+  for (const auto& item : module->named_parameters()) {
+    parameters[item.key()] = item.value().detach();
+    trained[item.key()] = item.value().detach() + 1;
+  }
+  Dict averaged, average;
+  average.set("weights", tensor_dict(parameters));
+  averaged.set("model", tensor_dict(trained));
+  averaged.set("average", average);
+  write_archive(path("averaged.pt"), averaged);
   for (const auto* name : {"plain.safetensors", "golden.safetensors", "parallel.safetensors",
-                           "checkpoint.pt", "state.pt"}) {
+                           "checkpoint.pt", "averaged.pt", "state.pt"}) {
     expect_same(path(name));
   }
 }

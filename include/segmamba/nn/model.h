@@ -23,6 +23,7 @@ class SegmentationModel : public torch::nn::Module {
   virtual std::vector<torch::Tensor> forward_deep(const torch::Tensor& input) {
     return {forward(input)};
   }
+  virtual std::size_t deep_output_count() const { return 1; }  // what forward_deep() returns
   // Each spatial size of an input must be a multiple of this.
   virtual std::int64_t size_multiple() const = 0;
 

@@ -23,6 +23,7 @@ class SegMambaImpl : public SegmentationModel {
   // Throws Error where the input's channels or sizes do not fit.
   torch::Tensor forward(const torch::Tensor& input) override;
   std::vector<torch::Tensor> forward_deep(const torch::Tensor& input) override;
+  std::size_t deep_output_count() const override { return 1 + deep_outs.size(); }
   std::int64_t size_multiple() const override;
   std::vector<std::string> parts() const override;
   void pretty_print(std::ostream& stream) const override;

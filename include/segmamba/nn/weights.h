@@ -24,9 +24,9 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
 // Names as in Python's state_dict(): parameters and buffers. The tensors share the module's memory.
 std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module);
 // The weights of a model, by state-dict name: from safetensors, or from a .pt file that holds a
-// state dict itself or under the key `model` (or `state_dict`). Where they stand among other
-// tensors as "param.NAME" only those are taken; "module.", which data-parallel training puts before
-// every name, is removed.
+// state dict itself or under the key `model` (or `state_dict`). Of a checkpoint of segmamba-train
+// that has averaged weights, those. Where weights stand among other tensors as "param.NAME" only
+// those are taken; "module.", which data-parallel training puts before every name, is removed.
 std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& path);
 // Copies `tensors` into the module. Throws Error listing missing and unexpected names and
 // mismatched shapes (the first few, and how many); the module is then unchanged.
