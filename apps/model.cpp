@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 
 #include "app_main.h"
 #include "segmamba/core/config.h"
@@ -14,6 +15,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/cost.h"
+#include "segmamba/nn/inference.h"
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/operator_times.h"
 #include "segmamba/nn/weights.h"
@@ -23,7 +25,7 @@ namespace {
 
 struct Options {
   std::filesystem::path config, checkpoint, weights, input, output;
-  std::string size = "128", dtype = "float32";
+  std::string size = "128", dtype = "float32", precision;
   bool state = false;
 };
 
@@ -137,6 +139,13 @@ std::uint64_t peak_memory() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // ru_maxrss is in KB
 }
 
+torch::ScalarType parse_precision(const std::string& name) {
+  if (name == "fp32") return torch::kFloat32;
+  if (name == "bf16") return torch::kBFloat16;
+  if (name == "fp16") return torch::kHalf;
+  throw UsageError("--precision: expected fp32, bf16 or fp16, got \"" + name + "\"");
+}
+
 void forward(const Options& options) {
   if (options.dtype != "float32" && options.dtype != "float64") {
     throw UsageError("--dtype: expected float32 or float64, got \"" + options.dtype + "\"");
@@ -150,9 +159,12 @@ void forward(const Options& options) {
     const auto path = options.weights.string();
     throw Error(starts_with(error.what(), path) ? error.what() : path + ": " + error.what());
   }
+  if (!options.precision.empty()) {
+    nn::prepare_for_inference(*model, parse_precision(options.precision));
+  }
   const auto input = read_input(options.input).to(dtype);
 
-  const torch::NoGradGuard no_grad;
+  const c10::InferenceMode inference;
   const auto start = std::chrono::steady_clock::now();
   const auto logits = model->forward(input);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -162,21 +174,48 @@ void forward(const Options& options) {
               join(logits.sizes(), ", ").c_str(), options.output.c_str());
 }
 
+// The kind of work an operator does, by the name LibTorch or the framework has for it.
+std::string kind_of(const std::string& name) {
+  const auto has = [&name](const char* part) { return name.find(part) != std::string::npos; };
+  if (has("mamba_inner") || has("scan")) return "scans and what feeds them";
+  if (has("conv")) return "convolutions";
+  if (has("norm")) return "norms";
+  return "rest";
+}
+
 // The initial weights serve as well as trained ones: the time does not depend on them.
 void bench(const Options& options) {
   const auto config = read_model_config(ConfigDocument::from_file(options.config));
   const auto model = nn::make_model(config);
   auto sizes = parse_size(options.size);
   sizes.insert(sizes.begin(), {1, config.in_channels});
-  const auto times = nn::time_forward(*model, torch::randn(sizes));
-  std::printf("forward pass of [%s] with %d threads: %s s, peak memory of the process %s\n",
-              join(sizes, ", ").c_str(), at::get_num_threads(),
-              format_fixed(times.seconds, 2).c_str(), format_bytes(peak_memory()).c_str());
+  const std::string precision = options.precision.empty() ? "fp32" : options.precision;
+  nn::prepare_for_inference(*model, parse_precision(precision));
+  const auto input = torch::randn(sizes);
+  const double first = nn::time_forward(*model, input).seconds;
+  const auto times = nn::time_forward(*model, input);
+  std::printf(
+      "forward pass of [%s] in %s with %d threads: %s s (the first %s s), "
+      "peak memory of the process %s\n",
+      join(sizes, ", ").c_str(), precision.c_str(), at::get_num_threads(),
+      format_fixed(times.seconds, 2).c_str(), format_fixed(first, 2).c_str(),
+      format_bytes(peak_memory()).c_str());
+  const auto print = [&times](const std::string& name, double seconds) {
+    std::printf("  %-40s %8s s %5s %%\n", name.c_str(), format_fixed(seconds, 3).c_str(),
+                format_fixed(100 * seconds / times.seconds, 1).c_str());
+  };
+  std::map<std::string, double> kinds;
+  double known = 0;
   for (const auto& entry : times.operators) {
-    if (entry.seconds < 0.005 * times.seconds) break;
-    std::printf("  %-40s %4lld calls %8s s %5s %%\n", entry.name.c_str(),
-                static_cast<long long>(entry.calls), format_fixed(entry.seconds, 3).c_str(),
-                format_fixed(100 * entry.seconds / times.seconds, 1).c_str());
+    kinds[kind_of(entry.name)] += entry.seconds;
+    known += entry.seconds;
+  }
+  kinds["rest"] += times.seconds - known;
+  for (const auto& [kind, seconds] : kinds) print(kind, seconds);
+  std::printf("The operators above 1 %%\n");
+  for (const auto& entry : times.operators) {
+    if (entry.seconds < 0.01 * times.seconds) break;
+    print(concat(entry.name, ", ", entry.calls, " calls"), entry.seconds);
   }
 }
 
@@ -186,23 +225,26 @@ void bench(const Options& options) {
 int main(int argc, char** argv) {
   using namespace segmamba::apps;
   Options options;
-  CommandLine line("segmamba-model", "What a network is made of and costs, and one forward pass",
-                   "Examples:\n"
-                   "  segmamba-model info --config configs/paper.yaml --size 128\n"
-                   "  segmamba-model bench --config configs/paper.yaml --size 128\n"
-                   "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
-                   "  segmamba-model forward --config run.yaml --weights weights.safetensors "
-                   "--input input.safetensors --output logits.safetensors");
+  CommandLine line(
+      "segmamba-model", "What a network is made of and costs, and one forward pass",
+      "Examples:\n"
+      "  segmamba-model info --config configs/paper.yaml --size 128\n"
+      "  segmamba-model bench --config configs/paper.yaml --size 128 --precision bf16\n"
+      "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
+      "  segmamba-model forward --config run.yaml --weights weights.safetensors "
+      "--input input.safetensors --output logits.safetensors");
   auto& info_line =
       line.command("info", "Parameters, multiply-adds and memory", [&] { info(options); });
   info_line.option("--config", options.config, "YAML with a section `model`");
   info_line.option("--checkpoint", options.checkpoint, "Checkpoint (.pt) of segmamba-train");
   info_line.option("--size", options.size, "Size of the input: N or DxHxW");
   info_line.flag("--state", options.state, "List the state dict");
-  auto& bench_line = line.command("bench", "Time one forward pass on the CPU, by operator",
-                                  [&] { bench(options); });
+  auto& bench_line =
+      line.command("bench", "Time a forward pass on the CPU as inference does it, by operator",
+                   [&] { bench(options); });
   bench_line.option("--config", options.config, "YAML with a section `model`", Need::kRequired);
   bench_line.option("--size", options.size, "Size of the input: N or DxHxW");
+  bench_line.option("--precision", options.precision, "fp32, bf16 or fp16");
   auto& forward_line =
       line.command("forward", "Run a model on one input", [&] { forward(options); });
   forward_line.option("--config", options.config, "YAML with a section `model`", Need::kRequired);
@@ -215,5 +257,7 @@ int main(int argc, char** argv) {
   forward_line.option("--output", options.output, "safetensors to write: tensor `logits`",
                       Need::kRequired);
   forward_line.option("--dtype", options.dtype, "float32 or float64");
+  forward_line.option("--precision", options.precision,
+                      "fp32, bf16 or fp16: as inference does it, not as training does");
   return line.run(argc, argv);
 }

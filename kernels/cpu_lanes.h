@@ -48,6 +48,15 @@ struct ConvChunk {
 
 inline constexpr int kConvTile = 64;
 
+// What a Mamba layer adds to a scan's chunk.
+template <class T>
+struct InnerChunk {
+  ConvChunk<T> conv;        // the same steps of the same channels
+  const State<T>* dt;       // [kCpuChunk, R]
+  const State<T>* dt_proj;  // [R, W]
+  int rank;                 // R
+};
+
 template <class T>
 struct CpuLanes {
   using S = State<T>;
@@ -81,7 +90,20 @@ struct CpuLanes {
   // adds to it.
   void (*conv_backward)(const ConvInputs<T>&, const T* grad_out, const ConvChunk<T>&, S* dx,
                         S* dweight, S* dbias, bool first);
+
+  // As scan_forward, with x after the causal convolution in place of x, and with dt_proj dt in
+  // place of delta: neither is ever in memory.
+  void (*inner_forward)(const ScanInputs<T>&, const ScanOutputs<T>&, const ScanChunk<T>&,
+                        const ConvInputs<T>&, const InnerChunk<T>&, S* sum, S* state);
+  // As conv_forward, to the vector at the start of each of `rows`.
+  void (*conv_rows)(const ConvInputs<T>&, const ConvChunk<T>&, S* rows, std::int64_t stride);
+  // out [rows, blocks * kColumnBlock] = a [rows, count] b [blocks, count, kColumnBlock]; a's rows
+  // lie a_row apart. Reads and writes up to kMostRowsAtOnce - 1 rows more.
+  void (*multiply_rows)(const S* a, std::int64_t a_row, int rows, int count, const S* b, int blocks,
+                        S* out);
 };
+
+inline constexpr int kMostRowsAtOnce = 8;
 
 enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
 

@@ -9,6 +9,8 @@
 namespace segmamba::kernels {
 namespace {
 
+#define SEGMAMBA_INLINE_LAMBDA __attribute__((always_inline))
+
 template <class T>
 SEGMAMBA_LANES int conv_lanes_in_use(const ConvShape& s, const ConvChunk<T>& at) {
   return s.channels - at.channel < kLanes<T> ? s.channels - at.channel : kLanes<T>;
@@ -26,21 +28,38 @@ SEGMAMBA_LANES void load_conv_tile(const ConvInputs<T>& in, const ConvChunk<T>& 
   }
 }
 
-template <class T>
-void conv_forward(const ConvInputs<T>& in, T* out, const ConvChunk<T>& at) {
+// Calls take(i, result) for each step of the chunk.
+template <class T, class Take>
+SEGMAMBA_LANES void convolve(const ConvInputs<T>& in, const ConvChunk<T>& at, int lanes,
+                             const Take& take) {
   using V = Lanes<T>;
   const ConvShape& s = in.shape;
-  const int lanes = conv_lanes_in_use(s, at);
   V x[kConvTile + kMaxTaps], weight[kMaxTaps];
   for (int j = 0; j < s.taps; ++j) weight[j] = load(at.weight + j * kLanes<T>);
   const V bias = load(at.bias);
   load_conv_tile(in, at, lanes, at.steps, x);
-  const std::int64_t sequence = static_cast<std::int64_t>(at.direction) * s.batch + at.batch;
   for (int i = 0; i < at.steps; ++i) {
     V sum = bias;
     for (int j = 0; j < s.taps; ++j) sum += weight[j] * x[i + j];
-    store(out + (sequence * s.length + at.tokens[i]) * s.channels + at.channel, silu(sum), lanes);
+    take(i, silu(sum));
   }
+}
+
+template <class T>
+void conv_forward(const ConvInputs<T>& in, T* out, const ConvChunk<T>& at) {
+  const ConvShape& s = in.shape;
+  const int lanes = conv_lanes_in_use(s, at);
+  const std::int64_t sequence = static_cast<std::int64_t>(at.direction) * s.batch + at.batch;
+  convolve(in, at, lanes, [&](int i, Lanes<T> y) SEGMAMBA_INLINE_LAMBDA {
+    store(out + (sequence * s.length + at.tokens[i]) * s.channels + at.channel, y, lanes);
+  });
+}
+
+template <class T>
+void conv_rows(const ConvInputs<T>& in, const ConvChunk<T>& at, State<T>* rows,
+               std::int64_t stride) {
+  convolve(in, at, conv_lanes_in_use(in.shape, at),
+           [&](int i, Lanes<T> y) SEGMAMBA_INLINE_LAMBDA { store(rows + i * stride, y); });
 }
 
 template <class T>

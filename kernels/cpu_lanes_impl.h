@@ -6,6 +6,7 @@
 
 #include "cpu_lanes_conv.h"
 #include "cpu_lanes_scan.h"
+#include "lanes_multiply.h"
 
 namespace segmamba::kernels {
 namespace {
@@ -25,16 +26,37 @@ void row_from_state(const State<T>* from, T* to, int count) {
   }
 }
 
+template <class T, int kBlocks>
+void multiply_all_rows(const State<T>* a, std::int64_t a_row, int rows, int count,
+                       const State<T>* b, State<T>* out, std::int64_t out_row) {
+  for (int row = 0; row < rows; row += kRowsAtOnce<T>) {
+    multiply<T, kBlocks>(a + row * a_row, a_row, b, count, out + row * out_row, out_row);
+  }
+}
+template <class T>
+void multiply_rows(const State<T>* a, std::int64_t a_row, int rows, int count, const State<T>* b,
+                   int blocks, State<T>* out) {
+  for (int block = 0; block < blocks; block += kGroupBlocks) {
+    const int here = blocks - block < kGroupBlocks ? blocks - block : kGroupBlocks;
+    const auto multiply_group =
+                   here == 1 ? multiply_all_rows<T, 1> : here == 2 ? multiply_all_rows < T,
+               kGroupBlocks == 1 ? 1 : 2 > : multiply_all_rows<T, kGroupBlocks>;
+    multiply_group(a, a_row, rows, count,
+                   b + static_cast<std::int64_t>(block) * count * kColumnBlock,
+                   out + block * kColumnBlock, static_cast<std::int64_t>(blocks) * kColumnBlock);
+  }
+}
+
 }  // namespace
 
 namespace SEGMAMBA_SET {
 
 template <class T>
 const CpuLanes<T>& cpu_lanes() {
-  static constexpr CpuLanes<T> lanes{SEGMAMBA_SET_NAME, kLanes<T>,         kTileSteps<T>,
-                                     row_to_state<T>,   row_from_state<T>, scan_forward<T>,
-                                     scan_state<T>,     scan_adjoint<T>,   scan_backward<T>,
-                                     conv_forward<T>,   conv_backward<T>};
+  static constexpr CpuLanes<T> lanes{
+      SEGMAMBA_SET_NAME, kLanes<T>,        kTileSteps<T>,   row_to_state<T>,  row_from_state<T>,
+      scan_forward<T>,   scan_state<T>,    scan_adjoint<T>, scan_backward<T>, conv_forward<T>,
+      conv_backward<T>,  inner_forward<T>, conv_rows<T>,    multiply_rows<T>};
   return lanes;
 }
 

@@ -9,6 +9,7 @@
 #include "lanes.h"
 // selective_scan_math.cuh calls the functions of lanes.h, so it comes after it.
 #include "cpu_lanes.h"
+#include "cpu_lanes_conv.h"
 #include "selective_scan_math.cuh"
 
 namespace segmamba::kernels {
@@ -107,27 +108,33 @@ struct ScanColumns {
   }
 };
 
+// What the recurrence of a chunk starts from, and y as it leaves it.
 template <class T>
-void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const ScanChunk<T>& at,
-                  State<T>* sum, State<T>* state) {
-  using V = Lanes<T>;
-  constexpr int W = kLanes<T>;
-  const ScanColumns<T> columns(in, at);
-  const V bias = load(at.bias), skip = load(at.skip);
-  V delta[kCpuChunk], input[kCpuChunk];  // input = delta x
-  V y[kCpuChunk];
-  for (int i = 0; i < at.steps; ++i) {
-    const V x = columns.x.load(at.tokens[i]);
-    const V raw = columns.delta.load(at.tokens[i]) + bias;
-    delta[i] = in.delta_softplus ? softplus(raw) : raw;
+struct ScanSteps {
+  Lanes<T> delta[kCpuChunk], input[kCpuChunk];  // input = delta x
+  Lanes<T> y[kCpuChunk];
+
+  SEGMAMBA_LANES void set(int i, Lanes<T> x, Lanes<T> raw_delta, Lanes<T> skip, bool softplus_it) {
+    delta[i] = softplus_it ? softplus(raw_delta) : raw_delta;
     input[i] = delta[i] * x;
     y[i] = skip * x;
   }
+};
+
+// The second and third pass of the forward. `own` are the two streams of the caller's first pass.
+template <class T>
+SEGMAMBA_LANES void advance_chunk(const ScanInputs<T>& in, const ScanOutputs<T>& out,
+                                  const ScanChunk<T>& at, const ScanColumns<T>& columns,
+                                  const Ahead (&own)[2], ScanSteps<T>& step, State<T>* sum,
+                                  State<T>* state) {
+  using V = Lanes<T>;
+  constexpr int W = kLanes<T>;
+  V* const y = step.y;
   const auto sums = columns.of_batch(sum);
   const bool first = at.direction == 0 && !out.adds;
   const bool last = at.direction + 1 == in.shape.directions && out.out;
-  const Ahead streams[] = {columns.ahead(columns.x), columns.ahead(columns.delta),
-                           columns.ahead(sums), columns.ahead(last ? columns.z : columns.x)};
+  const Ahead streams[] = {own[0], own[1], columns.ahead(sums),
+                           columns.ahead(last ? columns.z : columns.x)};
   for (int n = 0; n < at.states; n += kStateGroup) {
     const Ahead next = streams[n / kStateGroup % 4];
     V h[kStateGroup], a[kStateGroup];
@@ -142,7 +149,7 @@ void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const Scan
       V total = y[i];
       SEGMAMBA_GROUP_LOOP
       for (int m = 0; m < kStateGroup; ++m) {
-        h[m] = advance(h[m], decay_of(delta[i], a[m]), input[i], B[m]);
+        h[m] = advance(h[m], decay_of(step.delta[i], a[m]), step.input[i], B[m]);
         total += h[m] * C[m];
       }
       y[i] = total;
@@ -158,6 +165,39 @@ void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const Scan
     if (!last || out.ungated) sums.store(token, y[i]);
     if (last) outputs.store(token, in.z.data ? y[i] * silu(columns.z.load(token)) : y[i]);
   }
+}
+
+template <class T>
+void scan_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const ScanChunk<T>& at,
+                  State<T>* sum, State<T>* state) {
+  const ScanColumns<T> columns(in, at);
+  const Lanes<T> bias = load(at.bias), skip = load(at.skip);
+  ScanSteps<T> step;
+  for (int i = 0; i < at.steps; ++i) {
+    step.set(i, columns.x.load(at.tokens[i]), columns.delta.load(at.tokens[i]) + bias, skip,
+             in.delta_softplus);
+  }
+  const Ahead own[] = {columns.ahead(columns.x), columns.ahead(columns.delta)};
+  advance_chunk(in, out, at, columns, own, step, sum, state);
+}
+
+template <class T>
+void inner_forward(const ScanInputs<T>& in, const ScanOutputs<T>& out, const ScanChunk<T>& at,
+                   const ConvInputs<T>& conv, const InnerChunk<T>& inner, State<T>* sum,
+                   State<T>* state) {
+  constexpr int W = kLanes<T>;
+  const ScanColumns<T> columns(in, at);
+  const Lanes<T> bias = load(at.bias), skip = load(at.skip);
+  ScanSteps<T> step;
+  convolve(conv, inner.conv, columns.lanes, [&](int i, Lanes<T> x) SEGMAMBA_INLINE_LAMBDA {
+    Lanes<T> delta = bias;
+    for (int r = 0; r < inner.rank; ++r) {
+      delta += inner.dt[i * inner.rank + r] * load(inner.dt_proj + r * W);
+    }
+    step.set(i, x, delta, skip, in.delta_softplus);
+  });
+  const Ahead own[] = {columns.ahead(columns.x), columns.ahead(columns.x)};
+  advance_chunk(in, out, at, columns, own, step, sum, state);
 }
 
 template <class T>

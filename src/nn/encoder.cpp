@@ -14,14 +14,14 @@ std::shared_ptr<Encoder> make_encoder(const ModelConfig& config) {
   throw Error("model.encoder: \"" + config.encoder + "\" is none of tom, bidirectional, paper");
 }
 
-torch::nn::Conv3d stem_convolution(std::int64_t in_channels, std::int64_t out_channels,
-                                   std::int64_t groups) {
-  return torch::nn::Conv3d(
+Convolution stem_convolution(std::int64_t in_channels, std::int64_t out_channels,
+                             std::int64_t groups) {
+  return Convolution(
       torch::nn::Conv3dOptions(in_channels, out_channels, 7).stride(2).padding(3).groups(groups));
 }
 
-torch::nn::Conv3d downsample_convolution(std::int64_t in_channels, std::int64_t out_channels) {
-  return torch::nn::Conv3d(torch::nn::Conv3dOptions(in_channels, out_channels, 2).stride(2));
+Convolution downsample_convolution(std::int64_t in_channels, std::int64_t out_channels) {
+  return Convolution(torch::nn::Conv3dOptions(in_channels, out_channels, 2).stride(2));
 }
 
 }  // namespace segmamba::nn

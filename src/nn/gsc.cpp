@@ -6,8 +6,7 @@ namespace segmamba::nn {
 
 GscImpl::GscImpl(std::int64_t channels) {
   const auto convolution = [channels](std::int64_t kernel) {
-    return torch::nn::Conv3d(
-        torch::nn::Conv3dOptions(channels, channels, kernel).padding(kernel / 2));
+    return Convolution(torch::nn::Conv3dOptions(channels, channels, kernel).padding(kernel / 2));
   };
   proj = register_module("proj", convolution(3));
   proj2 = register_module("proj2", convolution(3));
@@ -16,12 +15,13 @@ GscImpl::GscImpl(std::int64_t channels) {
 }
 
 torch::Tensor GscImpl::forward(const torch::Tensor& input) {
-  const auto block = [](torch::nn::Conv3d& convolution, const torch::Tensor& x) {
-    return instance_norm(convolution(x)).relu_();
+  const auto block = [](Convolution& convolution, const torch::Tensor& x,
+                        const torch::Tensor& added = {}) {
+    return instance_norm(convolution(x), {.slope = 0, .residual = added});
   };
   auto sum = block(proj2, block(proj, input));
-  sum = sum + block(proj3, input);
-  return block(proj4, sum) + input;
+  sum = block(proj3, input, sum);
+  return block(proj4, sum, input);
 }
 
 }  // namespace segmamba::nn

@@ -6,8 +6,10 @@ torch::Tensor volume_to_tokens(const torch::Tensor& volume) {
   return volume.flatten(2).transpose(1, 2);
 }
 
-torch::Tensor tokens_to_volume(const torch::Tensor& tokens, torch::IntArrayRef volume_sizes) {
-  return tokens.transpose(1, 2).contiguous().view(volume_sizes);
+torch::Tensor tokens_to_volume(const torch::Tensor& tokens, const torch::Tensor& volume) {
+  return tokens.transpose(1, 2)
+      .unflatten(2, volume.sizes().slice(2))
+      .contiguous(volume.suggest_memory_format());
 }
 
 MambaLayerImpl::MambaLayerImpl(const MambaLayerOptions& options) : residual_(options.residual) {
@@ -18,7 +20,7 @@ MambaLayerImpl::MambaLayerImpl(const MambaLayerOptions& options) : residual_(opt
 
 torch::Tensor MambaLayerImpl::forward(const torch::Tensor& input) {
   const auto tokens = mamba(norm(volume_to_tokens(input)), /*slices=*/input.size(2));
-  const auto output = tokens_to_volume(tokens, input.sizes());
+  const auto output = tokens_to_volume(tokens, input);
   return residual_ ? output + input : output;
 }
 

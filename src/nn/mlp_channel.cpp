@@ -3,8 +3,8 @@
 namespace segmamba::nn {
 
 MlpChannelImpl::MlpChannelImpl(std::int64_t channels, std::int64_t hidden) {
-  fc1 = register_module("fc1", torch::nn::Conv3d(torch::nn::Conv3dOptions(channels, hidden, 1)));
-  fc2 = register_module("fc2", torch::nn::Conv3d(torch::nn::Conv3dOptions(hidden, channels, 1)));
+  fc1 = register_module("fc1", Convolution(torch::nn::Conv3dOptions(channels, hidden, 1)));
+  fc2 = register_module("fc2", Convolution(torch::nn::Conv3dOptions(hidden, channels, 1)));
 }
 
 torch::Tensor MlpChannelImpl::forward(const torch::Tensor& input) {

@@ -1,8 +1,11 @@
 #include "segmamba/nn/norms.h"
 
-namespace segmamba::nn {
+#include <utility>
 
-torch::Tensor instance_norm(const torch::Tensor& input) {
+namespace segmamba::nn {
+namespace {
+
+torch::Tensor norm_of(const torch::Tensor& input) {
   auto sizes = input.sizes().vec();
   sizes[1] *= sizes[0];
   sizes[0] = 1;
@@ -14,6 +17,35 @@ torch::Tensor instance_norm(const torch::Tensor& input) {
                                         /*training=*/true, /*momentum=*/0.1, /*eps=*/1e-5,
                                         torch::globalContext().userEnabledCuDNN());
   return torch::_unsafe_view(output, input.sizes());
+}
+
+// The same from LibTorch's operators.
+torch::Tensor composed(const torch::Tensor& input, const ops::AfterNorm& after) {
+  auto output = norm_of(input);
+  if (after.shortcut.defined()) {
+    output += after.normalises_shortcut ? norm_of(after.shortcut) : after.shortcut;
+  }
+  if (after.slope == 0) {
+    output.relu_();
+  } else if (after.slope != 1) {
+    torch::leaky_relu_(output, after.slope);
+  }
+  return after.residual.defined() ? output + after.residual : output;
+}
+
+}  // namespace
+
+torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after) {
+  // Not wherever gradients are off: recomputing runs parts without them, and must get the same bits.
+  // Nor under autocast, which leaves the types apart.
+  const auto is_alike = [&input](const torch::Tensor& other) {
+    return !other.defined() || other.scalar_type() == input.scalar_type();
+  };
+  if (!c10::InferenceMode::is_enabled() || !input.is_cpu() || !is_alike(after.shortcut) ||
+      !is_alike(after.residual)) {
+    return composed(input, after);
+  }
+  return ops::instance_norm(std::move(input), after);
 }
 
 ChannelLayerNormImpl::ChannelLayerNormImpl(std::int64_t channels) {

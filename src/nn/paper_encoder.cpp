@@ -26,7 +26,7 @@ torch::Tensor PaperBlockImpl::forward(const torch::Tensor& input) {
   // torch::linear adds the bias inside the product; the module's own forward adds it afterwards.
   const auto hidden = torch::gelu(torch::linear(norm2(tokens), fc1->weight, fc1->bias));
   tokens = torch::linear(hidden, fc2->weight, fc2->bias) + tokens;
-  return tokens_to_volume(tokens, input.sizes());
+  return tokens_to_volume(tokens, input);
 }
 
 PaperEncoderImpl::PaperEncoderImpl(const ModelConfig& config)
@@ -50,7 +50,8 @@ PaperEncoderImpl::PaperEncoderImpl(const ModelConfig& config)
       if (config.downsample_norm == "layer") {
         downsample->push_back("norm", ChannelLayerNorm(before));
       } else if (config.downsample_norm == "instance") {
-        downsample->push_back("norm", torch::nn::Functional(instance_norm));
+        downsample->push_back(
+            "norm", torch::nn::Functional([](const torch::Tensor& x) { return instance_norm(x); }));
       } else if (config.downsample_norm != "none") {
         throw Error("model.downsample_norm: \"" + config.downsample_norm +
                     "\" is none of layer, instance, none");

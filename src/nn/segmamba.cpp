@@ -77,7 +77,10 @@ std::vector<torch::Tensor> SegMambaImpl::forward_deep(const torch::Tensor& input
 torch::Tensor SegMambaImpl::run(const torch::Tensor& input, std::vector<torch::Tensor>* coarser) {
   check_input(input);
   const auto stages = decoder_blocks.size();
-  Tensors features = {input};
+  const auto format = torch::MemoryFormat::ChannelsLast3d;
+  Tensors features = {inference_type() ? input.to(*inference_type(), /*non_blocking=*/false,
+                                                  /*copy=*/false, format)
+                                       : input};
   for (std::size_t i = 0; i < stages; ++i) {
     features.push_back(run_part(
         concat("stage", i + 1),
@@ -108,7 +111,8 @@ torch::Tensor SegMambaImpl::run(const torch::Tensor& input, std::vector<torch::T
   decoded = run_part(
       "decoder1", [this](Tensors x) { return decoder1(std::move(x[0])); },
       moved(std::move(decoded)));
-  return out(decoded);
+  auto logits = out(decoded);
+  return inference_type() ? logits.to(input.scalar_type()).contiguous() : logits;
 }
 
 std::vector<std::string> SegMambaImpl::parts() const {

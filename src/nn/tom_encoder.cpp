@@ -13,7 +13,8 @@ TomEncoderImpl::TomEncoderImpl(const ModelConfig& config)
     if (i == 0) {
       downsample->push_back(stem_convolution(config.in_channels, dim));
     } else {
-      downsample->push_back(torch::nn::Functional(instance_norm));
+      downsample->push_back(
+          torch::nn::Functional([](const torch::Tensor& x) { return instance_norm(x); }));
       downsample->push_back(downsample_convolution(config.dims[i - 1], dim));
     }
     downsample_layers_.push_back(downsample);

@@ -15,7 +15,7 @@ torch::nn::Sequential wrap(const Convolution& convolution) {
 
 torch::nn::Sequential convolution(std::int64_t in_channels, std::int64_t out_channels,
                                   std::int64_t kernel, bool bias = false) {
-  return wrap(torch::nn::Conv3d(
+  return wrap(Convolution(
       torch::nn::Conv3dOptions(in_channels, out_channels, kernel).padding(kernel / 2).bias(bias)));
 }
 
@@ -31,13 +31,14 @@ ResidualBlockImpl::ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_
 
 torch::Tensor ResidualBlockImpl::forward(torch::Tensor input) {
   constexpr double kSlope = 0.01;
-  auto output = instance_norm(conv1->forward(input));
-  torch::leaky_relu_(output, kSlope);
-  const auto shortcut = conv3 ? instance_norm(conv3->forward(input)) : input;
+  auto output = instance_norm(conv1->forward(input), {.slope = kSlope});
+  const bool projects = !conv3.is_empty();
+  auto shortcut = projects ? conv3->forward(input) : input;
   input.reset();
-  output = instance_norm(conv2->forward(output));
-  output += shortcut;
-  return torch::leaky_relu_(output, kSlope);
+  output = conv2->forward(output);
+  return instance_norm(
+      std::move(output),
+      {.shortcut = std::move(shortcut), .normalises_shortcut = projects, .slope = kSlope});
 }
 
 UnetrBasicBlockImpl::UnetrBasicBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
@@ -47,20 +48,13 @@ UnetrBasicBlockImpl::UnetrBasicBlockImpl(std::int64_t in_channels, std::int64_t 
 torch::Tensor UnetrBasicBlockImpl::forward(torch::Tensor input) { return layer(std::move(input)); }
 
 UnetrUpBlockImpl::UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
-  transp_conv = register_module(
-      "transp_conv",
-      wrap(torch::nn::ConvTranspose3d(
-          torch::nn::ConvTranspose3dOptions(in_channels, out_channels, 2).stride(2).bias(false))));
+  up_ = UpConvolution(in_channels, out_channels);
+  register_module("transp_conv", wrap(up_));
   conv_block = register_module("conv_block", ResidualBlock(2 * out_channels, out_channels));
 }
 
 torch::Tensor UnetrUpBlockImpl::forward(torch::Tensor input, torch::Tensor skip) {
-  auto up = transp_conv->forward(input);
-  input.reset();
-  auto both = torch::cat({up, skip}, 1);
-  up.reset();
-  skip.reset();
-  return conv_block(std::move(both));
+  return conv_block(up_->forward_beside(std::move(input), std::move(skip)));
 }
 
 UnetrOutBlockImpl::UnetrOutBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {

@@ -16,8 +16,9 @@ Workers cpu_workers() {
           }};
 }
 
-at::Tensor empty_buffer(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  auto tensor = at::empty(sizes, options);
+at::Tensor empty_buffer(at::IntArrayRef sizes, const at::TensorOptions& options,
+                        std::optional<at::MemoryFormat> format) {
+  auto tensor = at::empty(sizes, options, format);
   if (tensor.is_cpu()) prefer_huge_pages(tensor.mutable_data_ptr(), tensor.nbytes());
   return tensor;
 }

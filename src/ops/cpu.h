@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 #include "segmamba/core/parallel.h"
 
 namespace segmamba::ops {
@@ -13,6 +15,7 @@ Workers cpu_workers();
 
 // at::empty; on the CPU, where it is large, in huge pages: the first touch of 4 KB pages takes as
 // long as computing what they will hold.
-at::Tensor empty_buffer(at::IntArrayRef sizes, const at::TensorOptions& options);
+at::Tensor empty_buffer(at::IntArrayRef sizes, const at::TensorOptions& options,
+                        std::optional<at::MemoryFormat> format = std::nullopt);
 
 }  // namespace segmamba::ops

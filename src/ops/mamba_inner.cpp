@@ -13,6 +13,7 @@
 #include "checks.h"
 #include "conv_arguments.h"
 #include "cpu.h"
+#include "mamba_inner.h"
 #include "scan_arguments.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -58,6 +59,16 @@ void check_arguments(const at::Tensor& xz, const MambaParameters& p) {
                                                               {"D", &p.D},
                                                               {"delta_bias", &p.delta_bias}};
   for (const auto& [name, tensor] : others) check_type(kOp, name, *tensor, state, xz, "xz");
+}
+
+std::vector<ScanOrder> check_orders(at::IntArrayRef orders, const MambaParameters& p) {
+  auto given = unflatten_orders(kOp, orders);
+  const auto directions = p.A.size(0);
+  if (static_cast<std::int64_t>(given.size()) != directions) {
+    throw Error(concat(kOp, ": orders must name ", directions, " directions, as A has, got ",
+                       given.size()));
+  }
+  return given;
 }
 
 // One direction's arguments of the scan; x_k and what the projections make of it.
@@ -126,11 +137,8 @@ InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::
                            bool keep) {
   const auto p = parameters_of(parameters);
   check_arguments(xz, p);
+  check_orders(orders, p);
   const auto K = p.A.size(0);
-  const auto given = static_cast<std::int64_t>(unflatten_orders(kOp, orders).size());
-  if (given != K) {
-    throw Error(concat(kOp, ": orders must name ", K, " directions, as A has, got ", given));
-  }
   const auto ungated =
       empty_buffer({xz.size(0), xz.size(1), xz.size(2) / 2}, xz.options().dtype(p.A.scalar_type()));
   at::Tensor out;
@@ -235,6 +243,51 @@ at::Tensor inner_without_gradient(const at::Tensor& xz, at::TensorList parameter
   return std::get<0>(inner_forward_op(xz, parameters, orders, false));
 }
 
+// On the CPU one kernel for inference, where there are sequences enough for it. Where gradients are
+// merely off (recomputation), bits must be those of training.
+at::Tensor inner_cpu(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders) {
+  if (!c10::InferenceMode::is_enabled()) return inner_without_gradient(xz, parameters, orders);
+  const auto p = parameters_of(parameters);
+  check_arguments(xz, p);
+  const auto maps = scan_maps(kOp, check_orders(orders, p), xz.size(1));
+  const auto states = p.A.size(2), taps = p.conv_weight.size(2);
+  at::Tensor out;
+  for_element_type(xz, [&](auto element) {
+    using T = decltype(element);
+    using S = kernels::State<T>;
+    std::vector<at::Tensor> held;
+    const auto data = [&held](const at::Tensor& tensor) {
+      held.push_back(tensor.contiguous());
+      return held.back().const_data_ptr();
+    };
+    const auto number = [](std::int64_t size) { return static_cast<std::int32_t>(size); };
+    kernels::MambaInner<T> inner{number(p.A.size(0)),
+                                 number(xz.size(0)),
+                                 number(xz.size(1)),
+                                 number(xz.size(2) / 2),
+                                 number(states),
+                                 number(taps),
+                                 number(p.dt_proj.size(2)),
+                                 maps.data(),
+                                 static_cast<const T*>(data(xz)),
+                                 static_cast<const S*>(data(p.conv_weight)),
+                                 static_cast<const S*>(data(p.conv_bias)),
+                                 static_cast<const T*>(data(p.x_proj)),
+                                 static_cast<const T*>(data(p.dt_proj)),
+                                 static_cast<const S*>(data(p.A)),
+                                 static_cast<const S*>(data(p.D)),
+                                 static_cast<const S*>(data(p.delta_bias)),
+                                 nullptr};
+    if (states > kernels::kMaxStates || taps > kernels::kMaxTaps || !suits_mamba_inner(inner)) {
+      return;
+    }
+    out = empty_buffer({xz.size(0), xz.size(1), xz.size(2) / 2}, xz.options());
+    inner.out = static_cast<T*>(out.mutable_data_ptr());
+    mamba_inner_forward_cpu(inner, cpu_workers());
+  });
+  return out.defined() ? out : inner_without_gradient(xz, parameters, orders);
+}
+
 at::Tensor inner_autograd(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders) {
   bool wants_gradient = xz.requires_grad();
   for (const auto& parameter : parameters) {
@@ -283,6 +336,7 @@ TORCH_LIBRARY_IMPL(segmamba, CompositeExplicitAutograd, library) {
   library.impl("_mamba_inner_forward", inner_forward);
   library.impl("_mamba_inner_backward", inner_backward);
 }
+TORCH_LIBRARY_IMPL(segmamba, CPU, library) { library.impl("mamba_inner", inner_cpu); }
 TORCH_LIBRARY_IMPL(segmamba, Autograd, library) {
   library.impl("mamba_inner", inner_autograd);
   // A second derivative is an error, not zero.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "segmamba/nn/convolution.h"
 #include "segmamba/nn/model_config.h"
 
 namespace segmamba::nn {
@@ -32,8 +33,8 @@ std::shared_ptr<Encoder> make_encoder(const ModelConfig& config);
 
 // Strided convolutions, dense: the stem (7^3 taps, padding 3) and the down-sampling before the
 // other stages (2^3 taps), both of stride 2. `groups` other than 1 makes it depth-wise.
-torch::nn::Conv3d stem_convolution(std::int64_t in_channels, std::int64_t out_channels,
-                                   std::int64_t groups = 1);
-torch::nn::Conv3d downsample_convolution(std::int64_t in_channels, std::int64_t out_channels);
+Convolution stem_convolution(std::int64_t in_channels, std::int64_t out_channels,
+                             std::int64_t groups = 1);
+Convolution downsample_convolution(std::int64_t in_channels, std::int64_t out_channels);
 
 }  // namespace segmamba::nn

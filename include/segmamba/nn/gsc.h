@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "segmamba/nn/convolution.h"
+
 namespace segmamba::nn {
 
 // GSC (arXiv 2401.13560, section 2.2; ge-xing/SegMamba at cff3597), before the Mamba layers of a
@@ -16,7 +18,7 @@ class GscImpl : public torch::nn::Module {
   explicit GscImpl(std::int64_t channels);
   torch::Tensor forward(const torch::Tensor& input);
 
-  torch::nn::Conv3d proj{nullptr}, proj2{nullptr}, proj3{nullptr}, proj4{nullptr};
+  Convolution proj{nullptr}, proj2{nullptr}, proj3{nullptr}, proj4{nullptr};
 };
 TORCH_MODULE(Gsc);
 

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "segmamba/nn/convolution.h"
+
 namespace segmamba::nn {
 
 // out = fc2(GELU(fc1(x))) with 1^3 convolutions C -> hidden -> C and the exact (erf) GELU.
@@ -14,7 +16,7 @@ class MlpChannelImpl : public torch::nn::Module {
   MlpChannelImpl(std::int64_t channels, std::int64_t hidden);
   torch::Tensor forward(const torch::Tensor& input);
 
-  torch::nn::Conv3d fc1{nullptr}, fc2{nullptr};
+  Convolution fc1{nullptr}, fc2{nullptr};
 };
 TORCH_MODULE(MlpChannel);
 

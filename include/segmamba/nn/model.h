@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,6 +35,10 @@ class SegmentationModel : public torch::nn::Module {
   // not list.
   void set_recomputed(const std::vector<std::string>& names);
 
+  // Of a model that has been prepared for inference (inference.h): what its data run through it in.
+  std::optional<torch::ScalarType> inference_type() const { return inference_type_; }
+  void set_inference_type(torch::ScalarType type) { inference_type_ = type; }
+
  protected:
   // A model runs each of its parts through this.
   torch::Tensor run_part(const std::string& name, const TensorFunction& function,
@@ -41,6 +46,7 @@ class SegmentationModel : public torch::nn::Module {
 
  private:
   std::set<std::string> recomputed_;
+  std::optional<torch::ScalarType> inference_type_;
 };
 
 // Throws Error where the config asks for something the model cannot be (naming the key). Parameters

@@ -5,11 +5,15 @@
 
 #include <cstdint>
 
+#include "segmamba/ops/instance_norm.h"
+
 namespace segmamba::nn {
 
 // (x - mean) / sqrt(var + 1e-5), mean and biased variance over each channel of each item; no
-// parameters, and always of the instance itself. [B, C, D, H, W] -> the same.
-torch::Tensor instance_norm(const torch::Tensor& input);
+// parameters, and always of the instance itself; then what `after` says. [B, C, D, H, W] -> the
+// same. By value: in inference mode, a caller that moves its last reference in gets its memory
+// back.
+torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after = {});
 
 // LayerNorm over the channels of every voxel (ConvNeXt's channels-first LayerNorm, eps 1e-6):
 // weight_c (x_c - mean) / sqrt(var + eps) + bias_c. [B, C, D, H, W] -> the same.

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "segmamba/nn/convolution.h"
+
 namespace segmamba::nn {
 
 // out = lrelu(IN(conv2 lrelu(IN(conv1 x))) + shortcut(x)), lrelu of slope 0.01; the shortcut is x
@@ -38,8 +40,10 @@ class UnetrUpBlockImpl : public torch::nn::Module {
   UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
   torch::Tensor forward(torch::Tensor input, torch::Tensor skip);
 
-  torch::nn::Sequential transp_conv{nullptr};
   ResidualBlock conv_block{nullptr};
+
+ private:
+  UpConvolution up_{nullptr};
 };
 TORCH_MODULE(UnetrUpBlock);
 

@@ -1,0 +1,71 @@
+#include "segmamba/ops/instance_norm.h"
+
+#include <ATen/record_function.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "checks.h"
+#include "cpu.h"
+#include "instance_norm.h"
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::ops {
+namespace {
+
+constexpr const char* kOp = "instance_norm";
+constexpr double kEpsilon = 1e-5;
+
+void check(const at::Tensor& x, const AfterNorm& after) {
+  state_type(kOp, "x", x.scalar_type());
+  if (!x.is_cpu()) throw Error(concat(kOp, ": x must be on the CPU, is on ", x.device().str()));
+  if (x.dim() < 3) throw Error(concat(kOp, ": x must have shape [B, C, ...], got ", x.sizes()));
+  const std::pair<const char*, const at::Tensor*> others[] = {{"shortcut", &after.shortcut},
+                                                              {"residual", &after.residual}};
+  for (const auto& [name, tensor] : others) {
+    if (!tensor->defined()) continue;
+    check_type(kOp, name, *tensor, x.scalar_type(), x, "x");
+    if (tensor->sizes() != x.sizes()) {
+      throw Error(
+          concat(kOp, ": ", name, " must have x's shape ", x.sizes(), ", got ", tensor->sizes()));
+    }
+  }
+}
+
+// Whether nothing but this reference reaches the tensor's memory.
+bool is_last_reference(const at::Tensor& tensor) {
+  return tensor.use_count() == 1 && tensor.storage().use_count() == 1;
+}
+
+}  // namespace
+
+at::Tensor instance_norm(at::Tensor x, const AfterNorm& after) {
+  RECORD_FUNCTION("segmamba::instance_norm", std::vector<c10::IValue>());
+  check(x, after);
+  const auto format = x.suggest_memory_format();
+  const auto laid_out = [format](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.contiguous(format) : tensor;
+  };
+  const bool overwrites = is_last_reference(x) && x.is_contiguous(format);
+  const auto input = laid_out(x), shortcut = laid_out(after.shortcut),
+             residual = laid_out(after.residual);
+  const auto out = overwrites ? x : empty_buffer(x.sizes(), x.options(), format);
+  for_element_type(x, [&](auto element) {
+    using T = decltype(element);
+    const auto data = [](const at::Tensor& tensor) {
+      return tensor.defined() ? static_cast<const T*>(tensor.const_data_ptr()) : nullptr;
+    };
+    const auto items = x.size(0), channels = x.size(1);
+    kernels::instance_norm_cpu<T>(
+        {items, channels, x.numel() / std::max<std::int64_t>(items * channels, 1),
+         format != at::MemoryFormat::Contiguous, data(input), data(shortcut),
+         after.normalises_shortcut, data(residual), static_cast<kernels::State<T>>(after.slope),
+         kEpsilon, static_cast<T*>(out.mutable_data_ptr())},
+        cpu_workers());
+  });
+  return out;
+}
+
+}  // namespace segmamba::ops
