@@ -153,10 +153,10 @@ data::DataConfig dataset_config(const CheckOptions& options) {
   if (config.root.empty()) {
     throw UsageError("a data set is needed: a folder, or --config with data.root");
   }
-  constexpr std::array kLayouts = {"auto", "brats", "nnunet", "decathlon", "csv"};
-  if (std::find(kLayouts.begin(), kLayouts.end(), config.layout) == kLayouts.end()) {
+  const auto& layouts = data::kLayouts;
+  if (std::find(layouts.begin(), layouts.end(), config.layout) == layouts.end()) {
     throw UsageError(
-        concat("--layout must be one of ", join(kLayouts, ", "), ", not ", config.layout));
+        concat("--layout must be one of ", join(layouts, ", "), ", not ", config.layout));
   }
   return config;
 }
@@ -390,11 +390,11 @@ int main(int argc, char** argv) {
       "check", "List every defect of a data set; exit 1 if training would not start",
       [&] { check(checking); });
   check_command.option("folder", checking.folder,
-                       "Data set (BraTS, nnU-Net, Decathlon), a CSV file, or one case");
+                       "Data set (BraTS, nnU-Net, Decathlon, DICOM), a CSV file, or one case");
   check_command.option("--config,-c", checking.source.config,
                        "Take section `data` of this YAML file");
   check_command.option("--set,-s", checking.source.set, "Change the config: data.root=FOLDER");
-  check_command.option("--layout", checking.layout, "auto, brats, nnunet, decathlon or csv");
+  check_command.option("--layout", checking.layout, join(data::kLayouts, ", "));
   check_command.option("--channels", checking.channels,
                        "Channels that a case must have (default t1n t1c t2w t2f)");
   check_command.option("--classes", checking.classes,

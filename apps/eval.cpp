@@ -14,6 +14,7 @@
 
 #include "app_main.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/progress.h"
@@ -23,6 +24,7 @@
 #include "segmamba/eval/evaluate.h"
 #include "segmamba/eval/options.h"
 #include "segmamba/eval/report.h"
+#include "segmamba/eval/tune_postprocess.h"
 
 namespace {
 
@@ -32,7 +34,7 @@ constexpr int kScoredWithProblems = 3;
 
 struct Options {
   std::vector<std::string> predictions, conventions, metrics, regions;
-  std::filesystem::path reference, output, split;
+  std::filesystem::path reference, output, split, tuned;
   std::string part = "test", label_four = "auto";
   bool explain = false, ignore_geometry = false, allow_missing = false;
   bool strict = false, overwrite = false, no_html = false, no_pictures = false;
@@ -40,11 +42,12 @@ struct Options {
   std::uint64_t seed = 1;
 };
 
-// A progress bar for what takes long enough to wait for.
+// A progress bar for what takes long enough to wait for; another one where the work starts anew.
 eval::ProgressCallback late_progress(const std::string& label) {
   return [label, start = std::chrono::steady_clock::now(), progress = std::shared_ptr<Progress>()](
              std::int64_t done, std::int64_t total) mutable {
     const bool is_long = std::chrono::steady_clock::now() - start > std::chrono::seconds(2);
+    if (done == 1) progress.reset();
     if (!progress && is_long) progress = std::make_shared<Progress>(label, total);
     if (progress) progress->update(done);
   };
@@ -90,6 +93,16 @@ eval::EvaluateOptions evaluate_options(const Options& options) {
   return result;
 }
 
+// Throws where `folder`, or the lowest one above it that exists, cannot be written in.
+void check_writable(const std::string& option, const std::filesystem::path& folder) {
+  std::filesystem::path existing = std::filesystem::absolute(folder);
+  while (!std::filesystem::exists(existing)) existing = existing.parent_path();
+  if (::access(existing.c_str(), W_OK | X_OK) != 0) {
+    throw Error(
+        concat(option, ": cannot write in ", existing.string(), ": ", std::strerror(errno)));
+  }
+}
+
 // Before the work, so that it is not lost.
 void check_output(const Options& options) {
   if (options.output.empty()) return;
@@ -100,12 +113,36 @@ void check_output(const Options& options) {
     throw Error(concat("--output ", options.output.string(),
                        " already holds scores; pass --overwrite to replace them"));
   }
-  std::filesystem::path existing = std::filesystem::absolute(options.output);
-  while (!std::filesystem::exists(existing)) existing = existing.parent_path();
-  if (::access(existing.c_str(), W_OK | X_OK) != 0) {
-    throw Error(concat("--output ", options.output.string(), ": cannot write in ",
-                       existing.string(), ": ", std::strerror(errno)));
+  check_writable(concat("--output ", options.output.string()), options.output);
+}
+
+void check_tuning(const Options& options, const eval::EvaluateOptions& to_do) {
+  constexpr std::int64_t kFewestResamples = 100;
+  eval::check_tuning(to_do);
+  if (!options.output.empty()) {
+    throw UsageError("--tune-postprocess writes one file; --output is for scores");
   }
+  if (options.resamples < kFewestResamples) {
+    throw UsageError(concat("--tune-postprocess needs --resamples of at least ", kFewestResamples));
+  }
+  const std::string option = concat("--tune-postprocess ", options.tuned.string());
+  if (std::filesystem::is_directory(options.tuned)) {
+    throw Error(option + ": is a folder, not a file");
+  }
+  if (!options.overwrite && std::filesystem::exists(options.tuned)) {
+    throw Error(option + " exists; pass --overwrite to replace it");
+  }
+  check_writable(option, std::filesystem::absolute(options.tuned).parent_path());
+}
+
+void tune(const Options& options, const eval::EvaluateOptions& to_do, const eval::Plan& plan) {
+  const eval::Tuning tuning = eval::tune_postprocess(to_do, plan, {options.resamples, options.seed},
+                                                     late_progress("tuning"));
+  std::fputs(eval::tuning_text(tuning).c_str(), stdout);
+  if (options.tuned.has_parent_path()) make_folders(options.tuned.parent_path());
+  write_file_atomically(options.tuned, eval::tuning_yaml(tuning));
+  log_info(concat("wrote ", options.tuned.string(),
+                  tuning.rules.empty() ? ", which switches nothing on" : ""));
 }
 
 void run(const Options& options) {
@@ -120,6 +157,7 @@ void run(const Options& options) {
   if (options.resamples < 0 || options.resamples > 1000000) {
     throw UsageError("--resamples must lie between 0 and 1000000");
   }
+  if (!options.tuned.empty()) check_tuning(options, to_do);
   if (options.worst < 0) throw UsageError("--worst must not be negative");
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   check_output(options);
@@ -134,6 +172,11 @@ void run(const Options& options) {
   }
   if (plan.pairs.empty()) throw Error("no case can be scored");
 
+  if (!options.tuned.empty()) {
+    tune(options, to_do, plan);
+    if (!plan.problems.empty()) apps::CommandLine::set_exit_code(kScoredWithProblems);
+    return;
+  }
   const eval::Evaluation evaluation = eval::evaluate(to_do, plan, late_progress("scoring"));
   print_problems({evaluation.problems.begin() + static_cast<std::ptrdiff_t>(plan.problems.size()),
                   evaluation.problems.end()});
@@ -159,6 +202,9 @@ int main(int argc, char** argv) {
       "  segmamba-eval --prediction A=runs/a --prediction B=runs/b --reference BraTS2023 \\\n"
       "                --convention segmamba,brats2023 --output scores\n"
       "  segmamba-eval -p predictions -r labelsTr --regions organs.yaml --metrics dice,nsd_2mm\n"
+      "  segmamba-eval -p predictions -r BraTS2023 --split split.yaml --part validation \\\n"
+      "                --tune-postprocess post.yaml   # for segmamba-infer --postprocess "
+      "post.yaml\n"
       "  segmamba-eval --explain --convention medpy,monai\n"
       "Cases are paired by name, whatever the suffix: CASE.nii.gz, CASE-seg.nii.gz, "
       "CASE_pred.nii,\n"
@@ -188,6 +234,10 @@ int main(int argc, char** argv) {
       "by brats2024 and for other regions)");
   line.option("--split", options.split, "Score only the cases of one part of this split file");
   line.option("--part", options.part, "With --split: train, validation or test");
+  line.option("--tune-postprocess", options.tuned,
+              "Find the rules over connected parts, volumes and holes that make the predictions "
+              "better, by cross-validation, and write them to this YAML file; by one metric of one "
+              "convention, default lesion_dice where it has it, else dice");
   line.flag("--strict", options.strict, "Score nothing where the input has any problem");
   line.flag("--ignore-geometry", options.ignore_geometry,
             "Compare voxel by voxel although the headers disagree (sizes must be equal)");

@@ -1,117 +1,232 @@
-// segmamba-infer: segments cases with a trained model.
+// segmamba-infer: segments cases with trained models.
 
 #include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <map>
 
 #include "app_main.h"
 #include "segmamba/core/error.h"
-#include "segmamba/core/files.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/progress.h"
 #include "segmamba/core/text.h"
+#include "segmamba/core/version.h"
 #include "segmamba/data/dataset.h"
-#include "segmamba/data/preprocess.h"
 #include "segmamba/data/split.h"
-#include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/device.h"
+#include "segmamba/engine/distributed.h"
+#include "segmamba/engine/inference_run.h"
 #include "segmamba/engine/predictor.h"
-#include "segmamba/io/picture.h"
-#include "segmamba/io/volume.h"
+#include "segmamba/post/postprocess_config.h"
 
 namespace {
 
 using namespace segmamba;
 namespace fs = std::filesystem;
 
+std::atomic<bool> stop_requested = false;
+std::atomic<int> stop_signal = 0;
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+// The first signal ends the run after the files that are being written; the second one at once.
+void request_stop(int signal) {
+  stop_signal = signal;
+  stop_requested = true;
+  std::signal(signal, SIG_DFL);
+}
+
 struct Options {
-  fs::path checkpoint, input, output, split, pictures;
-  std::string part = "test", device = "auto";
-  bool overwrite = false, skip_existing = false, no_tta = false;
+  std::vector<std::string> command_line, checkpoints, input, set;
+  fs::path output, split, postprocess;
+  std::string part = "test", device = "auto", precision = "auto", weights = "average";
+  std::string max_memory, max_gpu_memory, resample_to, shard, name = "case";
+  bool overwrite = false, skip_existing = false, no_tta = false, no_report = false;
+  bool probabilities = false, uncertainty = false, regions = false, pictures = false;
   double overlap = -1;
   std::int64_t threads = 0, fold = -1;
 };
 
-// The cases to segment: those of --input, or of one part of the split, without those that
-// --skip-existing leaves out.
-data::Dataset chosen_cases(const Options& options, data::DatasetConfig config) {
-  config.root = options.input.string();
-  config.layout = "auto";
-  auto dataset = data::open_dataset(config, data::Labels::kOptional);
+// Which share of the cases is this process's.
+struct Shard {
+  std::int64_t place = 1, count = 1;
+  std::int64_t local_rank = 0;
+};
+
+Shard shard_of(const std::string& text) {
+  if (text.empty()) {
+    const auto rank = engine::rank_from_environment();
+    return {rank.rank + 1, rank.size, rank.local_rank};
+  }
+  const auto parts = split(text, '/');
+  const auto place = to_integer(parts[0]);
+  const auto count = parts.size() == 2 ? to_integer(parts[1]) : std::nullopt;
+  if (!place || !count || *count < 1 || *place < 1 || *place > *count) {
+    throw UsageError(concat("--shard is ", text, ": it must be i/n with 1 <= i <= n, as 2/4"));
+  }
+  return {*place, *count, 0};
+}
+
+// The cases of --input: a data set, or one case of named files.
+data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig config) {
+  const bool named = options.input.size() > 1 || (options.input[0].find('=') != std::string::npos &&
+                                                  !fs::exists(options.input[0]));
+  data::DatasetSurvey survey;
+  if (named) {
+    survey.dataset = data::dataset_of_files(config, options.name, options.input);
+  } else {
+    config.root = options.input[0];
+    config.layout = "auto";
+    survey = data::survey_dataset(config, data::Labels::kOptional);
+  }
+  for (const auto& problem : survey.ignored) log_warning(problem.message);
+  for (const auto& problem : survey.missing) {
+    if (problem.case_name.empty()) throw Error(problem.message);
+  }
+  std::erase_if(survey.dataset.cases, [&](const data::Case& item) {
+    return std::any_of(
+        survey.missing.begin(), survey.missing.end(),
+        [&](const data::DatasetProblem& problem) { return problem.case_name == item.name; });
+  });
   if (!options.split.empty()) {
     const auto split = data::read_split(options.split, options.fold);
-    dataset.cases = data::select_cases(dataset.cases, data::split_part(split, options.part),
-                                       options.split.string());
+    const auto chosen = data::split_part(split, options.part);
+    std::erase_if(survey.missing, [&](const data::DatasetProblem& problem) {
+      return std::find(chosen.begin(), chosen.end(), problem.case_name) == chosen.end();
+    });
+    survey.dataset.cases =
+        data::select_cases(survey.dataset.cases, chosen, options.split.string());
   }
-  return dataset;
+  return survey;
 }
 
-// Labels may be there, and damaged: they are not needed.
-data::Case without_labels(data::Case item) {
-  item.labels.clear();
-  return item;
+// Every n-th case, so that shards are alike.
+void keep_share(data::DatasetSurvey& survey, const Shard& shard) {
+  std::vector<data::Case> own;
+  auto& cases = survey.dataset.cases;
+  for (auto i = static_cast<std::size_t>(shard.place - 1); i < cases.size();
+       i += static_cast<std::size_t>(shard.count)) {
+    own.push_back(std::move(cases[i]));
+  }
+  cases = std::move(own);
+  if (shard.place > 1) survey.missing.clear();  // told once
 }
 
-// The labels over the case's last channel, beside its reference where it has one.
-void draw(const fs::path& path, const data::Dataset& dataset, const data::Case& item,
-          const io::LabelMap& labels) {
-  const auto background = io::read_image(item.images.back().path, item.images.back().volume);
-  if (item.labels.empty()) {
-    io::write_overlay_picture(path, background, nullptr, &labels);
-  } else {
-    auto reference = io::read_labels(item.labels);
-    for (auto& label : reference.voxels) {
-      const auto class_index = dataset.class_map[label];
-      if (class_index != data::ClassMap::kNone) label = class_index;
-    }
-    io::write_overlay_picture(path, background, &reference, &labels);
+// "6GB", "512MiB", "1.5g"; "" is 0.
+std::int64_t bytes_of(const std::string& option, const std::string& text) {
+  if (text.empty()) return 0;
+  const auto bytes = to_bytes(text);
+  if (!bytes) throw UsageError(concat(option, " is ", text, ": take a size as 6GB or 512MiB"));
+  return *bytes;
+}
+
+engine::PredictorOptions predictor_options(const Options& options, const Shard& shard) {
+  engine::PredictorOptions result;
+  result.device = options.device;
+  // Several processes on one machine take a GPU each.
+  if (shard.count > 1 && (options.device == "auto" || options.device == "cuda")) {
+    engine::RankInfo rank;
+    rank.local_rank = shard.local_rank;
+    result.device = engine::device_of_rank(rank, engine::select_device(options.device)).str();
   }
+  result.precision = options.precision;
+  result.weights = options.weights;
+  result.limits = {bytes_of("--max-memory", options.max_memory),
+                   bytes_of("--max-gpu-memory", options.max_gpu_memory)};
+  result.configure = [&options](engine::TrainConfig& config) {
+    override_config(config, options.set);
+    if (options.no_tta) config.inference.mirror_axes.clear();
+    if (options.overlap >= 0) config.inference.overlap = options.overlap;
+    engine::check(config);
+  };
+  return result;
+}
+
+std::vector<post::Rule> rules_of(const Options& options, const engine::TrainConfig& config) {
+  if (options.postprocess == "none") return {};
+  const auto rules =
+      options.postprocess.empty() ? config.postprocess : post::read_postprocess(options.postprocess);
+  return post::make_rules(rules, config.data.classes, config.data.regions);
+}
+
+// What report.json says of the run.
+Json about(const Options& options, const engine::Predictor& predictor,
+           const std::vector<post::Rule>& rules) {
+  Json names = Json::array();
+  for (const auto& rule : rules) names.push_back(rule.name);
+  const auto& inference = predictor.config().inference;
+  return {{"program", concat("segmamba-infer ", version(), " ", commit())},
+          {"command", options.command_line},
+          {"checkpoints", options.checkpoints},
+          {"device", predictor.device()},
+          {"precision", predictor.precision()},
+          {"window", predictor.config().patch_size()},
+          {"overlap", inference.overlap},
+          {"mirror_axes", inference.mirror_axes},
+          {"average", inference.average},
+          {"postprocess", names}};
 }
 
 void infer(const Options& options) {
-  engine::set_compute_threads(options.threads);
-  const auto device = engine::select_device(options.device);
-  const auto checkpoint = engine::load_checkpoint(options.checkpoint);
-  auto config = engine::checkpoint_config(checkpoint, options.checkpoint);
-  if (options.no_tta) config.inference.mirror_axes.clear();
+  if (options.overwrite && options.skip_existing) {
+    throw UsageError("--overwrite replaces and --skip-existing keeps: take one of them");
+  }
   if (options.overlap >= 0.95) throw UsageError("--overlap must be below 0.95");
-  if (options.overlap >= 0) config.inference.overlap = options.overlap;
+  const auto shard = shard_of(options.shard);
+  engine::set_compute_threads(options.threads);
+  const auto predictor = engine::Predictor::load(
+      {options.checkpoints.begin(), options.checkpoints.end()}, predictor_options(options, shard));
+  const auto& config = predictor.config();
+  auto survey = find_cases(options, config.data);
+  keep_share(survey, shard);
 
-  auto dataset = chosen_cases(options, config.data);
-  auto& cases = dataset.cases;
-  const auto target = [&](const data::Case& item) {
-    return options.output / (item.name + ".nii.gz");
-  };
-  if (options.skip_existing) {
-    std::erase_if(cases, [&](const data::Case& item) { return fs::exists(target(item)); });
-  }
-  for (const auto& item : cases) {
-    if (!options.overwrite && fs::exists(target(item))) {
-      throw Error(
-          concat(target(item).string(), " exists: add --overwrite, or --skip-existing to keep it"));
-    }
-  }
-  make_folders(options.output);
-  remove_stale_temporaries(options.output);
-  if (!options.pictures.empty()) make_folders(options.pictures);
+  engine::InferenceRunOptions run;
+  run.folder = options.output;
+  run.existing = options.overwrite       ? engine::Existing::kOverwrite
+                 : options.skip_existing ? engine::Existing::kSkip
+                                         : engine::Existing::kRefuse;
+  run.probabilities = options.probabilities;
+  run.uncertainty = options.uncertainty;
+  run.region_masks = options.regions;
+  run.pictures = options.pictures;
+  run.page = !options.no_report;
+  run.rules = rules_of(options, config);
+  run.resample_to = options.resample_to;
+  // A limit is kept by one case at a time.
+  run.overlap_files = options.max_memory.empty();
+  run.about = about(options, predictor, run.rules);
+  if (shard.count > 1) run.part = concat(shard.place, "-of-", shard.count);
 
-  const engine::Predictor predictor(engine::checkpoint_model(checkpoint, options.checkpoint),
-                                    config, device);
-  log_info(concat("segmenting ", cases.size(), " cases on ", device.str(), " with ",
-                  options.checkpoint.string()));
-  Progress progress("segment", static_cast<std::int64_t>(cases.size()));
-  for (std::size_t i = 0; i < cases.size(); ++i) {
-    try {
-      const auto labels = predictor.segment(data::prepare_case(
-          data::read_case(dataset, without_labels(cases[i])), config.preprocess));
-      if (!options.pictures.empty()) {
-        draw(options.pictures / (cases[i].name + ".png"), dataset, cases[i], labels);
-      }
-      io::write_labels(target(cases[i]), labels);
-    } catch (const Error& error) {
-      const std::string what = error.what();
-      const bool named = what.find(cases[i].name) != std::string::npos;
-      throw Error(named ? what : concat(cases[i].name, ": ", what));
-    }
-    progress.update(static_cast<std::int64_t>(i) + 1, cases[i].name);
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, request_stop);
+  const auto total = std::ssize(survey.dataset.cases);
+  log_info(concat("segmenting ", total, total == 1 ? " case on " : " cases on ",
+                  predictor.device(), " in ", predictor.precision()));
+  Progress bar("segment", total);
+  std::int64_t reached = 0;
+  const auto summary = engine::run_inference(
+      predictor, survey, run,
+      {.on_share =
+           [&](const std::string& name, double share) {
+             bar.update(reached, concat(name, " ", std::llround(100 * share), " %"));
+           },
+       .on_case =
+           [&](const engine::CaseOutcome& outcome) {
+             if (outcome.state == engine::CaseState::kFailed) {
+               log_error(concat(outcome.name, ": ", outcome.error));
+             }
+             for (const auto& note : outcome.notes) log_warning(outcome.name + ": " + note);
+             bar.update(reached = std::min(reached + 1, total), outcome.name);
+           },
+       .cancelled = [] { return stop_requested.load(); }});
+  bar.finish();
+
+  std::string text = concat(summary.done, " segmented");
+  if (summary.kept > 0) text += concat(", ", summary.kept, " kept");
+  if (summary.failed > 0) text += concat(", ", summary.failed, " failed");
+  log_info(concat(text, "; see ", (options.output / (run.page ? "report.html" : "report.json")).string()));
+  if (summary.interrupted) {
+    apps::CommandLine::set_exit_code(128 + stop_signal);
+  } else if (summary.failed > 0) {
+    apps::CommandLine::set_exit_code(3);
   }
 }
 
@@ -120,27 +235,55 @@ void infer(const Options& options) {
 int main(int argc, char** argv) {
   using segmamba::apps::Need;
   Options options;
+  options.command_line.assign(argv, argv + argc);
   segmamba::apps::CommandLine line(
-      "segmamba-infer", "Segments cases with a trained model, in the grid of their input.",
+      "segmamba-infer", "Segments cases with trained models, in the grid of their input.",
       "Examples:\n"
       "  segmamba-infer --checkpoint runs/demo/checkpoints/best.pt --input cases --output labels\n"
-      "  segmamba-infer --checkpoint best.pt --input cases --split runs/demo/split.yaml "
-      "--part test --output labels\n"
-      "Writes OUTPUT/<case>.nii.gz; label i is the i-th of the model's data.classes: of BraTS 1 "
-      "necrosis, 2 oedema, 3 enhancing tumour.");
-  line.option("--checkpoint,-m", options.checkpoint, "checkpoints/best.pt or last.pt of a run",
-              Need::kRequired);
+      "  segmamba-infer -m best.pt -i t1n=a.nii.gz t1c=b.nii.gz t2w=c.nii.gz t2f=dicom/flair "
+      "-o out\n"
+      "  segmamba-infer -m fold0.pt fold1.pt fold2.pt -i cases -o out --probabilities "
+      "--uncertainty\n"
+      "  segmamba-infer -m best.pt -i cases --split runs/demo/split.yaml --part test -o out\n"
+      "OUTPUT holds CASE.nii.gz (label i is the i-th of the model's data.classes: of BraTS 1 "
+      "necrosis,\n2 oedema, 3 enhancing tumour), report.html to look at, report.json, volumes.csv, "
+      "and what was\nasked for in folders beside; DICOM input also gives dicom/CASE.dcm. Exit code "
+      "3: some cases\nfailed, the others are done.");
+  line.option("--checkpoint,-m", options.checkpoints,
+              "checkpoints/best.pt or last.pt of a run; several are averaged", Need::kRequired);
   line.option("--input,-i", options.input,
-              "Cases: BraTS folders (or one), nnU-Net, Decathlon, a CSV file", Need::kRequired);
-  line.option("--output,-o", options.output, "Folder for <case>.nii.gz", Need::kRequired);
-  line.option("--pictures", options.pictures, "Folder for <case>.png: the labels over the image");
+              "Cases (or one): BraTS folders, nnU-Net (also bare NAME_0000.nii.gz), Decathlon, "
+              "DICOM, a CSV file; or CHANNEL=FILE for each channel of one case",
+              Need::kRequired);
+  line.option("--output,-o", options.output, "Folder for CASE.nii.gz and reports", Need::kRequired);
+  line.option("--name", options.name, "Of the case given by CHANNEL=FILE");
   line.option("--split", options.split, "Segment only the cases of one part of this split file");
   line.option("--part", options.part, "With --split: train, validation or test");
   line.option("--fold", options.fold, "With a split of folds: the fold that validates");
+  line.option("--resample-to", options.resample_to,
+              "Bring all channels to the grid of this one, where they differ");
+  line.flag("--probabilities", options.probabilities, "Write probabilities/CASE.nii.gz (4-D)");
+  line.flag("--uncertainty", options.uncertainty,
+            "Write entropy/ and disagreement/ (of models and mirrored passes)");
+  line.flag("--regions", options.regions, "Write a mask a region: regions/WT/CASE.nii.gz");
+  line.flag("--pictures", options.pictures, "Write pictures/CASE.png: three planes with outlines");
+  line.flag("--no-report", options.no_report, "No report.html");
+  line.option("--postprocess", options.postprocess,
+              "Rules of segmamba-eval --tune-postprocess, instead of the model's; none: no rules");
+  line.option("--weights", options.weights,
+              "Of a checkpoint: average (where there is one), trained, or both");
+  line.option("--precision", options.precision,
+              "fp32, bf16, fp16, or auto: bf16 where that is faster");
   line.option("--device", options.device, "auto, cpu, cuda or cuda:N");
   line.option("--threads", options.threads, "Threads that compute; 0: one a processor");
+  line.option("--max-memory", options.max_memory, "Keep below this much memory, as 6GB");
+  line.option("--max-gpu-memory", options.max_gpu_memory, "The same for the GPU");
   line.option("--overlap", options.overlap, "Overlap of windows; below 0: the config's");
   line.flag("--no-tta", options.no_tta, "No mirroring: up to eight times faster, a little worse");
+  line.option("--set", options.set,
+              "Overrides of the model's config, as in inference.sw_batch_size=4");
+  line.option("--shard", options.shard,
+              "Segment part i of n, as 2/4; torchrun and srun do without");
   line.flag("--overwrite", options.overwrite, "Replace files in the output folder");
   line.flag("--skip-existing", options.skip_existing, "Leave out cases that have their file");
   return line.run(argc, argv, [&] { infer(options); });

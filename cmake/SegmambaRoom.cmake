@@ -22,6 +22,30 @@ function(segmamba_add_room name)
   set_property(GLOBAL APPEND PROPERTY SEGMAMBA_ROOMS segmamba_${name})
 endfunction()
 
+# segmamba_embed_text(ROOM HEADER kName file ... [kName file ...] ...)
+#   The parts of a page, as the files they are, in a header for the room's own sources: one constant
+#   segmamba::embedded::kName of the joined texts of its files.
+function(segmamba_embed_text room header)
+  set(items "")
+  set(files "")
+  foreach(item IN LISTS ARGN)
+    if(NOT item MATCHES "^k[A-Z][A-Za-z]*$")
+      set(item "${CMAKE_CURRENT_SOURCE_DIR}/${item}")
+      list(APPEND files "${item}")
+    endif()
+    list(APPEND items "${item}")
+  endforeach()
+  list(JOIN items "|" items)
+  set(folder "${CMAKE_CURRENT_BINARY_DIR}/embedded")
+  set(script "${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake")
+  file(MAKE_DIRECTORY "${folder}")
+  add_custom_command(OUTPUT "${folder}/${header}"
+    COMMAND "${CMAKE_COMMAND}" "-DOUTPUT=${folder}/${header}" "-DITEMS=${items}" -P "${script}"
+    DEPENDS ${files} "${script}" VERBATIM)
+  target_sources(segmamba_${room} PRIVATE "${folder}/${header}")
+  target_include_directories(segmamba_${room} PRIVATE "${folder}")
+endfunction()
+
 # segmamba_add_test(NAME SOURCES a_test.cpp ... USES room ... [LABEL fast|slow])
 #   One GoogleTest program a room; ctest runs it as one test.
 function(segmamba_add_test name)

@@ -6,6 +6,7 @@
 #                                    beside nnU-Net's batchgeneratorsv2; options of bench_data.py
 #   scripts/bench.sh train [OPTIONS] the training loop beside forward, backward and update alone;
 #                                    options of tests/bench/train_bench.cpp
+#   scripts/bench.sh post            post-processing of label maps, time and memory
 #   scripts/bench.sh scan [OPTIONS]  the scan and the Mamba layer beside PyTorch's (on a GPU:
 #                                    mamba_ssm's), all stages; options of tests/bench/scan_bench.py
 #
@@ -13,11 +14,11 @@
 # that are not on PyPI are timed where their checkouts are named:
 #   BRATS2023_METRICS   folder with metrics.py of github.com/rachitsaluja/BraTS-2023-Metrics
 #   BRATS2024_METRICS   folder with metrics_GLI.py of github.com/rachitsaluja/BraTS-2024-Metrics
-# `eval` (but for its last figure) and `data` run on one core where taskset exists, the others
+# `eval` (but for its last figure), `data` and `post` run on one core where taskset exists, the others
 # on all cores unless their options say otherwise.
 . "$(dirname "$0")/common.sh"
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; }
 
 venv="$root/.deps/bench-venv"
 one_core=()
@@ -103,6 +104,14 @@ bench_train() {
   "$build/tests/bench_train" "$@"
 }
 
+bench_post() {
+  SEGMAMBA_CMAKE_ARGS="${SEGMAMBA_CMAKE_ARGS:-} -DSEGMAMBA_BUILD_BENCH=ON" \
+    "$root/scripts/build.sh" bench_post
+  say "Post-processing, one core: case, voxels, milliseconds, MiB beside the label map"
+  name_processor
+  "${one_core[@]}" "$build/tests/bench_post"
+}
+
 bench_scan() {
   "$root/scripts/build.sh" segmamba_ops
   say "The scan and the Mamba layer at the four stages of a 128^3 patch, three directions"
@@ -112,6 +121,7 @@ bench_scan() {
 case "${1:-}" in
   scan) shift; bench_scan "$@" ;;
   eval) shift; bench_eval "$@" ;;
+  post) bench_post ;;
   data) shift; bench_data "$@" ;;
   train) shift; bench_train "$@" ;;
   -h | --help) usage ;;

@@ -38,7 +38,7 @@ resume=()
 
 step "6/7 Segment the test cases, which training never saw"
 "$bin/segmamba-infer" --checkpoint demo/run/checkpoints/best.pt --input demo/data \
-  --split demo/split.yaml --part test --output demo/predictions --pictures demo/pictures \
+  --split demo/split.yaml --part test --output demo/predictions --pictures \
   --skip-existing
 
 step "7/7 Score them"
@@ -46,6 +46,6 @@ step "7/7 Score them"
   --split demo/split.yaml --part test --convention segmamba,brats2023 \
   --output demo/evaluation --overwrite
 
-say "Done in $((SECONDS - started)) s. Look at demo/pictures/*.png and demo/evaluation/report.html."
+say "Done in $((SECONDS - started)) s. Look at demo/run/report.html, demo/predictions/report.html and demo/evaluation/report.html."
 echo "On your own cases:"
 echo "  build/bin/segmamba-infer --checkpoint demo/run/checkpoints/best.pt --input CASE --output OUT"

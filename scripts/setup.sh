@@ -11,11 +11,11 @@
 
 TORCH_VERSION=2.11.0
 # What the tests compare with; the programs need no Python.
-TEST_PACKAGES=(numpy nibabel tensorboard)
+TEST_PACKAGES=(numpy nibabel pillow pydicom tensorboard)
 
 packages=(
   g++ cmake ninja-build git
-  libinsighttoolkit5-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
+  libinsighttoolkit5-dev libgdcm-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   zlib1g-dev libdeflate-dev libpng-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
   ccache mold
 )

@@ -127,4 +127,21 @@ CsvTable read_csv(const std::filesystem::path& path) {
   return parse_csv(read_file(path), path.string());
 }
 
+std::string csv_line(const std::vector<std::string>& fields) {
+  std::string line;
+  for (const auto& field : fields) {
+    if (&field != &fields.front()) line += ',';
+    const bool is_plain =
+        field.find_first_of(",\"\r\n") == std::string::npos && trim(field) == field;
+    if (is_plain) {
+      line += field;
+      continue;
+    }
+    line += '"';
+    for (const char letter : field) line.append(letter == '"' ? 2 : 1, letter);
+    line += '"';
+  }
+  return line + '\n';
+}
+
 }  // namespace segmamba

@@ -102,12 +102,32 @@ std::string base64(const std::string& bytes) {
   return text;
 }
 
-std::string html_page(const std::string& title, const std::string& style, const std::string& body) {
+std::string html_json(const std::string& id, const Json& data) {
+  const std::string json = data.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = concat("<script type=\"application/json\" id=\"", id, "\">");
+  text.reserve(text.size() + json.size());
+  for (const char letter : json) {
+    if (letter == '<') {
+      text += "\\u003c";
+    } else {
+      text += letter;
+    }
+  }
+  return text + "</script>\n";
+}
+
+std::string html_page_begin(const std::string& title, const std::string& style) {
   return concat(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
-      escape_html(title), "</title>\n<style>", kStyle, style, "</style></head>\n<body>\n", body,
-      "</body></html>\n");
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      // Pages show patients: nothing leaves them.
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+      "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n<title>",
+      escape_html(title), "</title>\n<style>", kStyle, style, "</style></head>\n<body>\n");
+}
+
+std::string html_page(const std::string& title, const std::string& style, const std::string& body) {
+  return concat(html_page_begin(title, style), body, kHtmlPageEnd);
 }
 
 std::string html_section(const std::string& id, const std::string& title,

@@ -82,6 +82,26 @@ std::string format_bytes(std::uint64_t bytes) {
   return concat(format_fixed(value, value < 10 ? 1 : 0), " ", kUnits[unit]);
 }
 
+std::optional<std::int64_t> to_bytes(std::string_view text) {
+  const std::string word = to_lower(trim(text));
+  double number = 0;
+  const auto* end = word.data() + word.size();
+  const auto [rest, error] = std::from_chars(word.data(), end, number);
+  if (error != std::errc() || !std::isfinite(number) || number <= 0) return std::nullopt;
+  const std::string unit = trim({rest, static_cast<std::size_t>(end - rest)});
+  static constexpr std::string_view kLetters = "kmgt";
+  double bytes = number;
+  if (!unit.empty() && unit != "b") {
+    const auto power = kLetters.find(unit[0]);
+    if (power == std::string_view::npos) return std::nullopt;
+    const std::string tail = unit.substr(1);
+    if (!tail.empty() && tail != "b" && tail != "ib") return std::nullopt;
+    bytes *= std::pow(tail == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+  }
+  if (bytes > 0x1p62) return std::nullopt;
+  return std::llround(bytes);
+}
+
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return "?";
   const auto total = static_cast<long long>(std::llround(std::min(seconds, 1e15)));

@@ -17,13 +17,6 @@ std::string file_part(const std::string& case_name, const std::string& file) {
   return stem.substr(case_name.size() + 1);
 }
 
-bool is_case_folder(const fs::path& folder) {
-  const std::string name = folder.filename().string();
-  const auto files = visible_names(folder);
-  return std::any_of(files.begin(), files.end(),
-                     [&](const auto& file) { return !file_part(name, file).empty(); });
-}
-
 // "seg" everywhere but in BraTS-MEN-RT, which marks the gross tumour volume.
 bool is_label_part(const std::string& part) {
   const std::string lower = to_lower(part);
@@ -52,15 +45,22 @@ fs::path find_file(const fs::path& folder, const std::vector<std::string>& files
 
 }  // namespace
 
+bool is_brats_case(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  const auto files = visible_names(folder);
+  return std::any_of(files.begin(), files.end(),
+                     [&](const auto& file) { return !file_part(name, file).empty(); });
+}
+
 std::vector<fs::path> find_case_folders(const fs::path& root) {
   std::error_code error;
   const fs::path folder = fs::canonical(root, error);
   if (error) throw Error(concat(root.string(), ": ", error.message()));
   if (!fs::is_directory(folder)) throw Error(concat(root.string(), ": is not a folder"));
-  if (is_case_folder(folder)) return {folder};
+  if (is_brats_case(folder)) return {folder};
   std::vector<fs::path> folders;
   for (const auto& name : visible_names(folder)) {
-    if (fs::is_directory(folder / name) && is_case_folder(folder / name)) {
+    if (fs::is_directory(folder / name) && is_brats_case(folder / name)) {
       folders.push_back(folder / name);
     }
   }
@@ -74,7 +74,10 @@ void list_brats(const LayoutJob& job) {
     job.add_missing("",
                     concat(job.root.string(),
                            ": no cases; a case is a folder NAME with files NAME-CHANNEL.nii.gz, "
-                           "as in BraTS-GLI-00001-000/BraTS-GLI-00001-000-t1n.nii.gz"));
+                           "as in BraTS-GLI-00001-000/BraTS-GLI-00001-000-t1n.nii.gz",
+                           job.config.layout == "auto"
+                               ? ", or with a folder of DICOM files a channel, as in NAME/t1n"
+                               : ""));
   }
   for (const auto& folder : folders) {
     Case item;

@@ -31,7 +31,7 @@ constexpr const char* kSettingsName = "settings.json";
 constexpr const char* kManifestName = "manifest.json";
 constexpr const char* kCaseSuffix = ".case";
 constexpr const char* kLockSuffix = ".case-lock";
-constexpr int kFormat = 1;  // raised whenever preparing gives other voxels or files
+constexpr int kFormat = 2;  // raised whenever preparing gives other voxels or files
 
 // The first bytes of a case's file. The header follows as JSON, then image and labels, each at a
 // multiple of kAlignment.
@@ -93,11 +93,20 @@ std::string settings_difference(const std::string& now, const std::string& befor
   return lines.size() == old.size() ? "" : "another version of segmamba";
 }
 
+// The files of a case; of a folder of DICOM files each.
 std::vector<fs::path> sources_of(const Case& item) {
   std::vector<fs::path> sources;
   for (const auto& file : item.images) {
-    if (std::find(sources.begin(), sources.end(), file.path) == sources.end()) {
-      sources.push_back(file.path);
+    std::vector<fs::path> paths = {file.path};
+    if (fs::is_directory(file.path)) {
+      paths.clear();
+      for (const auto& entry : fs::directory_iterator(file.path)) {
+        if (entry.is_regular_file()) paths.push_back(entry.path());
+      }
+      std::sort(paths.begin(), paths.end());
+    }
+    for (const auto& path : paths) {
+      if (std::find(sources.begin(), sources.end(), path) == sources.end()) sources.push_back(path);
     }
   }
   if (!item.labels.empty()) sources.push_back(item.labels);
@@ -217,6 +226,8 @@ class PreparedFile {
     fill(item_.geometry.spacing, geometry.at("spacing"));
     fill(item_.geometry.origin, geometry.at("origin"));
     fill(item_.geometry.direction, geometry.at("direction"));
+    fill(item_.axes.axis, header_.at("axes"));
+    fill(item_.axes.reversed, header_.at("reversed_axes"));
     fill(item_.crop_begin, header_.at("crop_begin"));
     fill(item_.crop_size, header_.at("crop_size"));
     fill(item_.spacing, header_.at("spacing"));
@@ -466,6 +477,8 @@ void write_prepared(const fs::path& path, const PreparedCase& item,
                          {"spacing", json_of(item.geometry.spacing)},
                          {"origin", json_of(item.geometry.origin)},
                          {"direction", json_of(item.geometry.direction)}}},
+                       {"axes", json_of(item.axes.axis)},
+                       {"reversed_axes", json_of(item.axes.reversed)},
                        {"crop_begin", json_of(item.crop_begin)},
                        {"crop_size", json_of(item.crop_size)},
                        {"spacing", json_of(item.spacing)},

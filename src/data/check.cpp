@@ -15,6 +15,7 @@
 #include "segmamba/core/hash.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
+#include "segmamba/io/orientation.h"
 
 namespace segmamba::data {
 namespace {
@@ -39,30 +40,18 @@ Hash128 hash_of(const std::vector<T>& voxels) {
   return hash_bytes(voxels.data(), voxels.size() * sizeof(T));
 }
 
-// "LPS": the patient's side to which each axis of the file runs.
-std::string orientation(const io::Geometry& geometry) {
-  constexpr std::array<const char*, 3> kSides = {"RL", "AP", "IS"};  // negative and positive in LPS
-  std::string code;
-  for (std::size_t column = 0; column < 3; ++column) {
-    std::size_t largest = 0;
-    for (std::size_t row = 1; row < 3; ++row) {
-      if (std::abs(geometry.direction[3 * row + column]) >
-          std::abs(geometry.direction[3 * largest + column])) {
-        largest = row;
-      }
-    }
-    code += kSides[largest][geometry.direction[3 * largest + column] > 0 ? 1 : 0];
-  }
-  return code;
+// Turned to LPS, so that sizes and spacings of cases in any orientation compare.
+io::Geometry in_lps(const io::Geometry& geometry) {
+  return io::reoriented(geometry, io::axes_towards(geometry, "LPS"));
 }
 
 std::string spacing_text(const io::Geometry& geometry) {
   std::vector<std::string> texts;
-  for (const double value : geometry.spacing) texts.push_back(format_fixed(value, 3));
+  for (const double value : in_lps(geometry).spacing) texts.push_back(format_fixed(value, 3));
   return join(texts, "x") + " mm";
 }
 
-std::string size_text(const io::Geometry& geometry) { return join(geometry.size, "x"); }
+std::string size_text(const io::Geometry& geometry) { return join(in_lps(geometry).size, "x"); }
 
 // The box of the voxels that are not 0 in any channel, as the intervals [begin, end) in x, y, z.
 struct NonzeroBox {
@@ -330,8 +319,9 @@ class CaseCheck {
         std::none_of(result_.findings.begin(), result_.findings.end(),
                      [](const Finding& finding) { return finding.severity == Severity::kError; });
     if (!is_sound || !labels_ || !result_.geometry || channels_read_ != item_.images.size()) return;
-    numbers_.size = result_.geometry->size;
-    numbers_.spacing = result_.geometry->spacing;
+    const io::Geometry grid = in_lps(*result_.geometry);
+    numbers_.size = grid.size;
+    numbers_.spacing = grid.spacing;
     numbers_.crop_share = box_.voxels() / static_cast<double>(result_.geometry->voxel_count());
     result_.numbers = std::move(numbers_);
   }
@@ -360,11 +350,12 @@ class SetCheck {
   void run() {
     find_duplicates();
     find_absent_classes();
-    find_unusual_texts("orientation", orientation, [](const io::Geometry&) { return true; });
-    find_unusual("spacing", spacing_text, [](const io::Geometry& g) { return g.spacing; });
+    find_unusual_texts("orientation", io::orientation_of, [](const io::Geometry&) { return true; });
+    find_unusual("spacing", spacing_text, [](const io::Geometry& g) { return in_lps(g).spacing; });
     find_unusual("size", size_text, [](const io::Geometry& g) {
       std::array<double, 3> size{};
-      std::copy(g.size.begin(), g.size.end(), size.begin());
+      const auto turned = in_lps(g).size;
+      std::copy(turned.begin(), turned.end(), size.begin());
       return size;
     });
   }

@@ -40,10 +40,22 @@ void list_json(const LayoutJob& job, const std::string& layout) {
 std::string found_layout(const DatasetConfig& config, const fs::path& root) {
   if (config.layout != "auto") return config.layout;
   if (!fs::is_directory(root)) return "csv";
-  return is_file(root / "dataset.json") ? "auto" : "brats";
+  if (is_file(root / "dataset.json")) return "auto";
+  if (has_nnunet_files(root)) return "nnunet-files";
+  // The first case decides: a data set has thousands.
+  const auto layout_of_case = [&](const fs::path& folder) {
+    if (is_brats_case(folder)) return "brats";
+    return is_dicom_case(folder, config.channels) ? "dicom" : "";
+  };
+  std::string layout = layout_of_case(root);
+  for (const auto& name : visible_names(root)) {
+    if (!layout.empty()) break;
+    layout = layout_of_case(root / name);
+  }
+  return layout.empty() ? "brats" : layout;
 }
 
-// Sorted by name. Outputs are files of these names.
+// Sorted by name.
 void sort_cases(const fs::path& root, std::vector<Case>& cases) {
   std::sort(cases.begin(), cases.end(),
             [](const Case& a, const Case& b) { return a.name < b.name; });
@@ -52,12 +64,7 @@ void sort_cases(const fs::path& root, std::vector<Case>& cases) {
     if (i > 0 && cases[i - 1].name == name) {
       throw Error(concat(root.string(), ": there are two cases '", name, "'"));
     }
-    constexpr std::string_view kImpossible("/\n\0", 3);
-    if (name.empty() || name.front() == '.' ||
-        name.find_first_of(kImpossible) != std::string::npos) {
-      throw Error(concat(root.string(), ": a case cannot be named '", name,
-                         "': its outputs are files of that name"));
-    }
+    check_case_name(name, root.string());
   }
 }
 
@@ -66,10 +73,12 @@ void sort_cases(const fs::path& root, std::vector<Case>& cases) {
 void DatasetConfig::visit(ConfigVisitor& visitor) {
   visitor.value({.name = "root", .help = "Folder of the data set, or a CSV file of its cases"},
                 root);
-  visitor.value({.name = "layout",
-                 .help = "How its files lie: brats, nnunet, decathlon, csv; auto finds out",
-                 .choices = {"auto", "brats", "nnunet", "decathlon", "csv"}},
-                layout);
+  visitor.value(
+      {.name = "layout",
+       .help = "How its files lie: brats, nnunet, nnunet-files, decathlon, dicom, csv; auto "
+               "finds out",
+       .choices = kLayouts},
+      layout);
   visitor.value(
       {.name = "channels",
        .help = "What the model sees, in this order; common aliases (flair, t1ce) are known",
@@ -115,6 +124,10 @@ DatasetSurvey survey_dataset(const DatasetConfig& config, Labels labels) {
     throw Error(concat(config.root, ": is not a folder"));
   } else if (dataset.layout == "brats") {
     list_brats(job);
+  } else if (dataset.layout == "nnunet-files") {
+    list_nnunet_files(job);
+  } else if (dataset.layout == "dicom") {
+    list_dicom(job);
   } else {
     list_json(job, dataset.layout);
   }
@@ -150,20 +163,30 @@ std::string patient_of(const std::string& case_name) {
 
 void LayoutJob::require_files(Case& item) const {
   for (auto& image : item.images) {
-    if (image.path.empty() || is_file(image.path)) continue;
+    if (image.path.empty() || is_file_or_folder(image.path)) continue;
     // A 4-D file is missing once, not once a channel.
     const bool is_new = survey.missing.empty() || survey.missing.back().case_name != item.name ||
                         survey.missing.back().message.find(image.path.string()) != 0;
     if (is_new) add_missing(item.name, concat(image.path.string(), " is missing"));
   }
   for (auto& image : item.images) {
-    if (!is_file(image.path)) image.path.clear();
+    if (!is_file_or_folder(image.path)) image.path.clear();
   }
   if (item.labels.empty() || is_file(item.labels)) return;
   if (labels == Labels::kRequired) {
     add_missing(item.name, concat(item.labels.string(), " is missing"));
   }
   item.labels.clear();
+}
+
+void check_case_name(const std::string& name, const std::string& origin) {
+  constexpr std::string_view kImpossible("/\n\0", 3);
+  if (!name.empty() && name.front() != '.' &&
+      name.find_first_of(kImpossible) == std::string::npos) {
+    return;
+  }
+  throw Error(
+      concat(origin, ": a case cannot be named '", name, "': its outputs are files of that name"));
 }
 
 std::vector<std::string> visible_names(const fs::path& folder) {
@@ -184,6 +207,11 @@ std::vector<std::string> visible_names(const fs::path& folder) {
 bool is_file(const fs::path& path) {
   std::error_code error;
   return fs::is_regular_file(path, error);
+}
+
+bool is_file_or_folder(const fs::path& path) {
+  std::error_code error;
+  return is_file(path) || fs::is_directory(path, error);
 }
 
 std::string without_nifti_suffix(const std::string& name) {

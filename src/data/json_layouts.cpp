@@ -214,23 +214,6 @@ std::string file_ending(const JsonDataset& dataset) {
   return text;
 }
 
-// "x_0003.nii.gz" is channel 3 of case x: 1 and the name; else 0.
-bool parse_channel_file(const std::string& file, const std::string& ending, std::string& name) {
-  constexpr std::size_t kMark = 5;  // "_0003"
-  if (!ends_with(file, ending) || file.size() <= ending.size() + kMark) return false;
-  const std::string stem = file.substr(0, file.size() - ending.size());
-  const std::string mark = stem.substr(stem.size() - kMark);
-  if (mark[0] != '_' || mark.find_first_not_of("0123456789", 1) != std::string::npos) return false;
-  name = stem.substr(0, stem.size() - kMark);
-  return true;
-}
-
-std::string channel_file(const std::string& name, std::size_t channel, const std::string& ending) {
-  const std::string digits = std::to_string(channel);
-  return concat(name, "_", std::string(4 - std::min<std::size_t>(digits.size(), 4), '0'), digits,
-                ending);
-}
-
 const Json& training_list(const JsonDataset& dataset) {
   const Json* list = find(dataset.content, "training");
   if (list == nullptr || !list->is_array()) {
@@ -256,10 +239,8 @@ bool is_decathlon(const JsonDataset& dataset) {
     }
   }
   const auto files = visible_names(dataset.path.parent_path() / "imagesTr");
-  return std::none_of(files.begin(), files.end(), [](const std::string& file) {
-    std::string name;
-    return parse_channel_file(file, ".nii.gz", name);
-  });
+  return std::none_of(files.begin(), files.end(),
+                      [](const std::string& file) { return parse_nnunet_file(file).has_value(); });
 }
 
 void list_nnunet(const LayoutJob& job, const JsonDataset& dataset) {
@@ -286,9 +267,9 @@ void list_nnunet(const LayoutJob& job, const JsonDataset& dataset) {
                                              ": not taken, as it is not named NAME_0000", ending)});
   };
   for (const auto& file : visible_names(images)) {
-    std::string name;
-    if (parse_channel_file(file, ending, name)) {
-      names.insert(name);
+    const auto parsed = parse_nnunet_file(file);
+    if (parsed && nnunet_stem(*parsed) + ending == file) {
+      names.insert(parsed->case_name);
     } else {
       ignore(file);
     }
@@ -305,7 +286,7 @@ void list_nnunet(const LayoutJob& job, const JsonDataset& dataset) {
     item.name = name;
     item.patient = patient_of(name);
     for (const std::size_t place : channels.places) {
-      item.images.push_back({images / channel_file(name, place, ending)});
+      item.images.push_back({images / (nnunet_stem({name, place}) + ending)});
     }
     item.labels = labels / (name + ending);
     job.require_files(item);

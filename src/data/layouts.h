@@ -2,7 +2,7 @@
 // The layouts of dataset.h, each in a function that lists its cases.
 
 #include <filesystem>
-#include <set>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,12 +23,31 @@ struct LayoutJob {
   void add_missing(const std::string& case_name, const std::string& message) const {
     survey.missing.push_back({case_name, message});
   }
-  // Notes a missing file, and empties its path; labels that may be missing go without a note.
+  // Notes a missing file, and empties its path; labels that may be missing go without a note. The
+  // file of a channel may be a folder of DICOM files.
   void require_files(Case& item) const;
 };
 
 void list_brats(const LayoutJob& job);
 void list_csv(const LayoutJob& job);
+void list_nnunet_files(const LayoutJob& job);
+void list_dicom(const LayoutJob& job);
+
+// Whether a folder is a case by what lies in it: files NAME-*.nii.gz; or folders named as one of
+// the channels (any name, where there are none) that have files, and no NIfTI files.
+bool is_brats_case(const std::filesystem::path& folder);
+bool is_dicom_case(const std::filesystem::path& folder, const std::vector<std::string>& channels);
+// Whether a file NAME_0000.nii.gz or .nii lies in it.
+bool has_nnunet_files(const std::filesystem::path& folder);
+
+// "NAME_0003" with a NIfTI suffix: channel 3 of case NAME.
+struct NnunetFile {
+  std::string case_name;
+  std::size_t channel = 0;
+};
+std::optional<NnunetFile> parse_nnunet_file(const std::string& file);
+// Without the suffix.
+std::string nnunet_stem(const NnunetFile& file);
 
 // A folder with a dataset.json.
 struct JsonDataset {
@@ -43,6 +62,9 @@ void list_decathlon(const LayoutJob& job, const JsonDataset& dataset);
 // where there is no such folder. Throws Error where it cannot be read.
 std::vector<std::string> visible_names(const std::filesystem::path& folder);
 bool is_file(const std::filesystem::path& path);
+bool is_file_or_folder(const std::filesystem::path& path);
+// Throws Error beginning with `origin` where outputs could not be files of that name.
+void check_case_name(const std::string& name, const std::string& origin);
 // `name` without a suffix of NIfTI files; "" where it has none.
 std::string without_nifti_suffix(const std::string& name);
 

@@ -4,15 +4,13 @@
 #include <cmath>
 #include <limits>
 
-#include "channel_reader.h"
+#include "crop_layout.h"
 #include "resample.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::data {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr float kLargestHalf = 65504;
 
@@ -37,53 +35,67 @@ struct Interval {
   }
 };
 
-struct Box {
-  Index3 begin{}, size{};
-};
-
-Index3 size_of(const io::Geometry& geometry) {
-  return {geometry.size[2], geometry.size[1], geometry.size[0]};
-}
+// x, y, z
+using Box = std::array<Interval, 3>;
 
 // Of all channels together. Throws Error where there is no such voxel.
 Box box_of_nonzero(const RawCase& raw) {
-  const Index3 size = size_of(raw.geometry);
-  std::array<Interval, 3> box;
+  const auto& size = raw.geometry.size;
+  Box box;
   const auto is_nonzero = [](float value) { return value != 0; };
   for (const auto& channel : raw.channels) {
     const float* row = channel.data();
-    for (std::int64_t z = 0; z < size[0]; ++z) {
-      for (std::int64_t y = 0; y < size[1]; ++y, row += size[2]) {
-        const float* end = row + size[2];
+    for (std::int64_t z = 0; z < size[2]; ++z) {
+      for (std::int64_t y = 0; y < size[1]; ++y, row += size[0]) {
+        const float* end = row + size[0];
         const float* first = std::find_if(row, end, is_nonzero);
         if (first == end) continue;
         const float* last = end - 1;
         while (*last == 0) --last;
-        box[0].include(z, z);
+        box[0].include(first - row, last - row);
         box[1].include(y, y);
-        box[2].include(first - row, last - row);
+        box[2].include(z, z);
       }
     }
   }
   if (box[0].end == 0) {
     throw Error(concat("case ", raw.name, ": every voxel of every channel is 0"));
   }
-  Box result;
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    result.begin[axis] = box[axis].begin;
-    result.size[axis] = box[axis].end - box[axis].begin;
-  }
-  return result;
+  return box;
 }
 
+Box whole_box(const RawCase& raw) {
+  Box box;
+  for (std::size_t axis = 0; axis < 3; ++axis) box[axis] = {0, raw.geometry.size[axis]};
+  return box;
+}
+
+// The kept box, in the turned grid.
+void set_crop(const Box& box, PreparedCase& item) {
+  for (std::size_t dimension = 0; dimension < 3; ++dimension) {
+    const std::size_t axis = item.axes.axis[2 - dimension];
+    const auto [begin, end] = box[axis];
+    item.crop_begin[dimension] =
+        item.axes.reversed[2 - dimension] ? item.geometry.size[axis] - end : begin;
+    item.crop_size[dimension] = end - begin;
+  }
+}
+
+// Cuts the case's crop out of the files' grid, turned.
 template <class T>
-std::vector<T> crop(const std::vector<T>& voxels, const Index3& size, const Box& box) {
-  std::vector<T> result(static_cast<std::size_t>(volume_of(box.size)));
+std::vector<T> crop(const std::vector<T>& voxels, const PreparedCase& item) {
+  const CropLayout layout = crop_layout(item);
+  const auto& [depth, rows, columns] = item.crop_size;
+  std::vector<T> result(static_cast<std::size_t>(volume_of(item.crop_size)));
   auto target = result.begin();
-  for (std::int64_t z = box.begin[0]; z < box.begin[0] + box.size[0]; ++z) {
-    for (std::int64_t y = box.begin[1]; y < box.begin[1] + box.size[1]; ++y) {
-      const auto row = voxels.begin() + (z * size[1] + y) * size[2] + box.begin[2];
-      target = std::copy_n(row, box.size[2], target);
+  for (std::int64_t d = 0; d < depth; ++d) {
+    for (std::int64_t h = 0; h < rows; ++h) {
+      const T* row = voxels.data() + layout.row(d, h);
+      if (layout.step[2] == 1) {
+        target = std::copy_n(row, columns, target);
+      } else {
+        for (std::int64_t w = 0; w < columns; ++w) *target++ = row[w * layout.step[2]];
+      }
     }
   }
   return result;
@@ -303,43 +315,6 @@ void count_classes(PreparedCase& item) {
   }
 }
 
-void check_same_grid(const std::string& name, const fs::path& path, const io::Geometry& first,
-                     const fs::path& other_path, const io::Geometry& other) {
-  const std::string difference = io::geometry_difference(first, other);
-  if (difference.empty()) return;
-  throw Error(concat("case ", name, ": ", path.filename().string(), " and ",
-                     other_path.filename().string(), " do not share a grid: ", difference));
-}
-
-// `read(path)` with the name of the case before the message of what it throws.
-template <class Read>
-auto read_of(const std::string& name, Read read) {
-  try {
-    return read();
-  } catch (const Error& error) {
-    throw Error(concat("case ", name, ": ", error.what()));
-  }
-}
-
-std::vector<std::uint8_t> read_classes(const Dataset& dataset, const Case& item,
-                                       const io::Geometry& geometry) {
-  auto labels = read_of(item.name, [&] { return io::read_labels(item.labels); });
-  check_same_grid(item.name, item.images.front().path, geometry, item.labels, labels.geometry);
-  std::array<std::uint8_t, 256> table{};
-  for (std::size_t value = 0; value < table.size(); ++value) {
-    table[value] = dataset.class_map[static_cast<std::uint8_t>(value)];
-  }
-  for (auto& voxel : labels.voxels) {
-    if (table[voxel] == ClassMap::kNone) {
-      throw Error(concat("case ", item.name, ": ", item.labels.string(), ": label ", int{voxel},
-                         " stands for no class; known are ", dataset.class_map.values(),
-                         " (data.classes, data.label_map)"));
-    }
-    voxel = table[voxel];
-  }
-  return std::move(labels.voxels);
-}
-
 }  // namespace
 
 void PreprocessConfig::visit(ConfigVisitor& visitor) {
@@ -349,6 +324,10 @@ void PreprocessConfig::visit(ConfigVisitor& visitor) {
                  .choices = {"paper", "upstream-code", "nnunet"}},
                 recipe);
   if (recipe != before) set_recipe(*this);
+  visitor.value({.name = "orientation",
+                 .help = "What the axes x, y, z are turned to run towards: LPS as BraTS, RAS, ...; "
+                         "\"\": as in the files"},
+                orientation);
   visitor.value({.name = "crop_to_nonzero", .help = "Crop to the voxels where a channel is not 0"},
                 crop_to_nonzero);
   visitor.value({.name = "clip_percentiles",
@@ -389,6 +368,13 @@ void PreprocessConfig::visit(ConfigVisitor& visitor) {
 }
 
 void check(const PreprocessConfig& config, std::size_t channels) {
+  if (!config.orientation.empty()) {
+    try {
+      io::check_orientation(config.orientation);
+    } catch (const Error& error) {
+      throw Error(concat("preprocess.orientation: ", error.what()));
+    }
+  }
   const auto pair = [](const std::vector<double>& range, const std::string& key) {
     if (range.empty()) return;
     if (range.size() != 2 || range[0] >= range[1]) {
@@ -412,43 +398,27 @@ void check(const PreprocessConfig& config, std::size_t channels) {
   }
 }
 
-RawCase read_case(const Dataset& dataset, const Case& item) {
-  if (item.images.empty()) throw Error(concat("case ", item.name, ": has no channels"));
-  RawCase raw;
-  raw.name = item.name;
-  raw.classes = static_cast<std::int64_t>(dataset.classes.size());
-  ChannelReader reader(item);
-  for (const auto& file : item.images) {
-    auto image = read_of(item.name, [&] { return reader.read(file); });
-    if (raw.channels.empty()) raw.geometry = image.geometry;
-    check_same_grid(item.name, item.images.front().path, raw.geometry, file.path, image.geometry);
-    raw.channels.push_back(std::move(image.voxels));
-  }
-  if (!item.labels.empty()) raw.labels = read_classes(dataset, item, raw.geometry);
-  return raw;
-}
-
 PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
   check(config, raw.channels.size());
-  const Index3 full = size_of(raw.geometry);
-  const Box box = config.crop_to_nonzero ? box_of_nonzero(raw) : Box{{}, full};
   PreparedCase item;
   item.name = raw.name;
   item.geometry = raw.geometry;
-  item.crop_begin = box.begin;
-  item.crop_size = box.size;
+  if (!config.orientation.empty()) {
+    item.axes = io::axes_towards(raw.geometry, config.orientation);
+  }
+  set_crop(config.crop_to_nonzero ? box_of_nonzero(raw) : whole_box(raw), item);
   item.channels = static_cast<std::int64_t>(raw.channels.size());
   item.classes = raw.classes;
-  const std::array<double, 3> spacing = {raw.geometry.spacing[2], raw.geometry.spacing[1],
-                                         raw.geometry.spacing[0]};
-  item.size = resampled_size(config, box.size, spacing, raw.name);
+  const auto turned = io::reoriented(raw.geometry, item.axes);
+  const std::array<double, 3> spacing = {turned.spacing[2], turned.spacing[1], turned.spacing[0]};
+  item.size = resampled_size(config, item.crop_size, spacing, raw.name);
   for (std::size_t axis = 0; axis < 3; ++axis) {
-    item.spacing[axis] =
-        spacing[axis] * static_cast<double>(box.size[axis]) / static_cast<double>(item.size[axis]);
+    item.spacing[axis] = spacing[axis] * static_cast<double>(item.crop_size[axis]) /
+                         static_cast<double>(item.size[axis]);
   }
 
-  for (auto& channel : raw.channels) channel = crop(channel, full, box);
-  const Normaliser normaliser(config, raw.channels, box.size);
+  for (auto& channel : raw.channels) channel = crop(channel, item);
+  const Normaliser normaliser(config, raw.channels, item.crop_size);
   const auto along = interpolations(config, config.image_interpolation, spacing);
   auto owned = std::make_shared<OwnedVoxels>();
   const auto channels = raw.channels.size();
@@ -457,7 +427,9 @@ PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
     auto values = std::move(raw.channels[c]);
     const float outside = normaliser.apply(values, c);
     item.outside.push_back(config.crop_to_nonzero ? outside : 0);
-    if (item.size != box.size) values = resample(std::move(values), box.size, item.size, along);
+    if (item.size != item.crop_size) {
+      values = resample(std::move(values), item.crop_size, item.size, along);
+    }
     Half* target = owned->image.data() + c;
     for (const float value : values) {
       *target = to_half(std::clamp(value, -kLargestHalf, kLargestHalf));
@@ -465,9 +437,9 @@ PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
     }
   }
   if (!raw.labels.empty()) {
-    owned->labels = crop(raw.labels, full, box);
-    if (item.size != box.size) {
-      owned->labels = resample_labels(owned->labels, box.size, item.size,
+    owned->labels = crop(raw.labels, item);
+    if (item.size != item.crop_size) {
+      owned->labels = resample_labels(owned->labels, item.crop_size, item.size,
                                       interpolations(config, config.label_interpolation, spacing));
     }
   }

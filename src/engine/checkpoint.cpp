@@ -140,10 +140,12 @@ TrainConfig checkpoint_config(const Checkpoint& checkpoint, const std::filesyste
 }
 
 std::shared_ptr<nn::SegmentationModel> checkpoint_model(const Checkpoint& checkpoint,
-                                                        const std::filesystem::path& path) {
+                                                        const std::filesystem::path& path,
+                                                        Weights weights) {
   auto model = nn::make_model(checkpoint_config(checkpoint, path).model);
   try {
-    nn::load_state_dict(*model, checkpoint.weights());
+    nn::load_state_dict(*model,
+                        weights == Weights::kTrained ? checkpoint.model : checkpoint.weights());
   } catch (const Error& error) {
     throw Error(concat(path.string(), ": ", error.what()));
   }

@@ -11,7 +11,23 @@
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 
+#ifdef SEGMAMBA_WITH_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
+#endif
+
 namespace segmamba::engine {
+namespace {
+
+// About what a process takes of a GPU before its first tensor: CUDA's context, kernels, cuBLAS.
+constexpr std::int64_t kContextBytes = std::int64_t{512} << 20;
+
+constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+
+c10::DeviceIndex index_of(const c10::Device& device) {
+  return device.has_index() ? device.index() : c10::DeviceIndex{0};
+}
+
+}  // namespace
 
 c10::Device select_device(const std::string& name) {
   if (name == "cpu") return torch::kCPU;
@@ -38,9 +54,25 @@ std::int64_t most_memory_taken(const c10::Device& device) {
     getrusage(RUSAGE_SELF, &usage);
     return std::int64_t{usage.ru_maxrss} * 1024;  // in KB
   }
-  const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
-  constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-  return at::accelerator::getDeviceStats(index).reserved_bytes[kAll].peak;
+  return at::accelerator::getDeviceStats(index_of(device)).reserved_bytes[kAll].peak;
+}
+
+std::int64_t device_bytes_held(const c10::Device& device) {
+  if (device.is_cpu()) return 0;
+  const auto stats = at::accelerator::getDeviceStats(index_of(device));
+  return stats.allocated_bytes[kAll].current + kContextBytes;
+}
+
+void limit_device_memory(const c10::Device& device, std::int64_t bytes) {
+#ifdef SEGMAMBA_WITH_CUDA
+  if (device.is_cpu()) return;
+  const auto all = static_cast<double>(device_memory(device).all);
+  const auto left = static_cast<double>(std::max<std::int64_t>(bytes - kContextBytes, 0));
+  c10::cuda::CUDACachingAllocator::setMemoryFraction(std::min(left / all, 1.0), index_of(device));
+#else
+  static_cast<void>(device);
+  static_cast<void>(bytes);
+#endif
 }
 
 DeviceMemory device_memory(const c10::Device& device) {
@@ -52,8 +84,7 @@ DeviceMemory device_memory(const c10::Device& device) {
     memory.free = sysconf(_SC_AVPHYS_PAGES) * page;
     return memory;
   }
-  const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
-  const auto [free, all] = at::accelerator::getMemoryInfo(index);
+  const auto [free, all] = at::accelerator::getMemoryInfo(index_of(device));
   memory.all = static_cast<std::int64_t>(all);
   memory.free = static_cast<std::int64_t>(free);
   return memory;

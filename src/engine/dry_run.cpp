@@ -236,13 +236,9 @@ double DryRun::seconds_of_validation() {
   const auto limit = config_.validation.max_cases;
   const auto cases = ((limit > 0 ? std::min(limit, all) : all) + ranks_ - 1) / ranks_;
   const auto window = config_.patch_size();
-  const auto size = cases_->get(0)->size;
-  std::size_t windows = 1;
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    windows *= window_starts(size[axis], window[axis], config_.validation.overlap).size();
-  }
-  Predictor predictor(model_, config_, device_);
-  predictor.compute_in(autocast_type(parse_precision(config_.training.precision, device_)));
+  const auto windows = window_count(cases_->get(0)->size, window, config_.validation.overlap);
+  const Predictor predictor({model_}, config_,
+                            {.device = device_.str(), .precision = config_.training.precision});
   const auto input = torch::zeros({1, config_.model.in_channels, window[0], window[1], window[2]});
   const auto run = [&] { predictor.segment_window(input); };
   run();

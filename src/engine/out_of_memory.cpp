@@ -13,22 +13,6 @@
 namespace segmamba::engine {
 namespace {
 
-enum class Memory { kDevice, kHost };
-
-std::optional<Memory> exhausted_memory(const std::exception& error) {
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return Memory::kDevice;
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return Memory::kHost;
-  // LibTorch's CPU allocator, pinned memory and the libraries of CUDA have no types of their own.
-  const std::string message = error.what();
-  const auto says = [&](const char* text) { return message.find(text) != std::string::npos; };
-  if (says("DefaultCPUAllocator: ") || says("cannot allocate memory")) return Memory::kHost;
-  if (says("CUDA out of memory") || says("CUDA error: out of memory") ||
-      says("CUBLAS_STATUS_ALLOC_FAILED") || says("CUDNN_STATUS_ALLOC_FAILED")) {
-    return Memory::kDevice;
-  }
-  return std::nullopt;
-}
-
 // " (1.5 GiB more were asked for)" where the message says so.
 std::string amount_of(const std::string& message) {
   static const std::regex device("ried to allocate ([0-9.]+) ([KMGT])iB");
@@ -92,6 +76,20 @@ std::vector<std::string> changes_of_data(const TrainConfig& config) {
 }
 
 }  // namespace
+
+std::optional<Memory> exhausted_memory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return Memory::kDevice;
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return Memory::kHost;
+  // LibTorch's CPU allocator, pinned memory and the libraries of CUDA have no types of their own.
+  const std::string message = error.what();
+  const auto says = [&](const char* text) { return message.find(text) != std::string::npos; };
+  if (says("DefaultCPUAllocator: ") || says("cannot allocate memory")) return Memory::kHost;
+  if (says("CUDA out of memory") || says("CUDA error: out of memory") ||
+      says("CUBLAS_STATUS_ALLOC_FAILED") || says("CUDNN_STATUS_ALLOC_FAILED")) {
+    return Memory::kDevice;
+  }
+  return std::nullopt;
+}
 
 std::optional<std::string> out_of_memory_advice(const std::exception& error,
                                                 const TrainConfig& config,

@@ -1,30 +1,69 @@
 #include "segmamba/engine/precision.h"
 
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/autocast_mode.h>
 
+#include <algorithm>
+#include <array>
+#include <utility>
+
 #include "segmamba/core/error.h"
+#include "segmamba/nn/inference.h"
 
 namespace segmamba::engine {
 namespace {
+
+constexpr std::array<std::pair<const char*, Precision>, 4> kNames = {
+    {{"fp32", Precision::kFloat32},
+     {"tf32", Precision::kTf32},
+     {"bf16", Precision::kBfloat16},
+     {"fp16", Precision::kFloat16}}};
+
+std::optional<Precision> find_precision(const std::string& name) {
+  for (const auto& [known, precision] : kNames) {
+    if (name == known) return precision;
+  }
+  return std::nullopt;
+}
 
 // torch.amp.GradScaler's.
 constexpr double kFirstScale = 65536, kGrowth = 2, kBackoff = 0.5;
 constexpr std::int64_t kGrowthInterval = 2000;
 
+bool bfloat16_is_fast(const torch::Device& device) {
+  if (device.is_cuda()) {
+    const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
+    return at::accelerator::getDeviceCapability(index)
+               .capability_data.supported_scalar_types.has_BFloat16 != 0;
+  }
+  return nn::bfloat16_is_fast();
+}
+
 }  // namespace
 
 Precision parse_precision(const std::string& name, const torch::Device& device) {
-  if (name == "fp32") return Precision::kFloat32;
-  if (name == "tf32") {
-    if (!device.is_cuda()) {
-      throw Error("training.precision: tf32 is of NVIDIA GPUs; take fp32 or bf16 on the CPU");
-    }
-    return Precision::kTf32;
+  const auto precision = find_precision(name);
+  if (!precision) {
+    throw Error("training.precision: \"" + name + "\" is none of fp32, tf32, bf16, fp16");
   }
-  if (name == "bf16") return Precision::kBfloat16;
-  if (name == "fp16") return Precision::kFloat16;
-  throw Error("training.precision: \"" + name + "\" is none of fp32, tf32, bf16, fp16");
+  if (*precision == Precision::kTf32 && !device.is_cuda()) {
+    throw Error("training.precision: tf32 is of NVIDIA GPUs; take fp32 or bf16 on the CPU");
+  }
+  return *precision;
+}
+
+Precision inference_precision(const std::string& name, const torch::Device& device) {
+  if (name == "auto") return bfloat16_is_fast(device) ? Precision::kBfloat16 : Precision::kFloat32;
+  const auto precision = find_precision(name);
+  if (precision) return *precision;
+  throw Error("precision \"" + name + "\" is none of auto, fp32, tf32, bf16, fp16");
+}
+
+std::string to_string(Precision precision) {
+  const auto* found = std::find_if(kNames.begin(), kNames.end(),
+                                   [&](const auto& entry) { return entry.second == precision; });
+  return found->first;
 }
 
 void set_tf32(bool allowed) {

@@ -59,6 +59,7 @@ bool decides_the_weights(const std::string& key) {
       "training.early_stop", "training.workers",
       "training.threads",    "training.checkpoint_every"};
   return !starts_with(key, "validation.") && !starts_with(key, "inference.") &&
+         !starts_with(key, "postprocess.") &&
          std::find(kFree.begin(), kFree.end(), key) == kFree.end();
 }
 
@@ -295,6 +296,7 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.section("training", "Length and means of the run", training);
   v.section("validation", "Scoring whole volumes while training", validation);
   v.section("inference", "How segmamba-infer segments whole volumes", inference);
+  v.section("postprocess", "What segmamba-infer changes in label maps", postprocess);
 }
 
 void check(const TrainConfig& config) {
@@ -319,6 +321,7 @@ void check(const TrainConfig& config) {
   if (std::adjacent_find(axes.begin(), axes.end()) != axes.end()) {
     throw Error("inference.mirror_axes names an axis twice");
   }
+  post::make_rules(config.postprocess, config.data.classes, config.data.regions);
   if (config.training.early_stop > 0 && config.validation.every == 0) {
     throw Error(
         "training.early_stop counts validations, but validation.every is 0: there are none");

@@ -405,15 +405,12 @@ Predictor Trainer::Impl::validation_predictor() {
   auto with = config;
   with.inference.overlap = config.validation.overlap;
   with.inference.mirror_axes.clear();
-  Predictor predictor(model, with, device);
-  predictor.compute_in(autocast_type(parse_precision(config.training.precision, device)));
-  return predictor;
+  return Predictor({model}, with, {.device = device.str(), .precision = config.training.precision});
 }
 
 void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
   const auto start = Clock::now();
-  auto predictor = validation_predictor();
-  predictor.stop_on(stop);
+  const auto predictor = validation_predictor();
   const auto all = static_cast<std::int64_t>(validation_cases->size());
   const auto limit = config.validation.max_cases;
   const auto count = limit > 0 ? std::min(limit, all) : all;
@@ -427,6 +424,7 @@ void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
                   .count = count,
                   .with_hd95 = config.validation.hd95,
                   .ranks = ranks,
+                  .cancelled = [&stop] { return stop.load(); },
                   .on_case = [&](std::int64_t done,
                                  std::int64_t share) { observer.on_validation_case(done, share); },
                   .on_bad_case =
@@ -458,15 +456,15 @@ void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
 
 void Trainer::Impl::run_patch_validation(const std::atomic<bool>& stop) {
   const auto start = Clock::now();
-  auto predictor = validation_predictor();
-  predictor.stop_on(stop);
+  const auto predictor = validation_predictor();
   auto options = patch_options(config);
   options.max_bad_cases = static_cast<std::int64_t>(validation_cases->size()) - 1;
   data::PatchSource source(*validation_cases, options);
   RegionScores scores;
   {
     const AverageInUse average(step->average());
-    scores = validate_patches(predictor, source, config.validation.patches, regions, ranks);
+    scores = validate_patches(predictor, source, config.validation.patches, regions, ranks,
+                              [&stop] { return stop.load(); });
   }
   for (const auto& bad : source.take_bad_cases()) {
     observer.on_notice("left out of validation: " + bad.message);

@@ -1,5 +1,7 @@
 #include "segmamba/engine/validation.h"
 
+#include <torch/torch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -10,6 +12,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/data/augment.h"
 #include "segmamba/data/regions.h"
+#include "segmamba/io/orientation.h"
 #include "segmamba/io/picture.h"
 #include "segmamba/metrics/convention.h"
 #include "segmamba/metrics/mask.h"
@@ -45,7 +48,7 @@ std::string draw_case(const data::PreparedCase& item, const std::vector<std::uin
   io::Geometry geometry;
   geometry.size = grid.size;
   geometry.spacing = grid.spacing;
-  geometry.direction = item.geometry.direction;
+  geometry.direction = io::reoriented(item.geometry, item.axes).direction;
   io::Image background{geometry, std::vector<float>(prediction.size())};
   const auto channels = static_cast<std::size_t>(item.channels);
   float darkest = std::numeric_limits<float>::infinity();
@@ -95,7 +98,7 @@ Share score_share(const ValidationTask& task) {
     }
     if (item) {
       try {
-        const auto prediction = task.predictor.segment_prepared(*item);
+        const auto prediction = task.predictor.segment_prepared(*item, task.cancelled);
         share.cases.push_back({i,
                                {item->name, score_regions(prediction, item->labels, grid_of(*item),
                                                           task.regions, task.with_hd95)},
@@ -260,7 +263,7 @@ ValidationResult validate(const ValidationTask& task) {
 
 RegionScores validate_patches(const Predictor& predictor, data::PatchSource& source,
                               std::int64_t count, const std::vector<metrics::Region>& regions,
-                              Ranks& ranks) {
+                              Ranks& ranks, const std::function<bool()>& cancelled) {
   // Of each region: voxels in both, in the prediction, in the reference.
   std::vector<double> counts(3 * regions.size());
   double interrupted = 0;
@@ -270,16 +273,14 @@ RegionScores validate_patches(const Predictor& predictor, data::PatchSource& sou
   std::vector<std::uint8_t> reference(static_cast<std::size_t>(data::volume_of(size)));
   data::PatchScratch scratch;
   for (auto i = ranks.rank(); i < count; i += ranks.size()) {
-    const auto drawn = source.draw(i);
-    data::render_patch(*drawn.item, drawn.begin, plan, image.data_ptr<float>(), reference.data(),
-                       scratch);
-    std::vector<std::uint8_t> prediction;
-    try {
-      prediction = predictor.segment_window(image);
-    } catch (const Interrupted&) {
+    if (cancelled()) {
       interrupted = 1;
       break;
     }
+    const auto drawn = source.draw(i);
+    data::render_patch(*drawn.item, drawn.begin, plan, image.data_ptr<float>(), reference.data(),
+                       scratch);
+    const auto prediction = predictor.segment_window(image);
     for (std::size_t r = 0; r < regions.size(); ++r) {
       std::array<bool, 256> in_region{};
       for (const auto label : regions[r].labels) in_region[label] = true;

@@ -91,21 +91,6 @@ Json page_data(const Evaluation& evaluation) {
   return data;
 }
 
-// For a script element: nothing in it can end the element.
-std::string embedded_json(const Json& data) {
-  const std::string text = data.dump(-1, ' ', false, Json::error_handler_t::replace);
-  std::string out;
-  out.reserve(text.size());
-  for (const char letter : text) {
-    if (letter == '<') {
-      out += "\\u003c";
-    } else {
-      out += letter;
-    }
-  }
-  return out;
-}
-
 std::string table_section(const std::string& id, const Table& table) {
   return html_section(id, table.title, to_html(table));
 }
@@ -153,7 +138,7 @@ std::string report_html(const Evaluation& evaluation, const Analysis& analysis) 
   }
   page += table_section("table", main_table(evaluation, analysis));
   page += table_section("leaderboard", leaderboard_table(analysis));
-  page += html_section("charts", "Distribution over cases", kPageCharts);
+  page += html_section("charts", "Distribution over cases", embedded::kPageCharts);
   constexpr std::size_t kManyRows = 24;
   const Table comparisons = comparison_table(evaluation, analysis);
   const bool is_long = comparisons.rows.size() > kManyRows;
@@ -164,7 +149,7 @@ std::string report_html(const Evaluation& evaluation, const Analysis& analysis) 
   const Table worst = worst_table(analysis);
   page += worst.rows.size() > kManyRows ? html_section("worst", worst.title, folded(worst))
                                         : table_section("worst", worst);
-  page += html_section("cases", "Cases", kPageCases);
+  page += html_section("cases", "Cases", embedded::kPageCases);
   page += table_section("problems", problems);
   std::string notices;
   for (const std::string& notice : evaluation.notices) {
@@ -172,10 +157,9 @@ std::string report_html(const Evaluation& evaluation, const Analysis& analysis) 
   }
   page += html_section("notices", "Notices", notices);
   page += html_section("explain", "What the conventions count", explanations(evaluation));
-  page +=
-      concat("<script type=\"application/json\" id=\"data\">", embedded_json(page_data(evaluation)),
-             "</script>\n<script>", kPageScript, "</script>\n");
-  return html_page("Segmentation scores", kPageStyle, page);
+  page += concat(html_json("data", page_data(evaluation)), "<script>", embedded::kPageScript,
+                 "</script>\n");
+  return html_page("Segmentation scores", embedded::kPageStyle, page);
 }
 
 }  // namespace segmamba::eval

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "segmamba/core/csv.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
@@ -22,16 +23,6 @@ std::string csv_number(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.17g", value);
   return text;
-}
-
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char letter : text) {
-    if (letter == '"') quoted += '"';
-    quoted += letter;
-  }
-  return quoted + '"';
 }
 
 Json json_interval(const Interval& interval) {
@@ -120,13 +111,8 @@ Table rows_with(Table table, std::size_t column, const std::string& value) {
 std::string cases_csv(const Evaluation& evaluation) {
   std::string text = "method,case,region,convention,metric,value\n";
   for (const Row& row : evaluation.rows) {
-    for (const auto* field :
-         {&row.method, &row.case_name, &row.region, &row.convention, &row.metric}) {
-      text += csv_field(*field);
-      text += ',';
-    }
-    text += csv_number(row.value);
-    text += '\n';
+    text += csv_line(
+        {row.method, row.case_name, row.region, row.convention, row.metric, csv_number(row.value)});
   }
   return text;
 }
@@ -134,9 +120,8 @@ std::string cases_csv(const Evaluation& evaluation) {
 std::string problems_csv(const Evaluation& evaluation) {
   std::string text = "kind,method,case,scored,text\n";
   for (const Problem& problem : evaluation.problems) {
-    text += concat(to_string(problem.kind), ',', csv_field(problem.method), ',',
-                   csv_field(problem.case_name), ',', problem.prevents_scoring ? "no" : "yes", ',',
-                   csv_field(problem.text), '\n');
+    text += csv_line({to_string(problem.kind), problem.method, problem.case_name,
+                      problem.prevents_scoring ? "no" : "yes", problem.text});
   }
   return text;
 }

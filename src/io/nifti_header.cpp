@@ -1,79 +1,29 @@
 #include "nifti_header.h"
 
-#include <libdeflate.h>
-#include <zlib.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <memory>
-#include <optional>
+#include <span>
+#include <string_view>
 #include <tuple>
 #include <utility>
-#include <vector>
 
+#include "gzip_file.h"
 #include "segmamba/core/error.h"
-#include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
+#include "segmamba/io/nifti_style.h"
 
 namespace segmamba::io {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kNifti2HeaderBytes = 540;
-// Largest entry by which direction cosines may differ from the nearest orthonormal ones. Files of
-// registration tools are off by 1e-6 to 1e-3; 0.01 is about half a degree of shear.
-constexpr double kMaximumRepair = 0.01;
-// What a few decimals in a text header explain; for the debug log. Below the second, float itself.
-constexpr double kRoundingRepair = 1e-4, kFloatRepair = 1e-6;
-// Bytes after the last voxel that are read through (for the check sum of gzip) before giving up.
-constexpr std::int64_t kMaximumTrailing = std::int64_t{1} << 26;
+constexpr std::size_t kNifti1HeaderBytes = 348, kNifti2HeaderBytes = 540;
+constexpr std::string_view kNifti2Mark("n+2\0\r\n\032\n", 8);
 
 [[noreturn]] void fail(const fs::path& path, const std::string& what) {
   throw Error(concat(path.string(), ": ", what));
 }
-
-[[noreturn]] void fail_damaged(const fs::path& path, const std::string& what) {
-  throw DamagedFileError(concat(path.string(), ": ", what));
-}
-
-// gzip and plain files alike.
-class InputFile {
- public:
-  explicit InputFile(const fs::path& path) : path_(path) {
-    std::error_code error;
-    if (fs::is_directory(path, error)) fail(path, "is a folder, not a NIfTI file");
-    errno = 0;
-    file_ = gzopen(path.c_str(), "rb");
-    if (file_ == nullptr) fail(path, concat("cannot be read: ", std::strerror(errno)));
-    gzbuffer(file_, 1 << 18);
-  }
-  ~InputFile() { gzclose(file_); }
-  InputFile(const InputFile&) = delete;
-  InputFile& operator=(const InputFile&) = delete;
-
-  // Up to `size` bytes; fewer only at the end of the file. Throws Error on damaged gzip streams.
-  std::size_t read(char* target, std::size_t size) {
-    const int count = gzread(file_, target, static_cast<unsigned>(size));
-    int code = Z_OK;
-    const char* message = gzerror(file_, &code);
-    if (count < 0 || (code != Z_OK && code != Z_STREAM_END)) {
-      if (code == Z_BUF_ERROR) fail_damaged(path_, "is truncated: the gzip stream ends too early");
-      if (code == Z_ERRNO) fail(path_, concat("cannot be read: ", std::strerror(errno)));
-      fail_damaged(path_, concat("is damaged: gzip reports \"", message, "\""));
-    }
-    return static_cast<std::size_t>(count);
-  }
-  bool is_compressed() { return gzdirect(file_) == 0; }
-
- private:
-  fs::path path_;
-  gzFile file_ = nullptr;
-};
 
 template <class T>
 T load(std::span<const char> bytes, std::size_t offset, bool swap) {
@@ -84,9 +34,8 @@ T load(std::span<const char> bytes, std::size_t offset, bool swap) {
 }
 
 template <class T>
-void store(std::span<char> bytes, std::size_t offset, T value, bool swap = false) {
-  auto raw = std::bit_cast<std::array<char, sizeof(T)>>(value);
-  if (swap) std::reverse(raw.begin(), raw.end());
+void store(std::span<char> bytes, std::size_t offset, T value) {
+  const auto raw = std::bit_cast<std::array<char, sizeof(T)>>(value);
   std::copy(raw.begin(), raw.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset));
 }
 
@@ -163,7 +112,7 @@ NiftiHeader parse(const fs::path& path, std::span<const char> bytes) {
     if (size == static_cast<std::int32_t>(kNifti2HeaderBytes) &&
         bytes.size() >= kNifti2HeaderBytes) {
       using namespace std::string_view_literals;
-      if (has_magic(bytes, 4, "n+2\0\r\n\032\n"sv) || has_magic(bytes, 4, "ni2\0\r\n\032\n"sv)) {
+      if (has_magic(bytes, 4, kNifti2Mark) || has_magic(bytes, 4, "ni2\0\r\n\032\n"sv)) {
         return parse_nifti2(bytes, swap);
       }
     }
@@ -265,164 +214,6 @@ void check_rest(const fs::path& path, const NiftiHeader& header) {
   }
 }
 
-using Matrix = std::array<double, 9>;  // row-major 3x3
-
-double determinant(const Matrix& m) {
-  return m[0] * (m[4] * m[8] - m[5] * m[7]) - m[1] * (m[3] * m[8] - m[5] * m[6]) +
-         m[2] * (m[3] * m[7] - m[4] * m[6]);
-}
-
-// The transpose of the inverse: cofactors over the determinant.
-Matrix inverse_transposed(const Matrix& m) {
-  const double scale = 1 / determinant(m);
-  Matrix result{};
-  for (std::size_t row = 0; row < 3; ++row) {
-    for (std::size_t column = 0; column < 3; ++column) {
-      const std::size_t r1 = (row + 1) % 3, r2 = (row + 2) % 3;
-      const std::size_t c1 = (column + 1) % 3, c2 = (column + 2) % 3;
-      result[3 * row + column] =
-          scale * (m[3 * r1 + c1] * m[3 * r2 + c2] - m[3 * r1 + c2] * m[3 * r2 + c1]);
-    }
-  }
-  return result;
-}
-
-// The nearest orthonormal matrix (rotation, or rotation and reflection as the input's handedness):
-// the polar factor by Newton's iteration, Higham, "Computing the polar decomposition", 1986.
-Matrix nearest_orthonormal(Matrix m) {
-  constexpr int kIterations = 30;
-  for (int iteration = 0; iteration < kIterations; ++iteration) {
-    const Matrix other = inverse_transposed(m);
-    double change = 0;
-    for (std::size_t i = 0; i < m.size(); ++i) {
-      const double next = (m[i] + other[i]) / 2;
-      change = std::max(change, std::abs(next - m[i]));
-      m[i] = next;
-    }
-    if (change < 1e-15) break;
-  }
-  return m;
-}
-
-// Index to world (RAS, mm): [rows 3][columns 3] and the offset.
-struct Affine {
-  Matrix matrix{};
-  std::array<double, 3> offset{};
-};
-
-Affine sform_affine(const NiftiHeader& header) {
-  Affine affine;
-  for (std::size_t row = 0; row < 3; ++row) {
-    for (std::size_t column = 0; column < 3; ++column) {
-      affine.matrix[3 * row + column] = header.sform[4 * row + column];
-    }
-    affine.offset[row] = header.sform[4 * row + 3];
-  }
-  return affine;
-}
-
-// "METHOD 2" of nifti1.h.
-Affine qform_affine(const fs::path& path, const NiftiHeader& header) {
-  if (header.pixdim[0] != 1 && header.pixdim[0] != -1 && header.pixdim[0] != 0) {
-    fail(path, "header is damaged: pixdim[0] must be 1 or -1 with a qform");
-  }
-  double b = header.qform[0], c = header.qform[1], d = header.qform[2];
-  const double rest = 1 - (b * b + c * c + d * d);
-  // Three floats that should have length 1 miss it by a few of these.
-  constexpr double kRounding = 1e-6;
-  if (rest < -kRounding) fail(path, "header is damaged: the qform's quaternion is longer than 1");
-  double a = std::sqrt(std::max(rest, 0.0));
-  const double length = std::sqrt(a * a + b * b + c * c + d * d);
-  a /= length, b /= length, c /= length, d /= length;
-  const Matrix rotation = {
-      a * a + b * b - c * c - d * d, 2 * (b * c - a * d),           2 * (b * d + a * c),
-      2 * (b * c + a * d),           a * a + c * c - b * b - d * d, 2 * (c * d - a * b),
-      2 * (b * d - a * c),           2 * (c * d + a * b),           a * a + d * d - b * b - c * c};
-  const double qfac = header.pixdim[0] < 0 ? -1 : 1;
-  Affine affine;
-  for (std::size_t row = 0; row < 3; ++row) {
-    for (std::size_t column = 0; column < 3; ++column) {
-      const double spacing = std::abs(header.pixdim[column + 1]) * (column == 2 ? qfac : 1);
-      affine.matrix[3 * row + column] = rotation[3 * row + column] * spacing;
-    }
-    affine.offset[row] = header.qform[3 + row];
-  }
-  return affine;
-}
-
-// With neither form there is no world space; ITK then takes LPS axes, and so does this.
-Affine spacing_affine(const NiftiHeader& header) {
-  Affine affine;
-  affine.matrix[0] = -std::abs(header.pixdim[1]);
-  affine.matrix[4] = -std::abs(header.pixdim[2]);
-  affine.matrix[8] = std::abs(header.pixdim[3]);
-  return affine;
-}
-
-struct Frame {
-  Geometry geometry;
-  double repair = 0;  // largest change of a direction cosine
-  bool sheared_sform = false;
-};
-
-Frame frame_of(const fs::path& path, const Affine& affine, const std::string& form) {
-  const auto finite = [](double value) { return std::isfinite(value); };
-  if (!std::all_of(affine.matrix.begin(), affine.matrix.end(), finite) ||
-      !std::all_of(affine.offset.begin(), affine.offset.end(), finite)) {
-    fail(path, concat("header is damaged: its ", form, " is not finite"));
-  }
-  Frame frame;
-  Matrix direction{};
-  for (std::size_t column = 0; column < 3; ++column) {
-    const double x = affine.matrix[column], y = affine.matrix[3 + column],
-                 z = affine.matrix[6 + column];
-    const double spacing = std::hypot(x, y, z);
-    if (!(spacing >= 1e-4 && spacing <= 1e4)) {
-      fail(path,
-           concat("header is damaged: a spacing of ", format_double(spacing), " mm in its ", form));
-    }
-    frame.geometry.spacing[column] = spacing;
-    // NIfTI's world is RAS, ITK's LPS.
-    direction[column] = -x / spacing;
-    direction[3 + column] = -y / spacing;
-    direction[6 + column] = z / spacing;
-  }
-  frame.geometry.origin = {-affine.offset[0], -affine.offset[1], affine.offset[2]};
-  // Axes near a plane have no nearest orthonormal frame worth the name.
-  if (std::abs(determinant(direction)) < 0.5) {
-    frame.repair = 1;
-    return frame;
-  }
-  frame.geometry.direction = nearest_orthonormal(direction);
-  for (std::size_t i = 0; i < 9; ++i) {
-    frame.repair = std::max(frame.repair, std::abs(frame.geometry.direction[i] - direction[i]));
-  }
-  return frame;
-}
-
-Frame choose_frame(const fs::path& path, const NiftiHeader& header) {
-  Frame frame;
-  if (header.sform_code > 0) frame = frame_of(path, sform_affine(header), "sform");
-  // A map to an atlas may be sheared, and the qform then is the scanner's frame. Two forms of the
-  // same code claim to be equal, so that there one of them is damaged.
-  frame.sheared_sform = frame.repair > kMaximumRepair && header.qform_code > 0 &&
-                        header.qform_code != header.sform_code;
-  if (frame.sheared_sform || (header.sform_code == 0 && header.qform_code > 0)) {
-    const bool sheared_sform = frame.sheared_sform;
-    frame = frame_of(path, qform_affine(path, header), "qform");
-    frame.sheared_sform = sheared_sform;
-  } else if (header.sform_code == 0) {
-    frame = frame_of(path, spacing_affine(header), "spacing (pixdim)");
-  }
-  if (frame.repair > kMaximumRepair) {
-    fail(path, concat("its axes are sheared (direction cosines differ from orthonormal ones by ",
-                      format_fixed(frame.repair, 4), ", more than ", kMaximumRepair,
-                      "); resample it to a rectangular grid"));
-  }
-  for (std::size_t axis = 0; axis < 3; ++axis) frame.geometry.size[axis] = header.dim[axis + 1];
-  return frame;
-}
-
 std::pair<fs::path, fs::path> header_and_data(const fs::path& path) {
   const std::string name = path.filename().string();
   const auto with_suffix = [&](std::string_view old_suffix, std::string_view new_suffix) {
@@ -464,209 +255,74 @@ NiftiFile open_nifti(const fs::path& path, Dimensions dimensions) {
   return file;
 }
 
-Geometry geometry_of(const NiftiFile& file) {
-  const fs::path& path = file.header_path;
-  Frame frame = choose_frame(path, file.header);
-  if (frame.sheared_sform) {
-    log_warning(concat(path.string(), ": the sform is sheared; the qform is used instead"));
-  }
-  const std::string note = concat(path.string(), ": direction cosines are orthonormal only to ",
-                                  frame.repair, "; the nearest orthonormal ones are used");
-  if (frame.repair > kRoundingRepair) {
-    log_info(note);
-  } else if (frame.repair > kFloatRepair) {
-    log_debug(note);
-  }
-  frame.geometry.header = std::make_shared<const NiftiHeader>(file.header);
-  return frame.geometry;
-}
-
-DirectionRepair direction_repair(const Geometry& geometry) {
-  if (!geometry.header) return {};
-  const Frame frame = choose_frame({}, *geometry.header);
-  return {frame.repair, frame.sheared_sform};
-}
-
-bool still_describes(const NiftiHeader& header, const Geometry& geometry) {
-  return geometry_difference(choose_frame({}, header).geometry, geometry, 1e-6).empty();
-}
-
 namespace {
 
-// A gzip file unpacked at once, which is several times as fast as piece by piece. Nothing where it
-// is not just what the header promises (or large): the way piece by piece finds out what is wrong.
-std::optional<std::vector<char>> unpack_whole(const fs::path& path, std::int64_t expected_bytes) {
-  constexpr std::int64_t kLargest = std::int64_t{1} << 26, kLargestRatio = 1032;
-  std::error_code error;
-  const auto packed_bytes = static_cast<std::int64_t>(fs::file_size(path, error));
-  if (error || expected_bytes > kLargest || packed_bytes > kLargest ||
-      expected_bytes / kLargestRatio > packed_bytes) {
-    return std::nullopt;
-  }
-  std::ifstream input(path, std::ios::binary);
-  std::vector<char> packed(static_cast<std::size_t>(packed_bytes));
-  if (!input.read(packed.data(), packed_bytes)) return std::nullopt;
-  constexpr std::string_view kGzipMagic = "\x1f\x8b";
-  if (packed.size() < kGzipMagic.size() || !has_magic(packed, 0, kGzipMagic)) return std::nullopt;
-
-  const std::unique_ptr<libdeflate_decompressor, decltype(&libdeflate_free_decompressor)>
-      decompressor(libdeflate_alloc_decompressor(), &libdeflate_free_decompressor);
-  if (!decompressor) return std::nullopt;
-  std::vector<char> content(static_cast<std::size_t>(expected_bytes));
-  std::size_t used = 0, made = 0;
-  const auto result =
-      libdeflate_gzip_decompress_ex(decompressor.get(), packed.data(), packed.size(),
-                                    content.data(), content.size(), &used, &made);
-  const bool is_whole =
-      result == LIBDEFLATE_SUCCESS && used == packed.size() && made == content.size();
-  if (!is_whole) return std::nullopt;
-  return content;
+void store_text(std::span<char> bytes, std::size_t offset, std::size_t length,
+                std::string_view text) {
+  // The field keeps a zero at its end.
+  std::copy_n(text.begin(), std::min(text.size(), length - 1),
+              bytes.begin() + static_cast<std::ptrdiff_t>(offset));
 }
 
-}  // namespace
-
-void read_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink) {
-  const std::int64_t begin = file.header.voxel_offset;
-  const std::int64_t end = begin + file.header.data_bytes();
-  if (const auto content = unpack_whole(file.data_path, end)) {
-    sink(std::span<const char>(*content).subspan(static_cast<std::size_t>(begin)));
-    return;
-  }
-  InputFile input(file.data_path);
-  std::vector<char> buffer(std::size_t{1} << 18);
-  std::int64_t position = 0;
-  // Reads on to `end` and returns the next piece; an empty one at the end of the file.
-  const auto next_piece = [&](std::int64_t end) {
-    const auto wanted = std::min<std::int64_t>(std::ssize(buffer), end - position);
-    const std::size_t count = input.read(buffer.data(), static_cast<std::size_t>(wanted));
-    position += static_cast<std::int64_t>(count);
-    return std::span<const char>(buffer).first(count);
+void store_nifti1(std::span<char> bytes, const NiftiHeader& header,
+                  const std::string& description) {
+  const auto i16 = [&](std::size_t offset, std::int64_t value) {
+    store(bytes, offset, static_cast<std::int16_t>(value));
   };
-
-  while (position < begin && !next_piece(begin).empty()) {
-  }
-  while (position < end) {
-    const auto piece = next_piece(end);
-    if (piece.empty()) break;
-    sink(piece);
-  }
-  if (position < end) {
-    fail_damaged(file.data_path,
-                 concat("is truncated: its header promises ", end, " bytes, it holds ", position));
-  }
-  const std::int64_t limit = end + kMaximumTrailing;
-  while (position < limit && !next_piece(limit).empty()) {
-  }
-  if (position == limit) {
-    fail(file.data_path, "header is damaged: the file holds far more than its header says");
-  }
-  if (position > end) {
-    log_warning(concat(file.data_path.string(), ": ", position - end,
-                       " bytes after the last voxel are ignored"));
-  }
-}
-
-void restore_header(std::span<char, kNifti1HeaderBytes> bytes, const NiftiHeader& source) {
-  bytes[39] = static_cast<char>(source.dim_info);
-  bytes[123] = static_cast<char>(source.units);
+  const auto f32 = [&](std::size_t offset, double value) {
+    store(bytes, offset, static_cast<float>(value));
+  };
+  store(bytes, 0, static_cast<std::int32_t>(kNifti1HeaderBytes));
+  bytes[39] = static_cast<char>(header.dim_info);
   for (std::size_t i = 0; i < 8; ++i) {
-    store<float>(bytes, 76 + 4 * i, static_cast<float>(source.pixdim[i]));
+    i16(40 + 2 * i, header.dim[i]);
+    f32(76 + 4 * i, header.pixdim[i]);
   }
-  store<std::int16_t>(bytes, 252, static_cast<std::int16_t>(source.qform_code));
-  store<std::int16_t>(bytes, 254, static_cast<std::int16_t>(source.sform_code));
-  for (std::size_t i = 0; i < 6; ++i) {
-    store<float>(bytes, 256 + 4 * i, static_cast<float>(source.qform[i]));
-  }
-  for (std::size_t i = 0; i < 12; ++i) {
-    store<float>(bytes, 280 + 4 * i, static_cast<float>(source.sform[i]));
-  }
+  i16(70, header.datatype);
+  i16(72, header.bits_per_voxel);
+  f32(108, static_cast<double>(header.voxel_offset));
+  f32(112, header.slope);
+  f32(116, header.intercept);
+  bytes[123] = static_cast<char>(header.units);
+  store_text(bytes, 148, 80, description);
+  i16(252, header.qform_code);
+  i16(254, header.sform_code);
+  for (std::size_t i = 0; i < 6; ++i) f32(256 + 4 * i, header.qform[i]);
+  for (std::size_t i = 0; i < 12; ++i) f32(280 + 4 * i, header.sform[i]);
+  store_text(bytes, 344, 4, "n+1");
 }
 
-void set_description(std::span<char, kNifti1HeaderBytes> bytes, const std::string& description) {
-  constexpr std::size_t kOffset = 148, kLength = 80;
-  const auto field = bytes.subspan<kOffset, kLength>();
-  std::fill(field.begin(), field.end(), '\0');
-  std::copy_n(description.begin(), std::min(description.size(), kLength - 1), field.begin());
-}
-
-namespace {
-
-struct Rotation {
-  double b = 0, c = 0, d = 0;  // of the unit quaternion (a, b, c, d), a >= 0
-  double qfac = 1;             // -1: the third axis is negated first
-};
-
-// The inverse of qform_affine: Shepperd, "Quaternion from rotation matrix", 1978.
-Rotation rotation_of(Matrix m) {
-  Rotation rotation;
-  if (determinant(m) < 0) {
-    rotation.qfac = -1;
-    for (std::size_t row = 0; row < 3; ++row) m[3 * row + 2] *= -1;
+void store_nifti2(std::span<char> bytes, const NiftiHeader& header,
+                  const std::string& description) {
+  const auto i32 = [&](std::size_t offset, int value) {
+    store(bytes, offset, static_cast<std::int32_t>(value));
+  };
+  store(bytes, 0, static_cast<std::int32_t>(kNifti2HeaderBytes));
+  std::copy(kNifti2Mark.begin(), kNifti2Mark.end(), bytes.begin() + 4);
+  store(bytes, 12, static_cast<std::int16_t>(header.datatype));
+  store(bytes, 14, static_cast<std::int16_t>(header.bits_per_voxel));
+  for (std::size_t i = 0; i < 8; ++i) {
+    store(bytes, 16 + 8 * i, header.dim[i]);
+    store(bytes, 104 + 8 * i, header.pixdim[i]);
   }
-  // Four times the squares of a, b, c and d; the division is by the largest.
-  const std::array<double, 4> squares = {1 + m[0] + m[4] + m[8], 1 + m[0] - m[4] - m[8],
-                                         1 - m[0] + m[4] - m[8], 1 - m[0] - m[4] + m[8]};
-  const auto largest =
-      static_cast<std::size_t>(std::max_element(squares.begin(), squares.end()) - squares.begin());
-  const double twice = std::sqrt(squares[largest]);
-  const double ab = (m[7] - m[5]) / (2 * twice), ac = (m[2] - m[6]) / (2 * twice),
-               ad = (m[3] - m[1]) / (2 * twice), bc = (m[1] + m[3]) / (2 * twice),
-               bd = (m[2] + m[6]) / (2 * twice), cd = (m[5] + m[7]) / (2 * twice);
-  const std::array<std::array<double, 4>, 4> candidates = {{{twice / 2, ab, ac, ad},
-                                                            {ab, twice / 2, bc, bd},
-                                                            {ac, bc, twice / 2, cd},
-                                                            {ad, bd, cd, twice / 2}}};
-  const auto& [a, b, c, d] = candidates[largest];
-  const double sign = a < 0 ? -1 : 1;
-  rotation.b = sign * b, rotation.c = sign * c, rotation.d = sign * d;
-  return rotation;
+  store(bytes, 168, header.voxel_offset);
+  store(bytes, 176, header.slope);
+  store(bytes, 184, header.intercept);
+  store_text(bytes, 240, 80, description);
+  i32(344, header.qform_code);
+  i32(348, header.sform_code);
+  for (std::size_t i = 0; i < 6; ++i) store(bytes, 352 + 8 * i, header.qform[i]);
+  for (std::size_t i = 0; i < 12; ++i) store(bytes, 400 + 8 * i, header.sform[i]);
+  i32(500, header.units);
+  bytes[524] = static_cast<char>(header.dim_info);
 }
 
 }  // namespace
 
-std::array<char, kNifti1HeaderBytes> make_header(const Geometry& geometry, const NiftiStyle& style,
-                                                 std::int64_t voxel_offset) {
-  const auto type = static_cast<int>(style.type);
-  const auto* datatype =
-      std::find_if(kDatatypes.begin(), kDatatypes.end(),
-                   [&](const Datatype& candidate) { return candidate.code == type; });
-  // NIfTI's world is RAS, ITK's LPS.
-  constexpr std::array<double, 3> ras = {-1, -1, 1};
-  constexpr double kPositiveZero = 0;  // added to -0, which reads badly in a header, gives 0
-  Matrix direction{};
-  NiftiHeader header;
-  for (std::size_t row = 0; row < 3; ++row) {
-    for (std::size_t column = 0; column < 3; ++column) {
-      const std::size_t i = 3 * row + column;
-      direction[i] = ras[row] * geometry.direction[i];
-      header.sform[4 * row + column] =
-          ras[row] * (geometry.direction[i] + style.cosine_errors[i]) * geometry.spacing[column] +
-          kPositiveZero;
-    }
-    header.sform[4 * row + 3] = header.qform[3 + row] =
-        ras[row] * geometry.origin[row] + kPositiveZero;
-    header.pixdim[row + 1] = geometry.spacing[row];
-  }
-  const Rotation rotation = rotation_of(direction);
-  header.pixdim[0] = rotation.qfac;
-  header.qform[0] = rotation.b, header.qform[1] = rotation.c, header.qform[2] = rotation.d;
-  header.qform_code = header.sform_code = 1;  // the scanner's coordinates
-  header.units = 2;                           // mm
-
-  std::array<char, kNifti1HeaderBytes> bytes{};
-  store(bytes, 0, static_cast<std::int32_t>(kNifti1HeaderBytes));
-  store<std::int16_t>(bytes, 40, 3);
-  for (std::size_t i = 0; i < 7; ++i) {
-    store(bytes, 42 + 2 * i, static_cast<std::int16_t>(i < 3 ? geometry.size[i] : 1));
-  }
-  store(bytes, 70, static_cast<std::int16_t>(type));
-  store(bytes, 72, static_cast<std::int16_t>(datatype->bits));
-  store(bytes, 108, static_cast<float>(voxel_offset));
-  store(bytes, 112, static_cast<float>(style.slope));
-  store(bytes, 116, static_cast<float>(style.intercept));
-  restore_header(bytes, header);
-  constexpr std::string_view kSingleFile = "n+1";
-  std::copy(kSingleFile.begin(), kSingleFile.end(), bytes.begin() + 344);
+std::string header_bytes(const NiftiHeader& header, const std::string& description) {
+  const bool is_second = header.version == 2;
+  std::string bytes(is_second ? kNifti2HeaderBytes : kNifti1HeaderBytes, '\0');
+  (is_second ? store_nifti2 : store_nifti1)(bytes, header, description);
   return bytes;
 }
 

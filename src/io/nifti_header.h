@@ -1,18 +1,16 @@
 #pragma once
-// NIfTI-1 and NIfTI-2 headers: parsed, checked against the file, and put back into outputs.
+// NIfTI-1 and NIfTI-2 headers: parsed and checked against the file, and written.
 //
-// ITK (and niftilib under it) trusts a header: a truncated or damaged file comes back as zeros;
-// and it refuses NIfTI-2 and direction cosines that rounding has moved. So files are read here, and
-// ITK only writes them. Field offsets: nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
+// Files are read and written here and not through ITK, which (by niftilib) trusts a header: a
+// truncated or damaged file comes back as zeros; which refuses NIfTI-2 and direction cosines that
+// rounding has moved; and which writes another header than that of the input. Field offsets:
+// nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
 
 #include <array>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
-#include <span>
 #include <string>
 
-#include "segmamba/io/nifti_style.h"
 #include "segmamba/io/volume.h"
 
 namespace segmamba::io {
@@ -52,30 +50,8 @@ enum class Dimensions {
 // sound geometry. Reads a few hundred bytes. Throws Error naming the file.
 NiftiFile open_nifti(const std::filesystem::path& path, Dimensions dimensions = Dimensions::kThree);
 
-// The grid that the header describes: sform where it is set, else qform, else spacing alone (as
-// nibabel chooses). Direction cosines that are orthonormal only nearly are replaced by the nearest
-// orthonormal ones, and where that turns an axis by more than rounding explains, this is logged.
-// Throws Error where they are sheared.
-Geometry geometry_of(const NiftiFile& file);
-
-// Whether `geometry` still is the grid of the header it came with (it may have been resampled).
-bool still_describes(const NiftiHeader& header, const Geometry& geometry);
-
-// Reads the file to its end and gives the bytes of the voxels of all volumes to `sink` in pieces of
-// whole voxels (but for the last piece of a truncated file). Throws DamagedFileError where the file
-// is shorter than its header says, or where gzip's check sum or stream is damaged.
-void read_content(const NiftiFile& file, const std::function<void(std::span<const char>)>& sink);
-
-inline constexpr std::size_t kNifti1HeaderBytes = 348;
-
-// Replaces units, spacing, qform and sform in a NIfTI-1 header of this machine's byte order by
-// those of `source`, and its description by `description`.
-void restore_header(std::span<char, kNifti1HeaderBytes> bytes, const NiftiHeader& source);
-void set_description(std::span<char, kNifti1HeaderBytes> bytes, const std::string& description);
-
-// A NIfTI-1 header in this machine's byte order, without a description. `voxel_offset`: where the
-// voxels will begin.
-std::array<char, kNifti1HeaderBytes> make_header(const Geometry& geometry, const NiftiStyle& style,
-                                                 std::int64_t voxel_offset);
+// The header as the first bytes of a single file of `header.version`, in this machine's byte order.
+// `description`: what made the file; cut to 79 bytes.
+std::string header_bytes(const NiftiHeader& header, const std::string& description);
 
 }  // namespace segmamba::io

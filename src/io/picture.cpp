@@ -1,11 +1,15 @@
 #include "segmamba/io/picture.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
+#include <numbers>
+#include <vector>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "slice_view.h"
 
 namespace segmamba::io {
 namespace {
@@ -14,84 +18,74 @@ constexpr std::int64_t kGap = 4;  // pixels between panels
 constexpr Colour kGapColour = {40, 40, 40};
 constexpr std::int64_t kLargestPanel = 2048;
 
-constexpr std::array<Colour, 4> kLabelColours = {
-    Colour{0, 0, 0}, {230, 60, 50}, {70, 190, 90}, {250, 220, 60}};
-constexpr Colour kOtherLabel = {120, 160, 250};
 constexpr Colour kMissed = {60, 120, 250};
 constexpr Colour kAdded = {250, 140, 30};
 constexpr Colour kWrongLabel = {180, 80, 210};
 
-// How the index axes lie in the world.
-struct Orientation {
-  std::array<std::size_t, 3> axis{};  // index axis nearest to world axis L, P, S
-  std::array<bool, 3> reversed{};     // that axis runs against it
-};
+// How many labelled voxels each slice of each index axis holds.
+using SliceCounts = std::array<std::vector<std::int64_t>, 3>;
 
-Orientation orientation_of(const Geometry& geometry) {
-  Orientation orientation;
-  std::array<bool, 3> used{};
-  // The strongest component first, so that oblique axes are told apart.
-  std::array<bool, 3> assigned{};
-  for (int round = 0; round < 3; ++round) {
-    double best = -1;
-    std::size_t world = 0;
-    std::size_t index = 0;
-    for (std::size_t w = 0; w < 3; ++w) {
-      for (std::size_t i = 0; i < 3; ++i) {
-        const double component = std::abs(geometry.direction[3 * w + i]);
-        if (!assigned[w] && !used[i] && component > best) {
-          best = component;
-          world = w;
-          index = i;
-        }
+SliceCounts no_counts(const Geometry& geometry) {
+  SliceCounts counts;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    counts[axis].resize(static_cast<std::size_t>(geometry.size[axis]));
+  }
+  return counts;
+}
+
+// Calls visit(voxel, {x, y, z}) in the order of memory.
+template <class Visit>
+void for_each_voxel(const Geometry& geometry, const Visit& visit) {
+  std::size_t voxel = 0;
+  for (std::int64_t z = 0; z < geometry.size[2]; ++z) {
+    for (std::int64_t y = 0; y < geometry.size[1]; ++y) {
+      for (std::int64_t x = 0; x < geometry.size[0]; ++x, ++voxel) {
+        visit(voxel, std::array{static_cast<std::size_t>(x), static_cast<std::size_t>(y),
+                                static_cast<std::size_t>(z)});
       }
     }
-    assigned[world] = used[index] = true;
-    orientation.axis[world] = index;
-    orientation.reversed[world] = geometry.direction[3 * world + index] < 0;
   }
-  return orientation;
 }
 
-// A slice plane in world terms: the axis it is normal to, and what its columns and rows run along.
-struct Plane {
-  std::size_t normal, column, row;
-  bool row_from_above;  // rows run from the head down
-};
-constexpr std::array<Plane, 3> kPlanes = {
-    Plane{2, 0, 1, false},  // axial
-    Plane{1, 0, 2, true},   // coronal
-    Plane{0, 1, 2, true},   // sagittal
-};
-
-std::int64_t voxel_index(const Geometry& geometry, const std::array<std::int64_t, 3>& xyz) {
-  return (xyz[2] * geometry.size[1] + xyz[1]) * geometry.size[0] + xyz[0];
+void count_voxel(SliceCounts& counts, const std::array<std::size_t, 3>& xyz) {
+  for (std::size_t axis = 0; axis < 3; ++axis) ++counts[axis][xyz[axis]];
 }
 
-// The slice along `axis` with the most labelled voxels; the middle one where there are none.
-std::int64_t largest_slice(const LabelMap* labels, const Geometry& geometry, std::size_t axis) {
-  std::vector<std::int64_t> counts(static_cast<std::size_t>(geometry.size[axis]), 0);
+std::int64_t largest(const std::vector<std::int64_t>& counts) {
+  return std::max_element(counts.begin(), counts.end()) - counts.begin();
+}
+
+bool any(const std::vector<std::int64_t>& counts) {
+  return std::any_of(counts.begin(), counts.end(), [](std::int64_t count) { return count > 0; });
+}
+
+// Of each index axis the slice with the most labelled voxels; the middle one where there are none.
+std::array<std::int64_t, 3> largest_slices(const LabelMap* labels, const Geometry& geometry) {
+  SliceCounts counts = no_counts(geometry);
   if (labels != nullptr) {
-    std::size_t i = 0;
-    std::array<std::int64_t, 3> xyz{};
-    for (xyz[2] = 0; xyz[2] < geometry.size[2]; ++xyz[2]) {
-      for (xyz[1] = 0; xyz[1] < geometry.size[1]; ++xyz[1]) {
-        for (xyz[0] = 0; xyz[0] < geometry.size[0]; ++xyz[0], ++i) {
-          if (labels->voxels[i] != 0) ++counts[static_cast<std::size_t>(xyz[axis])];
-        }
-      }
-    }
+    for_each_voxel(geometry, [&](std::size_t voxel, const std::array<std::size_t, 3>& xyz) {
+      if (labels->voxels[voxel] != 0) count_voxel(counts, xyz);
+    });
   }
-  const auto best = std::max_element(counts.begin(), counts.end());
-  return best == counts.end() || *best == 0 ? geometry.size[axis] / 2 : best - counts.begin();
+  std::array<std::int64_t, 3> slices{};
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    slices[axis] = any(counts[axis]) ? largest(counts[axis]) : geometry.size[axis] / 2;
+  }
+  return slices;
 }
 
-// Grey values from the image, black at zero and white at the 99.5th percentile of what is not 0.
+// Grey values from the image, black at zero and white at the 99.5th percentile of what is not 0 (of
+// large images, by every n-th voxel).
 std::function<std::uint8_t(float)> grey_window(const Image& image) {
+  constexpr std::size_t kSample = std::size_t{1} << 22;
+  // Odd: coprime to the most common lengths of rows.
+  const std::size_t step = image.voxels.size() / kSample | 1;
   std::vector<float> values;
-  values.reserve(image.voxels.size());
-  std::copy_if(image.voxels.begin(), image.voxels.end(), std::back_inserter(values),
-               [](float v) { return v != 0 && std::isfinite(v); });
+  values.reserve(image.voxels.size() / step + 1);
+  for (std::size_t i = 0; i < image.voxels.size(); i += step) {
+    const float value = image.voxels[i];
+    if (value != 0 && std::isfinite(value)) values.push_back(value);
+  }
   float low = 0;
   float high = 1;
   if (!values.empty()) {
@@ -120,10 +114,6 @@ Colour blend(Colour under, Colour over, double opacity) {
   return result;
 }
 
-Colour label_colour(std::uint8_t label) {
-  return label < kLabelColours.size() ? kLabelColours[label] : kOtherLabel;
-}
-
 Colour difference_colour(std::uint8_t reference, std::uint8_t prediction) {
   if (prediction == 0) return kMissed;
   return reference == 0 ? kAdded : kWrongLabel;
@@ -131,13 +121,58 @@ Colour difference_colour(std::uint8_t reference, std::uint8_t prediction) {
 
 void check_size(const Geometry& geometry, const LabelMap* labels, const char* what) {
   if (labels == nullptr || labels->geometry.size == geometry.size) return;
-  const auto& size = labels->geometry.size;
-  throw Error(concat("picture: the ", what, " has ", size[0], "x", size[1], "x", size[2],
-                     " voxels, the image ", geometry.size[0], "x", geometry.size[1], "x",
-                     geometry.size[2]));
+  throw Error(concat("picture: the ", what, " has ", join(labels->geometry.size, "x"),
+                     " voxels, the image ", join(geometry.size, "x")));
+}
+
+// Whether a pixel has another label than one of its neighbours, or lies at the edge of the panel.
+bool is_outline(const LabelMap& labels, const Panel& panel, std::int64_t column, std::int64_t row) {
+  const std::uint8_t label = labels.voxels[panel.voxel(column, row)];
+  constexpr std::array<std::array<std::int64_t, 2>, 4> kNeighbours = {
+      {{-1, 0}, {1, 0}, {0, -1}, {0, 1}}};
+  return std::any_of(kNeighbours.begin(), kNeighbours.end(), [&](const auto& step) {
+    const std::int64_t c = column + step[0], r = row + step[1];
+    const bool inside = c >= 0 && c < panel.width() && r >= 0 && r < panel.height();
+    return !inside || labels.voxels[panel.voxel(c, r)] != label;
+  });
+}
+
+Colour with_label(Colour under, const LabelMap& labels, const Panel& panel, std::int64_t column,
+                  std::int64_t row, const OverlayOptions& options) {
+  const std::uint8_t label = labels.voxels[panel.voxel(column, row)];
+  if (label == 0) return under;
+  if (options.style == LabelStyle::kFilled) {
+    return blend(under, label_colour(label), options.opacity);
+  }
+  return is_outline(labels, panel, column, row) ? label_colour(label) : under;
+}
+
+Colour with_difference(Colour under, const LabelMap& reference, const LabelMap& prediction,
+                       std::size_t voxel, const OverlayOptions& options) {
+  const std::uint8_t expected = reference.voxels[voxel], found = prediction.voxels[voxel];
+  if (expected == found) return under;
+  return blend(under, difference_colour(expected, found), options.opacity);
 }
 
 }  // namespace
+
+Colour label_colour(std::uint8_t label) {
+  constexpr std::array<Colour, 4> kFirst = {
+      Colour{0, 0, 0}, {230, 60, 50}, {70, 190, 90}, {250, 220, 60}};
+  if (label < kFirst.size()) return kFirst[label];
+  // Hues a golden section of the circle apart never come close to one another soon.
+  constexpr double kStart = 0.947, kDarkest = 90, kRange = 165;
+  const double hue = kStart + (label - 4) / std::numbers::phi;
+  Colour colour;
+  for (std::size_t i = 0; i < 3; ++i) {
+    // A wave for each of red, green and blue, a third of the circle apart.
+    const double place = hue + static_cast<double>(i) / 3;
+    const double wave = std::abs(6 * (place - std::floor(place)) - 3) - 1;
+    colour[i] =
+        static_cast<std::uint8_t>(std::lround(kDarkest + kRange * std::clamp(wave, 0.0, 1.0)));
+  }
+  return colour;
+}
 
 Picture draw_overlay(const Image& background, const LabelMap* reference, const LabelMap* prediction,
                      const OverlayOptions& options) {
@@ -152,9 +187,9 @@ Picture draw_overlay(const Image& background, const LabelMap* reference, const L
   if (prediction != nullptr) columns.push_back(kPrediction);
   if (reference != nullptr && prediction != nullptr) columns.push_back(kDifference);
 
-  const Orientation orientation = orientation_of(geometry);
+  const AxisMap axes = world_axes(geometry);
   const auto extent = [&](std::size_t world) {
-    const std::size_t axis = orientation.axis[world];
+    const std::size_t axis = axes.axis[world];
     return static_cast<double>(geometry.size[axis]) * geometry.spacing[axis];
   };
   const double finest = *std::min_element(geometry.spacing.begin(), geometry.spacing.end());
@@ -164,54 +199,39 @@ Picture draw_overlay(const Image& background, const LabelMap* reference, const L
     return std::clamp<std::int64_t>(std::llround(extent(world) / finest * zoom), 1, kLargestPanel);
   };
 
-  const auto column_count = static_cast<std::int64_t>(columns.size());
   const std::int64_t panel_width = std::max(pixels(0), pixels(1));
   std::int64_t height = -kGap;
   for (const Plane& plane : kPlanes) height += pixels(plane.row) + kGap;
-  Picture picture(column_count * (panel_width + kGap) - kGap, height, kGapColour);
+  Picture picture(std::ssize(columns) * (panel_width + kGap) - kGap, height, kGapColour);
 
+  const IndexBox whole = {Range{0, geometry.size[0]}, {0, geometry.size[1]}, {0, geometry.size[2]}};
   const auto grey = grey_window(background);
-  const LabelMap* shown = reference != nullptr ? reference : prediction;
+  const auto slices = largest_slices(reference != nullptr ? reference : prediction, geometry);
   std::int64_t top = 0;
   for (const Plane& plane : kPlanes) {
-    const std::int64_t rows = pixels(plane.row);
-    const std::int64_t width = pixels(plane.column);
-    const std::int64_t slice = largest_slice(shown, geometry, orientation.axis[plane.normal]);
-    // The voxel that pixel `i` of `count` along a world axis shows.
-    const auto voxel_along = [&](std::size_t world, std::int64_t i, std::int64_t count,
-                                 bool backwards) {
-      const std::int64_t n = geometry.size[orientation.axis[world]];
-      const std::int64_t voxel = std::min(i * n / count, n - 1);
-      return orientation.reversed[world] != backwards ? n - 1 - voxel : voxel;
-    };
-    for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t column = 0; column < width; ++column) {
-        std::array<std::int64_t, 3> xyz{};
-        xyz[orientation.axis[plane.normal]] = slice;
-        xyz[orientation.axis[plane.column]] = voxel_along(plane.column, column, width, false);
-        xyz[orientation.axis[plane.row]] = voxel_along(plane.row, row, rows, plane.row_from_above);
-        const auto index = static_cast<std::size_t>(voxel_index(geometry, xyz));
-        const std::uint8_t level = grey(background.voxels[index]);
-        const Colour under = {level, level, level};
-        const std::uint8_t expected = reference != nullptr ? reference->voxels[index] : 0;
-        const std::uint8_t found = prediction != nullptr ? prediction->voxels[index] : 0;
-        // Panels narrower than the widest stand in the middle of their column.
-        std::int64_t left = (panel_width - width) / 2 + column;
+    const Panel panel(geometry, plane, whole, slices, pixels(plane.column), pixels(plane.row));
+    // Panels narrower than the widest stand in the middle of their column.
+    const std::int64_t indent = (panel_width - panel.width()) / 2;
+    for (std::int64_t row = 0; row < panel.height(); ++row) {
+      for (std::int64_t column = 0; column < panel.width(); ++column) {
+        const std::size_t voxel = panel.voxel(column, row);
+        const std::uint8_t level = grey(background.voxels[voxel]);
+        std::int64_t left = indent + column;
         for (const Column kind : columns) {
-          Colour colour = under;
-          if (kind == kReference && expected != 0) {
-            colour = blend(under, label_colour(expected), options.opacity);
-          } else if (kind == kPrediction && found != 0) {
-            colour = blend(under, label_colour(found), options.opacity);
-          } else if (kind == kDifference && expected != found) {
-            colour = blend(under, difference_colour(expected, found), options.opacity);
+          Colour colour = {level, level, level};
+          if (kind == kReference) {
+            colour = with_label(colour, *reference, panel, column, row, options);
+          } else if (kind == kPrediction) {
+            colour = with_label(colour, *prediction, panel, column, row, options);
+          } else if (kind == kDifference) {
+            colour = with_difference(colour, *reference, *prediction, voxel, options);
           }
           picture.at(left, top + row) = colour;
           left += panel_width + kGap;
         }
       }
     }
-    top += rows + kGap;
+    top += panel.height() + kGap;
   }
   return picture;
 }
@@ -227,46 +247,36 @@ Colour agreed_colour(std::uint8_t label) {
   return {grey, grey, grey};
 }
 
-// Along one axis: low <= index < high.
-struct Range {
-  std::int64_t low = 0, high = 0;
-};
-
-// For each axis the range of slices that hold labels, and the slice to show.
+// The box that holds labels, and of each index axis the slice to show.
 struct Interest {
-  std::array<Range, 3> box;
-  std::array<std::int64_t, 3> slice{};
+  IndexBox box;
+  std::array<std::int64_t, 3> slices{};
 };
 
-Interest find_interest(const LabelMap& reference, const LabelMap& prediction) {
-  const auto& size = reference.geometry.size;
-  std::array<std::vector<std::int64_t>, 3> labelled, differing;
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    labelled[axis].resize(static_cast<std::size_t>(size[axis]));
-    differing[axis].resize(static_cast<std::size_t>(size[axis]));
-  }
-  std::size_t i = 0;
-  for (std::int64_t z = 0; z < size[2]; ++z) {
-    for (std::int64_t y = 0; y < size[1]; ++y) {
-      for (std::int64_t x = 0; x < size[0]; ++x, ++i) {
-        const std::uint8_t expected = reference.voxels[i], found = prediction.voxels[i];
-        if ((expected | found) == 0) continue;
-        ++labelled[0][x], ++labelled[1][y], ++labelled[2][z];
-        if (expected == found) continue;
-        ++differing[0][x], ++differing[1][y], ++differing[2][z];
-      }
-    }
-  }
+Interest find_interest(const LabelMap& reference, const LabelMap& prediction, std::int64_t margin) {
+  const Geometry& geometry = reference.geometry;
+  SliceCounts labelled = no_counts(geometry), differing = no_counts(geometry);
+  for_each_voxel(geometry, [&](std::size_t voxel, const std::array<std::size_t, 3>& xyz) {
+    const std::uint8_t expected = reference.voxels[voxel], found = prediction.voxels[voxel];
+    if ((expected | found) == 0) return;
+    count_voxel(labelled, xyz);
+    if (expected != found) count_voxel(differing, xyz);
+  });
   Interest interest;
   for (std::size_t axis = 0; axis < 3; ++axis) {
-    const auto any = [](std::int64_t count) { return count > 0; };
     const auto& counts = labelled[axis];
-    const auto first = std::find_if(counts.begin(), counts.end(), any);
-    const auto last = std::find_if(counts.rbegin(), counts.rend(), any);
-    interest.box[axis] = {first - counts.begin(), counts.rend() - last};
-    const auto& shown =
-        std::any_of(differing[axis].begin(), differing[axis].end(), any) ? differing[axis] : counts;
-    interest.slice[axis] = std::max_element(shown.begin(), shown.end()) - shown.begin();
+    Range range;
+    if (any(counts)) {
+      const auto is_set = [](std::int64_t count) { return count > 0; };
+      interest.slices[axis] = largest(any(differing[axis]) ? differing[axis] : counts);
+      range = {std::find_if(counts.begin(), counts.end(), is_set) - counts.begin(),
+               counts.rend() - std::find_if(counts.rbegin(), counts.rend(), is_set)};
+    } else {
+      interest.slices[axis] = geometry.size[axis] / 2;
+      range = {interest.slices[axis], interest.slices[axis] + 1};
+    }
+    interest.box[axis] = {std::max<std::int64_t>(0, range.low - margin),
+                          std::min(geometry.size[axis], range.high + margin)};
   }
   return interest;
 }
@@ -281,24 +291,16 @@ Picture draw_difference(const LabelMap& reference, const LabelMap& prediction,
     throw Error(concat("the label maps have ", join(geometry.size, "x"), " and ",
                        join(prediction.geometry.size, "x"), " voxels"));
   }
-  Interest interest = find_interest(reference, prediction);
-  const bool is_empty = interest.box[0].high <= interest.box[0].low;
-  std::array<double, 3> extent{};  // mm, of the box with its margin
+  const Interest interest = find_interest(reference, prediction, options.margin);
+  std::array<double, 3> extent{};  // mm, of the box
   for (std::size_t axis = 0; axis < 3; ++axis) {
-    Range& range = interest.box[axis];
-    if (is_empty) {
-      interest.slice[axis] = geometry.size[axis] / 2;
-      range = {interest.slice[axis], interest.slice[axis] + 1};
-    }
-    range = {std::max<std::int64_t>(0, range.low - options.margin),
-             std::min(geometry.size[axis], range.high + options.margin)};
-    extent[axis] = static_cast<double>(range.high - range.low) * geometry.spacing[axis];
+    extent[axis] = static_cast<double>(interest.box[axis].length()) * geometry.spacing[axis];
   }
-  const double largest = *std::max_element(extent.begin(), extent.end());
-  const double zoom = static_cast<double>(options.panel_size) / largest;  // pixels a mm
-  const Orientation orientation = orientation_of(geometry);
+  const double longest = *std::max_element(extent.begin(), extent.end());
+  const double zoom = static_cast<double>(options.panel_size) / longest;  // pixels a mm
+  const AxisMap axes = world_axes(geometry);
   const auto pixels = [&](std::size_t world) {
-    return std::clamp<std::int64_t>(std::llround(extent[orientation.axis[world]] * zoom), 1,
+    return std::clamp<std::int64_t>(std::llround(extent[axes.axis[world]] * zoom), 1,
                                     options.panel_size);
   };
   std::int64_t width = -kGap, height = 0;
@@ -309,25 +311,13 @@ Picture draw_difference(const LabelMap& reference, const LabelMap& prediction,
   Picture picture(width, height, kDifferenceBackground);
   std::int64_t left = 0;
   for (const Plane& plane : kPlanes) {
-    const std::int64_t columns = pixels(plane.column), rows = pixels(plane.row);
-    const std::int64_t top = (height - rows) / 2;
-    // The voxel that pixel `i` of `count` along a world axis shows.
-    const auto voxel_along = [&](std::size_t world, std::int64_t i, std::int64_t count,
-                                 bool backwards) {
-      const Range& range = interest.box[orientation.axis[world]];
-      const std::int64_t n = range.high - range.low;
-      const std::int64_t voxel = std::min(i * n / count, n - 1);
-      return range.low + (orientation.reversed[world] != backwards ? n - 1 - voxel : voxel);
-    };
-    for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t column = 0; column < columns; ++column) {
-        std::array<std::int64_t, 3> xyz{};
-        const std::size_t normal = orientation.axis[plane.normal];
-        xyz[normal] = interest.slice[normal];
-        xyz[orientation.axis[plane.column]] = voxel_along(plane.column, column, columns, false);
-        xyz[orientation.axis[plane.row]] = voxel_along(plane.row, row, rows, plane.row_from_above);
-        const auto index = static_cast<std::size_t>(voxel_index(geometry, xyz));
-        const std::uint8_t expected = reference.voxels[index], found = prediction.voxels[index];
+    const Panel panel(geometry, plane, interest.box, interest.slices, pixels(plane.column),
+                      pixels(plane.row));
+    const std::int64_t top = (height - panel.height()) / 2;
+    for (std::int64_t row = 0; row < panel.height(); ++row) {
+      for (std::int64_t column = 0; column < panel.width(); ++column) {
+        const std::size_t voxel = panel.voxel(column, row);
+        const std::uint8_t expected = reference.voxels[voxel], found = prediction.voxels[voxel];
         Colour colour = kDifferenceBackground;
         if (expected != found) {
           colour = difference_colour(expected, found);
@@ -337,7 +327,7 @@ Picture draw_difference(const LabelMap& reference, const LabelMap& prediction,
         picture.at(left + column, top + row) = colour;
       }
     }
-    left += columns + kGap;
+    left += panel.width() + kGap;
   }
   return picture;
 }

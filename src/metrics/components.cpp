@@ -1,59 +1,32 @@
 #include "segmamba/metrics/components.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <memory>
 #include <numeric>
 
+#include "segmamba/metrics/runs.h"
+
 namespace segmamba::metrics {
 namespace {
 
-// A stretch of ones along x.
-struct Run {
-  std::int64_t low, high;  // low <= x < high
-};
-
-class DisjointSets {
- public:
-  std::int32_t add() {
-    parents_.push_back(static_cast<std::int32_t>(parents_.size()));
-    return parents_.back();
+// For each part its number from 1, by the first voxel with x slowest and z fastest.
+std::vector<std::int32_t> numbers_of(const Runs& runs, const Parts& parts) {
+  constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+  std::vector<Size> first(parts.voxels.size(), Size{kFar, kFar, kFar});
+  runs.for_each([&](const Run& run, std::int32_t place, std::int64_t y, std::int64_t z) {
+    Size& known = first[parts.of_run[place]];
+    known = std::min(known, Size{run.low, y, z});
+  });
+  std::vector<std::int32_t> order(first.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](std::int32_t a, std::int32_t b) { return first[a] < first[b]; });
+  std::vector<std::int32_t> numbers(first.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    numbers[order[i]] = static_cast<std::int32_t>(i + 1);
   }
-  std::int32_t root(std::int32_t item) {
-    while (parents_[item] != item) item = parents_[item] = parents_[parents_[item]];
-    return item;
-  }
-  void join(std::int32_t a, std::int32_t b) {
-    a = root(a);
-    b = root(b);
-    parents_[std::max(a, b)] = std::min(a, b);
-  }
-  std::size_t size() const { return parents_.size(); }
-
- private:
-  std::vector<std::int32_t> parents_;
-};
-
-// Numbers roots from 1 by their first voxel with x slowest and z fastest.
-std::vector<std::int32_t> number_roots(const std::vector<Size>& first_voxel, DisjointSets& sets) {
-  std::vector<Size> first_of_root = first_voxel;
-  std::vector<std::int32_t> roots;
-  for (std::int32_t run = 0; run < static_cast<std::int32_t>(sets.size()); ++run) {
-    const std::int32_t root = sets.root(run);
-    if (root == run) {
-      roots.push_back(run);
-    } else {
-      first_of_root[root] = std::min(first_of_root[root], first_voxel[run]);
-    }
-  }
-  std::sort(roots.begin(), roots.end(),
-            [&](std::int32_t a, std::int32_t b) { return first_of_root[a] < first_of_root[b]; });
-  std::vector<std::int32_t> number(sets.size());
-  for (std::size_t i = 0; i < roots.size(); ++i) {
-    number[roots[i]] = static_cast<std::int32_t>(i + 1);
-  }
-  return number;
+  return numbers;
 }
 
 // target |= source, for bytes.
@@ -121,62 +94,18 @@ void Components::measure() {
 }
 
 Components connected_components_26(const Mask& mask) {
-  const auto [nx, ny, nz] = mask.size;
-  // Runs along x are joined with the runs they touch in the four rows before them.
-  std::vector<Run> runs;
-  std::vector<Size> first_voxel;
-  std::vector<std::int32_t> row_start(static_cast<std::size_t>(ny * nz) + 1);
-  DisjointSets sets;
-  constexpr std::array<std::array<std::int64_t, 2>, 4> kEarlierRows = {
-      {{-1, 0}, {-1, -1}, {0, -1}, {1, -1}}};  // (dy, dz)
-  for (std::int64_t z = 0; z < nz; ++z) {
-    for (std::int64_t y = 0; y < ny; ++y) {
-      const std::int64_t row = z * ny + y;
-      row_start[row] = static_cast<std::int32_t>(runs.size());
-      const std::uint8_t* voxels = mask.voxels.data() + row * nx;
-      const bool is_empty = !mask.may_hold(row) || !any_set(voxels, nx);
-      for (std::int64_t x = is_empty ? nx : 0; x < nx;) {
-        if (voxels[x] == 0) {
-          ++x;
-          continue;
-        }
-        const std::int64_t low = x;
-        while (x < nx && voxels[x] != 0) ++x;
-        runs.push_back({low, x});
-        first_voxel.push_back({low, y, z});
-        sets.add();
-      }
-      row_start[row + 1] = static_cast<std::int32_t>(runs.size());
-      for (const auto& [dy, dz] : kEarlierRows) {
-        if (y + dy < 0 || y + dy >= ny || z + dz < 0) continue;
-        const std::int64_t other_row = (z + dz) * ny + y + dy;
-        std::int32_t own = row_start[row], other = row_start[other_row];
-        while (own < row_start[row + 1] && other < row_start[other_row + 1]) {
-          const Run &a = runs[own], &b = runs[other];
-          if (a.low <= b.high && b.low <= a.high) sets.join(own, other);  // also corner to corner
-          if (a.high < b.high) {
-            ++own;
-          } else {
-            ++other;
-          }
-        }
-      }
-    }
-  }
-
-  const std::vector<std::int32_t> number = number_roots(first_voxel, sets);
+  const Runs runs = runs_of(mask);
+  const Parts parts = connected_parts(runs, Connectivity::kCorners);
+  const std::vector<std::int32_t> numbers = numbers_of(runs, parts);
   Components components;
   components.size = mask.size;
   components.rows = mask.rows;
   components.labels.resize(mask.voxels.size());
-  for (std::int64_t row = 0; row < ny * nz; ++row) {
-    for (std::int32_t run = row_start[row]; run < row_start[row + 1]; ++run) {
-      const std::int32_t label = number[sets.root(run)];
-      components.count = std::max(components.count, label);
-      std::fill(components.labels.begin() + row * nx + runs[run].low,
-                components.labels.begin() + row * nx + runs[run].high, label);
-    }
-  }
+  components.count = parts.count();
+  runs.for_each([&](const Run& run, std::int32_t place, std::int64_t y, std::int64_t z) {
+    std::int32_t* row = components.labels.data() + mask.index(0, y, z);
+    std::fill(row + run.low, row + run.high, numbers[parts.of_run[place]]);
+  });
   components.measure();
   return components;
 }

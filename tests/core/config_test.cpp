@@ -57,6 +57,15 @@ std::string message(const std::string& text, const std::vector<std::string>& ove
   return "no error";
 }
 
+TEST(Config, KeysOfAConfigThatIsThereCanBeChanged) {
+  auto config = read("epochs: 5\ntitle: mine\n");
+  override_config(config, {"optimizer.name=adamw", "epochs=7"});
+  auto expected = read("epochs: 7\ntitle: mine\n", {"optimizer.name=adamw"});
+  EXPECT_EQ(config, expected);
+  EXPECT_THROW(override_config(config, {"epoch=7"}), Error);
+  EXPECT_THROW(override_config(config, {"epochs=0"}), Error);
+}
+
 TEST(Config, ReadsEveryTypeAndKeepsDefaults) {
   const Config config = read(
       "epochs: 3\npatch: [1, 2, 3]\nweights: [1e-3, 2]\nchannels: [a, 'b c']\n"

@@ -40,6 +40,14 @@ TEST(CsvTest, ReadsQuotedFields) {
   EXPECT_THAT(table.rows[2].fields, ElementsAre("last", ""));
 }
 
+TEST(CsvTest, WhatIsWrittenReadsBack) {
+  EXPECT_EQ(csv_line({"case", "1.5", ""}), "case,1.5,\n");
+  const std::vector<std::string> fields = {"a, b", "say \"no\"", "two\nlines", " blanks ", "plain"};
+  EXPECT_EQ(csv_line(fields), "\"a, b\",\"say \"\"no\"\"\",\"two\nlines\",\" blanks \",plain\n");
+  const CsvTable table = parse_csv("a,b,c,d,e\n" + csv_line(fields), "t.csv");
+  EXPECT_EQ(table.rows.at(0).fields, fields);
+}
+
 TEST(CsvTest, TakesWhatSpreadsheetsWrite) {
   test::TemporaryFolder folder;
   write_file_atomically(folder.path() / "t.csv",

@@ -26,6 +26,13 @@ TEST(Text, NumbersForPeopleAndMachines) {
   EXPECT_EQ(format_fixed(inf, 3), "inf");
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_bytes(17), "17 B");
+  EXPECT_EQ(to_bytes("6GB"), 6'000'000'000);
+  EXPECT_EQ(to_bytes("1.5 GiB"), 1'610'612'736);
+  EXPECT_EQ(to_bytes("512m"), 512 * 1024 * 1024);
+  EXPECT_EQ(to_bytes("4096"), 4096);
+  for (const char* text : {"", "GB", "-1GB", "0", "nan", "1e300", "6 GBs", "6X", "6 G B"}) {
+    EXPECT_EQ(to_bytes(text), std::nullopt) << text;
+  }
   EXPECT_EQ(format_duration(95), "1:35");
   EXPECT_EQ(format_duration(3700), "1:01:40");
 }

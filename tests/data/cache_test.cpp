@@ -37,6 +37,7 @@ void expect_equal(const PreparedCase& a, const PreparedCase& b) {
   EXPECT_EQ(a.geometry.spacing, b.geometry.spacing);
   EXPECT_EQ(a.geometry.origin, b.geometry.origin);
   EXPECT_EQ(a.geometry.direction, b.geometry.direction);
+  EXPECT_EQ(a.axes, b.axes);
   EXPECT_EQ(a.crop_begin, b.crop_begin);
   EXPECT_EQ(a.crop_size, b.crop_size);
   EXPECT_EQ(a.spacing, b.spacing);
@@ -82,6 +83,7 @@ TEST(PreparedFile, HoldsACaseBitByBit) {
   const auto path = folder.path() / "x.case";
   auto item = test::prepared_case({3, 5, 7}, 3, 4);
   item.geometry.origin = {0.1, -1.0 / 3, 1e-17};
+  item.axes = {{2, 0, 1}, {false, true, true}};
   write_prepared(path, item, {}, "settings");
   expect_equal(map_prepared(path), item);
   item.labels = {};

@@ -12,6 +12,8 @@
 #include "segmamba/core/files.h"
 #include "segmamba/core/log.h"
 #include "segmamba/data/preprocess.h"
+#include "segmamba/io/orientation.h"
+#include "segmamba/io/resample.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::data {
@@ -332,6 +334,31 @@ TEST_F(CheckTest, UnusualSpacing) {
 TEST_F(CheckTest, UnusualOrientation) {
   change_all([](io::Geometry& geometry) { geometry.direction = {-1, 0, 0, 0, -1, 0, 0, 0, 1}; });
   expect_only(Severity::kNotice, "orientation", "orientation RAS where most cases have LPS");
+}
+
+// Turned to LPS, the case has the size and the spacing of the others.
+TEST_F(CheckTest, SizesAndSpacingsCompareInOneOrientation) {
+  for (int i = 1; i <= 3; ++i) {
+    const std::string name = "BraTS-GLI-0000" + std::to_string(i) + "-000";
+    const auto changed = [&](auto volume) {
+      volume.geometry.spacing = {1, 2, 3};
+      if (name != kBroken) return volume;
+      const auto axes = io::axes_towards(volume.geometry, "SAR");
+      return io::resample_into(io::reoriented(volume.geometry, axes), volume);
+    };
+    for (const auto& channel : kBratsChannels) {
+      io::write_image(file(channel, name), changed(io::read_image(file(channel, name))));
+    }
+    io::write_labels(file("seg", name), changed(io::read_labels(file("seg", name))));
+  }
+  expect_only(Severity::kNotice, "orientation", "orientation SAR where most cases have LPS");
+  const auto numbers = check().fingerprint;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    EXPECT_EQ(numbers.size[axis].minimum, test::kCaseSize[axis]);
+    EXPECT_EQ(numbers.size[axis].maximum, test::kCaseSize[axis]);
+    EXPECT_EQ(numbers.spacing[axis].minimum, axis + 1);
+    EXPECT_EQ(numbers.spacing[axis].maximum, axis + 1);
+  }
 }
 
 TEST_F(CheckTest, UnusualSize) {

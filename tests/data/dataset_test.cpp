@@ -9,6 +9,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
+#include "support/error_of.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::data {
@@ -441,6 +442,127 @@ TEST_F(DatasetTest, CasesAreNamedLikeFiles) {
   }
 }
 
+TEST_F(DatasetTest, NnunetFilesInOneFolder) {
+  for (const char* name : {"b_0000.nii.gz", "b_0001.nii.gz", "a_1_0000.nii", "a_1_0001.nii",
+                           "c_0001.nii.gz", "b_0002.nii.gz", "notes.nii.gz", "log.txt"}) {
+    touch(name);
+  }
+  DatasetConfig two = config();
+  two.channels = {"t1c", "t2f"};
+  const DatasetSurvey survey = survey_dataset(two, Labels::kOptional);
+  EXPECT_EQ(survey.dataset.layout, "nnunet-files");
+  const auto& cases = survey.dataset.cases;
+  ASSERT_EQ(cases.size(), 3);
+  EXPECT_EQ(cases[0].name, "a_1");
+  EXPECT_THAT(files(cases[0]), ElementsAre("a_1_0000.nii", "a_1_0001.nii"));
+  EXPECT_THAT(files(cases[1]), ElementsAre("b_0000.nii.gz", "b_0001.nii.gz"));
+  EXPECT_THAT(files(cases[2]), ElementsAre("", "c_0001.nii.gz"));
+  const std::string base = fs::canonical(root()).string();
+  EXPECT_THAT(messages(survey.missing),
+              ElementsAre(concat("c: ", base, "/c_0000.nii.gz is missing")));
+  EXPECT_THAT(
+      messages(survey.ignored),
+      ElementsAre(concat(": ", base, "/notes.nii.gz: not taken, as it is not named NAME_0000"),
+                  concat("b: ", base,
+                         "/b_0002.nii.gz: not taken, as the config has 2 channels, 0000 to "
+                         "0001")));
+  EXPECT_THAT(classes_of(survey.dataset.class_map, {0, 3, 4}), ElementsAre(0, 3, 3));
+  EXPECT_THAT(messages(survey_dataset(two, Labels::kRequired).missing).front(),
+              HasSubstr("a_1: this layout has no labels"));
+  two.layout = "nnunet-files";
+  two.root = (root() / "empty").string();
+  fs::create_directories(two.root);
+  EXPECT_THAT(error_of(two), HasSubstr("files must be named NAME_0000.nii.gz"));
+}
+
+TEST_F(DatasetTest, DicomFolders) {
+  for (const char* path :
+       {"p1/T1ce/0001.dcm", "p1/T1ce/0002.dcm", "p1/FLAIR/IM1", "p2/t1c/a", "p2/other/x",
+        "p3/T1c/x", "p3/t1gd/x", "p3/flair/x", "papers/pdf/x", "p4/t1c/x.nii.gz", "p4/t2f/x"}) {
+    touch(path);
+  }
+  DatasetConfig two = config();
+  two.channels = {"t2f", "t1c"};
+  const DatasetSurvey survey = survey_dataset(two, Labels::kOptional);
+  EXPECT_EQ(survey.dataset.layout, "dicom");
+  const auto& cases = survey.dataset.cases;
+  ASSERT_EQ(cases.size(), 4);
+  EXPECT_EQ(cases[0].name, "p1");
+  EXPECT_THAT(files(cases[0]), ElementsAre("p1/FLAIR", "p1/T1ce"));
+  EXPECT_THAT(files(cases[1]), ElementsAre("", "p2/t1c"));
+  EXPECT_THAT(files(cases[2]), ElementsAre("p3/flair", ""));
+  EXPECT_THAT(files(cases[3]), ElementsAre("p4/t2f", ""));
+  const std::string base = fs::canonical(root()).string();
+  EXPECT_THAT(
+      messages(survey.missing),
+      ElementsAre(concat("p2: ", base, "/p2/t2f is missing: a folder of the DICOM files of t2f"),
+                  concat("p3: ", base, "/p3: T1c and t1gd have the same meaning; keep one of them"),
+                  concat("p4: ", base, "/p4/t1c is missing: a folder of the DICOM files of t1c")));
+  EXPECT_THAT(messages(survey.ignored),
+              ElementsAre("papers: not taken as a case: no folder in it is named as a channel "
+                          "(t2f, t1c) and holds DICOM files"));
+  // A case by itself, and names without channels.
+  EXPECT_EQ(open_dataset({.root = (root() / "p1").string(), .channels = {"t1c"}}, Labels::kOptional)
+                .cases.at(0)
+                .name,
+            "p1");
+  EXPECT_EQ(
+      survey_dataset({.root = config().root, .channels = {}, .classes = {}}, Labels::kOptional)
+          .dataset.cases.size(),
+      5);
+  EXPECT_THAT(messages(survey_dataset(two, Labels::kRequired).missing).front(),
+              HasSubstr("p1: this layout has no labels"));
+  two.layout = "dicom";
+  two.root = (root() / "p1/T1ce").string();
+  EXPECT_THAT(error_of(two), HasSubstr("a folder of DICOM files a channel, as in NAME/t2f"));
+}
+
+// The first case says what a folder is.
+TEST_F(DatasetTest, FoldersOfNiftiFilesAreNotTakenForDicom) {
+  touch("a/readme/x");
+  touch("b/b-t1c.nii.gz");
+  touch("b/t1c/x");
+  touch("c/t1c/x");
+  DatasetConfig one = config();
+  one.channels = {"t1c"};
+  EXPECT_EQ(survey_dataset(one, Labels::kOptional).dataset.layout, "brats");
+  one.layout = "dicom";
+  EXPECT_EQ(survey_dataset(one, Labels::kOptional).dataset.cases.size(), 2);
+}
+
+TEST_F(DatasetTest, FilesByName) {
+  touch("a.nii.gz");
+  touch("series/x");
+  const std::string file = (root() / "a.nii.gz").string(), folder = (root() / "series").string();
+  DatasetConfig two;
+  two.channels = {"t2f", "t1c"};
+  two.label_map = {"7=enhancing"};
+  const Dataset dataset = dataset_of_files(two, "x-1-2", {"T1ce=" + file, "FLAIR=" + folder});
+  EXPECT_THAT(dataset.channels, ElementsAre("t2f", "t1c"));
+  EXPECT_THAT(classes_of(dataset.class_map, {0, 3, 4, 7}), ElementsAre(0, 3, 3, 3));
+  ASSERT_EQ(dataset.cases.size(), 1);
+  EXPECT_EQ(dataset.cases[0].name, "x-1-2");
+  EXPECT_EQ(dataset.cases[0].patient, "x-1");
+  EXPECT_TRUE(dataset.cases[0].labels.empty());
+  EXPECT_EQ(dataset.cases[0].images.at(0).path, folder);
+  EXPECT_EQ(dataset.cases[0].images.at(1).path, file);
+  const auto refusal = [&](const std::vector<std::string>& files,
+                           const std::string& name = "x") -> std::string {
+    return test::error_of([&] { dataset_of_files(two, name, files); });
+  };
+  EXPECT_EQ(refusal({"t1c=" + file}), "case x: no file for t2f; give t2f=PATH");
+  EXPECT_EQ(refusal({}), "case x: no file for t2f, t1c; give t2f=PATH");
+  EXPECT_EQ(refusal({"t1c=" + file, "CT=" + file}),
+            "CT=" + file + ": there is no channel 'CT'; there are t2f, t1c");
+  EXPECT_EQ(refusal({"t1c=" + file, "T1Gd=" + folder}),
+            "channel t1c is given twice: " + file + " and " + folder);
+  EXPECT_EQ(refusal({"t1c=" + file + "x"}), "channel t1c: " + file + "x does not exist");
+  for (const std::string bad : {"t1c", "t1c=", ""}) {
+    EXPECT_EQ(refusal({bad}), "'" + bad + "' is not CHANNEL=PATH, such as t1c=scan.nii.gz");
+  }
+  EXPECT_THAT(refusal({"t1c=" + file}, "a/b"), HasSubstr("a case cannot be named 'a/b'"));
+}
+
 // Damage makes an Error, or another data set, and never anything else.
 TEST_F(DatasetTest, EveryByteOfATableOrJsonMayBeDamaged) {
   const std::string json = R"({"channel_names": {"0": "FLAIR"}, "file_ending": ".nii.gz",
@@ -495,7 +617,11 @@ TEST_F(DatasetTest, ConfigListsItsKeys) {
   EXPECT_THAT(read.channels, ElementsAre("CT"));
   EXPECT_THAT(read.classes, ElementsAre("background", "liver"));
   EXPECT_THAT(read.label_map, ElementsAre("2=liver"));
-  EXPECT_THROW(ConfigDocument::from_text("layout: dicom", "c.yaml").read(read), Error);
+  for (const auto& layout : kLayouts) {
+    ConfigDocument::from_text("layout: " + layout, "c.yaml").read(read);
+    EXPECT_EQ(read.layout, layout);
+  }
+  EXPECT_THROW(ConfigDocument::from_text("layout: bids", "c.yaml").read(read), Error);
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ TEST_F(DataProgram, CheckPrintsTheFirstOfManyFindings) {
 
 TEST_F(DataProgram, UsageErrorsExitWithTwo) {
   for (const char* arguments :
-       {"check", "check cases --layout dicom", "check cases --set data.root=x",
+       {"check", "check cases --layout dicon", "check cases --set data.root=x",
         "check cases --threads -1", "check cases --no-such-option", "preview --output x",
         "preview -c x.yaml -o x --count 0", "preview -c x.yaml -o x --first -1"}) {
     const Outcome outcome = run(arguments);

@@ -143,6 +143,23 @@ TEST(TrainConfig, ContradictionsWithinASectionAreFound) {
   EXPECT_THAT(message_of([&] { check(config); }), HasSubstr("there is no class liver"));
 }
 
+TEST(TrainConfig, PostprocessingMustFitTheClasses) {
+  TrainConfig config;
+  config.postprocess.remove_below_ml = {"ET=0.1"};
+  EXPECT_EQ(message_of([&] { check(config); }), "no error");
+  config.data.classes = {"background", "liver", "tumour", "cyst"};
+  EXPECT_EQ(message_of([&] { check(config); }),
+            "postprocess.remove_below_ml: 'ET=0.1': there is no class 'enhancing' in data.classes "
+            "(background, liver, tumour, cyst)");
+}
+
+// What was written before the section was there.
+TEST(TrainConfig, WithoutPostprocessingNothingIsDone) {
+  TrainConfig config;
+  ConfigDocument::from_text("inference:\n  overlap: 0.5\n", "run.yaml").read(config);
+  EXPECT_THAT(post::make_rules(config.postprocess, config.data.classes), IsEmpty());
+}
+
 TEST(TrainConfig, OnlyKeysThatDecideTheWeightsForbidAResume) {
   TrainConfig before, now;
   now.data.root = "elsewhere";
@@ -151,6 +168,7 @@ TEST(TrainConfig, OnlyKeysThatDecideTheWeightsForbidAResume) {
   now.training.workers = 7;
   now.inference.overlap = 0.75;
   now.validation.every = 10;
+  now.postprocess.fill_holes = {"WT"};
   EXPECT_THAT(differences_that_matter(now, before), IsEmpty());
   now.training.batch_size = 4;
   now.loss.smooth = 1;

@@ -84,6 +84,36 @@ TEST_F(Program, ScoresOnePartOfASplit) {
   EXPECT_EQ(run("-p prediction -r reference --split split.yaml --part all").exit_code, 2);
 }
 
+TEST_F(Program, TunesPostprocessing) {
+  const std::string arguments = "-p prediction -r reference --tune-postprocess new/post.yaml";
+  const Outcome few = run(arguments);
+  EXPECT_EQ(few.exit_code, 1);
+  EXPECT_THAT(few.err, HasSubstr("needs cases of at least 5 patients"));
+  for (int i = 4; i < 8; ++i) {
+    const std::string name = concat("BraTS-GLI-0000", i, "-000");
+    testing::put_labels(folder_.path() / "reference" / name / (name + "-seg.nii.gz"),
+                        testing::tumour());
+    testing::put_labels(folder_.path() / "prediction" / (name + ".nii.gz"), testing::tumour(i % 4));
+  }
+  const Outcome outcome = run(arguments);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("Post-processing by dice of segmamba (%), 8 cases"),
+                                 HasSubstr("no rule helps: nothing is switched on")));
+  EXPECT_THAT(outcome.err, HasSubstr("wrote new/post.yaml, which switches nothing on"));
+  const std::string file = read_file(folder_.path() / "new/post.yaml");
+  EXPECT_THAT(file, HasSubstr("postprocess:\n  fill_holes: []\n"));
+
+  const Outcome refused = run(arguments);
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("new/post.yaml exists; pass --overwrite"));
+  fs::remove(folder_.path() / "prediction/BraTS-GLI-00001-000.nii.gz");
+  const Outcome with_problem = run(arguments + " --overwrite");
+  EXPECT_EQ(with_problem.exit_code, 3) << with_problem.err;
+  EXPECT_THAT(with_problem.out, HasSubstr("7 cases"));
+  EXPECT_EQ(run(arguments + " --overwrite --strict").exit_code, 1);
+  EXPECT_EQ(run("-p prediction -r reference --tune-postprocess new").exit_code, 1);
+}
+
 TEST_F(Program, WithoutOutputOnlyPrints) {
   const Outcome outcome = run("-p prediction -r reference");
   EXPECT_EQ(outcome.exit_code, 0);
@@ -120,7 +150,11 @@ TEST_F(Program, UsageErrorsExitWithTwo) {
        {"", "--prediction prediction", "-p prediction -r reference --convention medpi",
         "-p prediction -r reference --regions XY", "-p prediction -r reference --metrics dise",
         "-p prediction -r reference --threads -1", "-p prediction -r reference --resamples -1",
-        "-p prediction -r reference --worst -1", "--no-such-option"}) {
+        "-p prediction -r reference --worst -1", "--no-such-option",
+        "-p prediction -r reference --tune-postprocess p.yaml --metrics hd95",
+        "-p prediction -r reference --tune-postprocess p.yaml --convention medpy,monai",
+        "-p prediction -r reference --tune-postprocess p.yaml --resamples 0",
+        "-p prediction -r reference --tune-postprocess p.yaml -o scores"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments;
     EXPECT_EQ(lines(outcome.err), 1) << outcome.err;

@@ -4,7 +4,9 @@
 #include <png.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "segmamba/core/error.h"
 #include "support/temporary_folder.h"
@@ -193,6 +195,59 @@ TEST(Overlay, ColumnsShowReferencePredictionAndDifference) {
   EXPECT_EQ(pixel(1, 1, 5 + 4 + 2), red);
   // Without a prediction two columns stay.
   EXPECT_EQ(draw_overlay(image, &reference, nullptr, options).width, 2 * 6 + 4);
+}
+
+TEST(Overlay, OutlinesLeaveTheImageVisible) {
+  const std::array<std::int64_t, 3> size = {8, 8, 1};
+  const Image image = flat_image(size, 100);
+  LabelMap labels = no_labels(size);
+  // 2 fills x, y = 1 to 5 but for a 3 in its middle; a 1 lies at the edge of the image.
+  for (std::size_t y = 1; y <= 5; ++y) {
+    for (std::size_t x = 1; x <= 5; ++x) labels.voxels[8 * y + x] = 2;
+  }
+  labels.voxels[8 * 3 + 3] = 3;
+  labels.voxels[8 * 7 + 7] = 1;
+  const Picture picture = draw_overlay(
+      image, nullptr, &labels, {.style = LabelStyle::kOutlined, .opacity = 0.5, .panel_height = 1});
+  const char* expected[] = {"........",  //
+                            ".ggggg..",  //
+                            ".g.g.g..",  // above and below the 3, and beside it,
+                            ".ggygg..",  // the 2 ends
+                            ".g.g.g..",  //
+                            ".ggggg..",  //
+                            "........",  //
+                            ".......r"};
+  for (std::int64_t y = 0; y < 8; ++y) {
+    for (std::int64_t x = 0; x < 8; ++x) {
+      Colour colour = {255, 255, 255};
+      if (expected[y][x] == 'r') colour = label_colour(1);
+      if (expected[y][x] == 'g') colour = label_colour(2);
+      if (expected[y][x] == 'y') colour = label_colour(3);
+      EXPECT_EQ(picture.at(12 + x, y), colour) << x << ' ' << y;
+      EXPECT_EQ(picture.at(x, y), (Colour{255, 255, 255}));
+    }
+  }
+}
+
+TEST(Overlay, LabelsAreToldApart) {
+  EXPECT_EQ(label_colour(0), (Colour{0, 0, 0}));
+  EXPECT_EQ(label_colour(1), (Colour{230, 60, 50}));
+  std::set<Colour> colours;
+  for (int label = 0; label < 256; ++label) {
+    colours.insert(label_colour(static_cast<std::uint8_t>(label)));
+  }
+  EXPECT_GT(colours.size(), 200U);
+  // The first dozen differ clearly, and none is dark.
+  for (int a = 1; a < 13; ++a) {
+    const Colour first = label_colour(static_cast<std::uint8_t>(a));
+    EXPECT_GT(first[0] + first[1] + first[2], 300) << a;
+    for (int b = 1; b < a; ++b) {
+      const Colour second = label_colour(static_cast<std::uint8_t>(b));
+      int distance = 0;
+      for (std::size_t i = 0; i < 3; ++i) distance += std::abs(first[i] - second[i]);
+      EXPECT_GE(distance, 50) << a << " and " << b;
+    }
+  }
 }
 
 TEST(Overlay, FollowsTheDirectionOfTheImage) {

@@ -213,7 +213,7 @@ TEST_F(VolumeTest, RefusesWhatItCannotReadWithTheReason) {
               }),
               HasSubstr("more than 2^40 voxels"));
   EXPECT_THAT(image_error(file("absent.nii.gz")), HasSubstr("does not exist"));
-  EXPECT_THAT(image_error(folder_.path()), HasSubstr("not named as a NIfTI file"));
+  EXPECT_THAT(image_error(folder_.path()), HasSubstr("is a folder without DICOM images"));
   fs::create_directory(file("folder.nii"));
   EXPECT_THAT(image_error(file("folder.nii")), HasSubstr("is a folder"));
   test::write_bytes(file("empty.nii"), "");
@@ -448,6 +448,45 @@ TEST_F(VolumeTest, OutputsKeepTheInputsHeader) {
       EXPECT_EQ(read_labels(file(name)).voxels, labels.voxels);
     }
   }
+}
+
+// A NIfTI-2 header holds doubles, which NIfTI-1 would round.
+TEST_F(VolumeTest, OutputsHaveTheVersionOfTheInput) {
+  NiftiBytes input(kData / "nifti2_uint8.nii.gz");
+  const double third = 1.0 / 3;
+  input.put<double>(104 + 8 * 4, 2.5);  // pixdim[4]
+  input.put<double>(400 + 8 * 3, third);
+  input.put<double>(352, 0.1);
+  input.put<std::int32_t>(348, 3);
+  input.put<std::int32_t>(500, 2 + 16);
+  input.bytes()[524] = 57;
+  const LabelMap labels = read_labels(write(input));
+  for (const char* name : {"out.nii", "out.nii.gz"}) {
+    write_labels(file(name), labels);
+    const NiftiBytes output(file(name));
+    for (const auto& [begin, end] :
+         {std::pair{0, 12}, {16, 80}, {104, 168}, {344, 348}, {348, 496}, {500, 504}, {524, 525}}) {
+      EXPECT_EQ(output.bytes().substr(begin, end - begin), input.bytes().substr(begin, end - begin))
+          << "bytes " << begin << " to " << end;
+    }
+    EXPECT_EQ(output.get<std::int16_t>(12), 2);
+    EXPECT_EQ(output.get<std::int64_t>(168), 544);
+    EXPECT_EQ(output.bytes().size(), 544 + labels.voxels.size());
+    EXPECT_THAT(output.bytes().substr(240, 80), HasSubstr("segmamba "));
+    EXPECT_EQ(read_labels(file(name)).voxels, labels.voxels);
+    EXPECT_EQ(geometry_difference(read_geometry(file(name)), labels.geometry, 0), "");
+  }
+}
+
+TEST_F(VolumeTest, SizesBeyondNifti1AreWritten) {
+  LabelMap labels;
+  labels.geometry.size = {40000, 2, 1};
+  labels.voxels.assign(80000, 7);
+  write_labels(file("long.nii.gz"), labels);
+  EXPECT_EQ(NiftiBytes{file("long.nii.gz")}.get<std::int32_t>(0), 540);
+  const LabelMap again = read_labels(file("long.nii.gz"));
+  EXPECT_EQ(again.geometry.size, labels.geometry.size);
+  EXPECT_EQ(again.voxels, labels.voxels);
 }
 
 // Scaling is applied on reading, so that it must not be written again.

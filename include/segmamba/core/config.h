@@ -123,4 +123,12 @@ std::string config_to_yaml(const Config& config, bool with_help = false) {
   return write_config(*writer);
 }
 
+// Changes keys of a config that is there. Throws as load_config.
+template <class Config>
+void override_config(Config& config, const std::vector<std::string>& overrides) {
+  auto document = ConfigDocument::from_text(config_to_yaml(config), "the config");
+  for (const auto& assignment : overrides) document.override_value(assignment);
+  document.read(config);
+}
+
 }  // namespace segmamba

@@ -29,4 +29,7 @@ struct CsvTable {
 CsvTable parse_csv(const std::string& text, const std::string& origin);
 CsvTable read_csv(const std::filesystem::path& path);
 
+// One row of a table with its line break: fields are quoted where they would not read back else.
+std::string csv_line(const std::vector<std::string>& fields);
+
 }  // namespace segmamba

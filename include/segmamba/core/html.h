@@ -1,7 +1,10 @@
 #pragma once
 // Pages for people that need nothing but themselves: one file, light and dark, printable.
 
+#include <cstddef>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace segmamba {
@@ -12,9 +15,17 @@ std::string escape_html(const std::string& text);
 // RFC 4648, with padding: for pictures in a page, as "data:image/png;base64,...".
 std::string base64(const std::string& bytes);
 
-// A whole page. `style` is CSS beside that of every page; `body` and `style` are HTML and CSS as
-// they are, `title` is text.
+// A script element that holds `data` for a page's script; no text in it can end the element.
+std::string html_json(const std::string& id, const nlohmann::ordered_json& data);
+
+// A whole page, which loads nothing from elsewhere. `style` is CSS beside that of every page;
+// `body` and `style` are HTML and CSS as they are, `title` is text.
 std::string html_page(const std::string& title, const std::string& style, const std::string& body);
+
+// What stands before and behind the body, for pages that are too large to be put together in
+// memory.
+std::string html_page_begin(const std::string& title, const std::string& style);
+inline constexpr std::string_view kHtmlPageEnd = "</body></html>\n";
 
 // A section with a heading and a name to link to; "" where `content` (HTML) is empty.
 std::string html_section(const std::string& id, const std::string& title,

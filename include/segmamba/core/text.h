@@ -46,6 +46,9 @@ std::string format_double(double value);
 std::string format_fixed(double value, int digits);
 // 1536 is "1.5 KiB".
 std::string format_bytes(std::uint64_t bytes);
+// "6GB", "1.5 GiB", "512M", "4096" as a number of bytes above 0; KB, MB, GB, TB are powers of 1000,
+// K and KiB of 1024, and so on. Nothing else is one.
+std::optional<std::int64_t> to_bytes(std::string_view text);
 // 95 is "1:35", 3700 is "1:01:40".
 std::string format_duration(double seconds);
 

@@ -2,15 +2,22 @@
 // Data sets in the layouts that people have, as one list of cases with channels and classes in the
 // order of the config.
 //
-//   brats      a folder a case with a file a channel:
-//   BraTS-GLI-00001-000/BraTS-GLI-00001-000-t1n.nii.gz
-//              (2023 and later: GLI, SSA, PED, MEN, MET, MEN-RT with -gtv; before:
-//              NAME_flair.nii.gz)
-//   nnunet     dataset.json, imagesTr/NAME_0000.nii.gz, labelsTr/NAME.nii.gz (nnU-Net raw, v1 and
-//   v2) decathlon  dataset.json with a list of 4-D images and labels (Medical Segmentation
-//   Decathlon) csv        a table with a row a case: columns case, patient (optional), one a
-//   channel, labels;
-//              paths relative to the table's folder
+//   brats         a folder a case with a file a channel:
+//                 BraTS-GLI-00001-000/BraTS-GLI-00001-000-t1n.nii.gz
+//                 (2023 and later: GLI, SSA, PED, MEN, MET, MEN-RT with -gtv; before:
+//                 NAME_flair.nii.gz)
+//   nnunet        dataset.json, imagesTr/NAME_0000.nii.gz, labelsTr/NAME.nii.gz (nnU-Net raw, v1
+//                 and v2)
+//   nnunet-files  NAME_0000.nii.gz ... in one folder without a dataset.json, as nnU-Net predicts:
+//                 channel i is the i-th of the config
+//   decathlon     dataset.json with a list of 4-D images and labels (Medical Segmentation
+//                 Decathlon)
+//   dicom         a folder a case with a folder of DICOM files (one series) a channel: NAME/t1c,
+//                 NAME/FLAIR
+//   csv           a table with a row a case: columns case, patient (optional), one a channel,
+//                 labels; paths relative to the table's folder
+//
+// Where a layout names the file of a channel, that may be a folder of DICOM files, too.
 
 #include <array>
 #include <cstdint>
@@ -29,11 +36,15 @@ inline const std::vector<std::string> kBratsChannels = {"t1n", "t1c", "t2w", "t2
 inline const std::vector<std::string> kBratsClasses = {"background", "necrosis", "oedema",
                                                        "enhancing"};
 
+// data.layout.
+inline const std::vector<std::string> kLayouts = {"auto",      "brats", "nnunet", "nnunet-files",
+                                                  "decathlon", "dicom", "csv"};
+
 // Section `data` of a config, as far as it describes files. Programs that need names alone may
 // leave channels or classes empty: cases then have no images, and values are not mapped.
 struct DatasetConfig {
   std::string root;             // a folder, a dataset.json or a CSV file
-  std::string layout = "auto";  // auto, brats, nnunet, decathlon, csv
+  std::string layout = "auto";  // one of kLayouts
   std::vector<std::string> channels = kBratsChannels;
   std::vector<std::string> classes = kBratsClasses;
   std::vector<std::string> label_map =
@@ -42,8 +53,8 @@ struct DatasetConfig {
   void visit(ConfigVisitor& visitor);
 };
 
-// A channel of a case: a file, and which of its volumes where the layout has 4-D files; goes into
-// io::read_image() as it is.
+// A channel of a case: a file (or a folder of DICOM files), and which of its volumes where the
+// layout has 4-D files; goes into io::read_image() as it is.
 struct ChannelFile {
   std::filesystem::path path;
   std::int64_t volume = io::kOnlyVolume;
@@ -108,6 +119,13 @@ DatasetSurvey survey_dataset(const DatasetConfig& config, Labels labels);
 // The same for those who need it whole: throws Error also where a file is missing or there is no
 // case.
 Dataset open_dataset(const DatasetConfig& config, Labels labels);
+
+// A data set of one case from "CHANNEL=PATH" for each channel of the config, in any order and
+// spelling of the names ("T1ce=a.nii.gz"), without labels. Root and layout of the config are not
+// read. Throws Error naming the channel that is unknown, given twice or not at all, or the file
+// that does not exist.
+Dataset dataset_of_files(const DatasetConfig& config, const std::string& case_name,
+                         const std::vector<std::string>& files);
 
 // Folders NAME with a file NAME-*.nii.gz or .nii (or NAME_*, as before BraTS 2023): `root` itself
 // where it is one, else those in it, sorted. Throws Error where `root` is no folder, or a folder in

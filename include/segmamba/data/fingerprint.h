@@ -52,8 +52,8 @@ class IntensitySample {
 // A case whose files could all be read, on one grid.
 struct CaseNumbers {
   std::string name;
-  std::array<std::int64_t, 3> size{};       // x, y, z
-  std::array<double, 3> spacing{};          // mm, x, y, z
+  std::array<std::int64_t, 3> size{};       // x, y, z of its axes turned to LPS
+  std::array<double, 3> spacing{};          // mm, the same
   double crop_share = 0;                    // of the box of non-zero voxels in the whole grid
   std::vector<IntensitySample> nonzero;     // a channel each; voxels that are not 0
   std::vector<IntensitySample> foreground;  // voxels of any class but the background
@@ -77,7 +77,7 @@ struct ClassNumbers {
 
 struct Fingerprint {
   std::vector<CaseNumbers> cases;
-  std::array<Distribution, 3> size, spacing;  // x, y, z
+  std::array<Distribution, 3> size, spacing;  // x, y, z of LPS
   Distribution crop_share;
   std::vector<ChannelNumbers> channels;
   std::vector<ClassNumbers> classes;

@@ -1,5 +1,6 @@
 #pragma once
-// A case as training and inference take it: cropped, resampled, normalised, in 16-bit floats.
+// A case as training and inference take it: turned, cropped, resampled, normalised, in 16-bit
+// floats.
 
 #include <array>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "segmamba/core/half.h"
+#include "segmamba/io/orientation.h"
 #include "segmamba/io/volume.h"
 
 namespace segmamba::data {
@@ -21,8 +23,9 @@ inline std::int64_t volume_of(const Index3& size) { return size[0] * size[1] * s
 // The voxels lie in `storage`, which is memory or a mapped file; copies share them.
 struct PreparedCase {
   std::string name;
-  io::Geometry geometry;  // of the whole input grid, (x, y, z)
-  Index3 crop_begin{};    // the part of the input grid that was kept, [D, H, W]
+  io::Geometry geometry;  // of the files' whole grid, (x, y, z)
+  io::AxisMap axes;       // from that to the orientation that all below is in
+  Index3 crop_begin{};    // the part of the turned grid that was kept, [D, H, W]
   Index3 crop_size{};
   std::array<double, 3> spacing{1, 1, 1};  // of the prepared grid, mm, [D, H, W]
 

@@ -1,5 +1,6 @@
 #pragma once
-// From a case's files to the voxels that training and inference see: crop, normalise, resample.
+// From a case's files to the voxels that training and inference see: turn, crop, normalise,
+// resample.
 
 #include <array>
 #include <cstdint>
@@ -23,6 +24,10 @@ namespace segmamba::data {
 //                  images cubic, labels linear on one-hot, across thick slices nearest (nnU-Net v2)
 struct PreprocessConfig {
   std::string recipe = "paper";
+  // What the axes (x, y, z) are turned to run towards (io/orientation.h), so that a model sees
+  // every patient the same way up: BraTS is LPS. Only permuted and flipped, never interpolated.
+  // Empty: the files' own. Everything else here is in the turned grid.
+  std::string orientation = "LPS";
   bool crop_to_nonzero = true;
   // Clipping, before normalisation: to percentiles of the voxels that are normalised over, then to
   // fixed bounds. Empty: none.
@@ -46,7 +51,7 @@ struct PreprocessConfig {
 // Throws Error naming the keys that contradict each other.
 void check(const PreprocessConfig& config, std::size_t channels);
 
-// A case as its files have it. Every channel has the geometry of the first.
+// A case as its files have it, on one grid.
 struct RawCase {
   std::string name;
   io::Geometry geometry;
@@ -55,11 +60,19 @@ struct RawCase {
   std::int64_t classes = 0;
 };
 
-// Reads a case of `dataset`: labels become classes by its map. Throws Error naming case and file
-// where one is damaged, channels or labels do not share a grid, or a label is not in the map.
-RawCase read_case(const Dataset& dataset, const Case& item);
+struct ReadOptions {
+  // The name of a channel into whose grid the other channels (trilinear) and the labels (nearest)
+  // are resampled by their places in the world, io/resample.h. Empty: all must share a grid.
+  std::string resample_to;
+};
 
-// Throws Error where every voxel is 0, or a size would exceed what memory can hold.
+// Reads a case of `dataset`: labels become classes by its map. Throws Error naming case and file
+// where one is missing or damaged, channels or labels do not share a grid (or with resample_to
+// nowhere overlap), or a label is not in the map.
+RawCase read_case(const Dataset& dataset, const Case& item, const ReadOptions& options = {});
+
+// data/restore.h goes the way back. Throws Error where every voxel is 0, or a size would exceed
+// what memory can hold.
 PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config);
 
 }  // namespace segmamba::data

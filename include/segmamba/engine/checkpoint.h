@@ -65,8 +65,10 @@ Checkpoint load_checkpoint(const std::filesystem::path& path);
 
 // The config inside; `path` stands in messages.
 TrainConfig checkpoint_config(const Checkpoint& checkpoint, const std::filesystem::path& path);
-// The model of the config with the checkpoint's weights().
+enum class Weights { kAverage, kTrained };  // kAverage: Checkpoint::weights()
+// The model of the config with the checkpoint's weights.
 std::shared_ptr<nn::SegmentationModel> checkpoint_model(const Checkpoint& checkpoint,
-                                                        const std::filesystem::path& path);
+                                                        const std::filesystem::path& path,
+                                                        Weights weights = Weights::kAverage);
 
 }  // namespace segmamba::engine

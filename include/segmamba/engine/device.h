@@ -20,6 +20,11 @@ struct DeviceMemory {
   std::int64_t all = 0, free = 0, most_taken = 0;
 };
 DeviceMemory device_memory(const c10::Device& device);
+// What LibTorch's tensors and CUDA itself take of a GPU now; 0 for a CPU.
+std::int64_t device_bytes_held(const c10::Device& device);
+// Lets LibTorch take so much of a GPU and no more, CUDA itself included, in the whole process: what
+// would exceed it throws c10::OutOfMemoryError. Does nothing for a CPU.
+void limit_device_memory(const c10::Device& device, std::int64_t bytes);
 // DeviceMemory::most_taken alone, which costs next to nothing.
 std::int64_t most_memory_taken(const c10::Device& device);
 

@@ -11,8 +11,14 @@
 
 namespace segmamba::engine {
 
-// Whether `error` says that memory has run out, of the GPU or of the host: then the one line for
-// the user, with the keys that would need less and what to set them to:
+enum class Memory { kDevice, kHost };
+
+// Which memory `error` says has run out: that of the GPU, of the host, or nullopt where it is about
+// something else.
+std::optional<Memory> exhausted_memory(const std::exception& error);
+
+// Where `error` says that memory has run out in training: the one line for the user, with the keys
+// that would need less and what to set them to:
 //   "the GPU cuda:0 is out of memory (1.5 GiB more were asked for): set training.micro_batch_size
 //   from 2 to 1, or training.recompute from [] to [all], or ..."
 // nullopt where it is about something else. `device` is where the model is trained, `ranks` the

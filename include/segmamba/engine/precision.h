@@ -15,6 +15,10 @@ enum class Precision { kFloat32, kTf32, kBfloat16, kFloat16 };
 
 // Throws Error on any other name, and on tf32 where `device` is no GPU.
 Precision parse_precision(const std::string& name, const torch::Device& device);
+// The same for inference: "auto" is bf16 on a device that is faster in it, else fp32; tf32 is fp32
+// on a CPU. Throws Error on any other name.
+Precision inference_precision(const std::string& name, const torch::Device& device);
+std::string to_string(Precision precision);
 
 // Lets the GPU multiply float32 with TF32's 10 bits of mantissa, or not, in the whole process.
 // LibTorch's own default is a mixture: convolutions may, matrix products may not.

@@ -13,6 +13,7 @@
 #include "segmamba/data/preprocess.h"
 #include "segmamba/data/sampler.h"
 #include "segmamba/nn/model_config.h"
+#include "segmamba/post/postprocess_config.h"
 
 namespace segmamba::engine {
 
@@ -118,6 +119,7 @@ struct TrainConfig {
   TrainingConfig training;
   ValidationConfig validation;
   InferenceConfig inference;
+  post::PostprocessConfig postprocess;
 
   void visit(ConfigVisitor& visitor);
   std::array<std::int64_t, 3> patch_size() const {

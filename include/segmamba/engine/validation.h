@@ -37,6 +37,7 @@ struct ValidationTask {
   std::int64_t count = 0;  // the first so many cases are scored
   bool with_hd95 = true;
   Ranks& ranks;
+  std::function<bool()> cancelled;  // asked before each window
   // Told on every rank of its own cases: how many of its share are done.
   std::function<void(std::int64_t done, std::int64_t total)> on_case;
   // Cases that cannot be read are left out.
@@ -58,6 +59,6 @@ ValidationResult validate(const ValidationTask& task);
 // ranks: what `source` draws, without augmentation. Throws Interrupted on all ranks where one was.
 RegionScores validate_patches(const Predictor& predictor, data::PatchSource& source,
                               std::int64_t count, const std::vector<metrics::Region>& regions,
-                              Ranks& ranks);
+                              Ranks& ranks, const std::function<bool()>& cancelled);
 
 }  // namespace segmamba::engine

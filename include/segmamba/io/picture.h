@@ -9,19 +9,28 @@
 
 namespace segmamba::io {
 
+// The colour of a label: 1, 2 and 3 (of BraTS necrosis, oedema and enhancing tumour) are red, green
+// and yellow, others are told apart by their hue. Black for 0.
+Colour label_colour(std::uint8_t label);
+
+enum class LabelStyle {
+  kFilled,
+  kOutlined,  // one pixel wide, opaque: the image stays visible
+};
+
 struct OverlayOptions {
-  double opacity = 0.55;            // of the labels over the image
+  LabelStyle style = LabelStyle::kFilled;
+  double opacity = 0.55;            // of filled labels over the image
   std::int64_t panel_height = 240;  // pixels of the tallest panel, at least
 };
 
 // Three rows (axial, coronal, sagittal, each the slice where the tumour is largest) by up to four
-// columns: image | reference | prediction | difference. Labels 1, 2 and 3 (necrosis, oedema,
-// enhancing tumour) are red, green and yellow. In the difference, blue is tumour that the
-// prediction missed, orange what it added, purple tumour with the wrong label. Either label map
-// may be null: its column and the difference are then left out. In every slice the patient's left
-// is on the right, the front or the head on top (in sagittal slices the front is on the left); this
-// follows the direction of the background. Pixels are square millimetres or parts of them.
-// Throws Error where the label maps have another size than the background.
+// columns: image | reference | prediction | difference. In the difference, blue is tumour that the
+// prediction missed, orange what it added, purple tumour with the wrong label; it is filled always.
+// Either label map may be null: its column and the difference are then left out. In every slice the
+// patient's left is on the right, the front or the head on top (in sagittal slices the front is on
+// the left); this follows the direction of the background. Pixels are square millimetres or parts
+// of them. Throws Error where the label maps have another size than the background.
 Picture draw_overlay(const Image& background, const LabelMap* reference, const LabelMap* prediction,
                      const OverlayOptions& options = {});
 

@@ -15,6 +15,8 @@ namespace segmamba::io {
 // Header fields that ITK does not carry (qform/sform codes and matrices, units, description ...),
 // kept so that an output gets exactly the input's header. Opaque outside io.
 struct NiftiHeader;
+// UIDs, patient and study of a DICOM series, which a segmentation of it repeats. Opaque outside io.
+struct DicomSeries;
 
 // Index order here is (x, y, z), as in the file. Units: mm.
 struct Geometry {
@@ -25,6 +27,8 @@ struct Geometry {
   std::array<double, 9> direction{1, 0, 0, 0, 1, 0, 0, 0, 1};
   // Null where the volume did not come from a NIfTI file.
   std::shared_ptr<const NiftiHeader> header;
+  // Null where the volume did not come from a DICOM series.
+  std::shared_ptr<const DicomSeries> dicom;
 
   std::int64_t voxel_count() const { return size[0] * size[1] * size[2]; }
 };
@@ -68,6 +72,9 @@ class NotLabelsError : public Error {
  public:
   using Error::Error;
 };
+
+// A volume to read is a NIfTI file or a DICOM series (dicom.h: FOLDER or FOLDER#SERIES_UID), which
+// is 3-D. Label maps are NIfTI files.
 
 // Size, spacing etc. without the voxels. Throws Error naming the file.
 Geometry read_geometry(const std::filesystem::path& path);

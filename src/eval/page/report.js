@@ -1,68 +1,3 @@
-#pragma once
-// The fixed parts of report.html: style beside that of core/html.h, the places that the script
-// fills, the script.
-
-namespace segmamba::eval {
-
-inline constexpr char kPageStyle[] = R"css(
-.methods { margin: 6px 0 0; padding: 0; list-style: none; }
-tr.group td { border-top: 2px solid var(--line); }
-.controls { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; margin: 8px 0; }
-select, input, button {
-  font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
-  border-radius: 6px; padding: 4px 8px;
-}
-svg .dot { cursor: pointer; }
-#case-table th { cursor: pointer; position: sticky; top: 0; background: var(--ground); }
-#case-table th[aria-sort]::after { content: " \25B2"; font-size: 10px; }
-#case-table th[aria-sort="descending"]::after { content: " \25BC"; }
-#case-table img {
-  height: 56px; display: block; border-radius: 4px; cursor: zoom-in; image-rendering: pixelated;
-}
-#case-table .unscored { color: var(--faint); white-space: normal; max-width: 46ch; }
-#case-table tr.chosen { outline: 2px solid var(--accent); }
-dialog { border: 1px solid var(--line); border-radius: 8px; background: var(--ground); color: inherit; max-width: 96vw; }
-dialog img { width: min(88vw, 980px); image-rendering: pixelated; display: block; }
-.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 4px 0 12px; }
-@media print {
-  .controls, .more { display: none; }
-  #cases { break-inside: auto; }
-}
-)css";
-
-inline constexpr char kPageCharts[] = R"html(
-<div class="controls">
-  <label>Convention <select id="convention"></select></label>
-  <label>Metric <select id="metric"></select></label>
-  <span class="legend" id="legend"></span>
-</div>
-<div id="boxes" class="panels"></div>
-<p class="hint">Box: quartiles and median; whiskers: the farthest case within 1.5 times the box;
-each dot is a case. Metrics without an upper limit are drawn on a logarithmic axis from 0 on;
-infinite values stand at its end.</p>
-<h3 id="scatter-title"></h3>
-<div id="scatter" class="panels"></div>
-<noscript><p class="alert">The charts and the table of cases need JavaScript; the tables do not, and
-cases.csv holds every number.</p></noscript>
-)html";
-
-inline constexpr char kPageCases[] = R"html(
-<div class="controls">
-  <input id="filter" type="search" placeholder="Find a case or method" aria-label="Find a case or method">
-  <span id="count" class="hint"></span>
-  <span class="hint">difference:
-    <span class="swatch" style="background:#3c78fa"></span>missed
-    <span class="swatch" style="background:#fa8c1e"></span>added
-    <span class="swatch" style="background:#b450d2"></span>other label
-    <span class="swatch" style="background:#787878"></span>agrees</span>
-</div>
-<div class="scroll"><table id="case-table"><thead></thead><tbody></tbody></table></div>
-<p class="more"><button id="more" hidden>Show more</button></p>
-<dialog id="viewer"><p id="viewer-title"></p><img id="viewer-image" alt=""><p class="hint">Axial,
-coronal and sagittal slices with the most voxels that differ. Click or press Escape to close.</p></dialog>
-)html";
-
-inline constexpr char kPageScript[] = R"js(
 "use strict";
 (() => {
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -359,6 +294,3 @@ if (wanted.has("sort")) state.sort = wanted.get("sort");
 state.descending = wanted.get("order") === "descending";
 if (wanted.size > 0) drawCases(false);
 })();
-)js";
-
-}  // namespace segmamba::eval

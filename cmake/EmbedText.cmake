@@ -1,0 +1,18 @@
+# Run at build: cmake -DOUTPUT=page.h "-DITEMS=kStyle|a.css|kScript|b.js|c.js" -P this
+# Writes a header of the files' texts, those after one name joined.
+string(REPLACE "|" ";" items "${ITEMS}")
+set(header "#pragma once\n// Made by cmake/EmbedText.cmake.\n\nnamespace segmamba::embedded {\n")
+set(open FALSE)
+foreach(item IN LISTS items)
+  if(item MATCHES "^k[A-Z][A-Za-z]*$")
+    if(open)
+      string(APPEND header ";\n")
+    endif()
+    string(APPEND header "\nconstexpr char ${item}[] =")
+    set(open TRUE)
+  else()
+    file(READ "${item}" text)
+    string(APPEND header "\n    R\"embedded(${text})embedded\"")
+  endif()
+endforeach()
+file(WRITE "${OUTPUT}" "${header};\n\n}  // namespace segmamba::embedded\n")

@@ -1,0 +1,75 @@
+#pragma once
+// Many cases through one Predictor: while one is computed, the next is read and the one before is
+// written. A case that cannot be segmented is reported, and the rest go on.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "segmamba/core/json.h"
+#include "segmamba/data/dataset.h"
+#include "segmamba/engine/predictor.h"
+#include "segmamba/post/postprocess.h"
+
+namespace segmamba::engine {
+
+// What to do with a case whose label map is there already.
+enum class Existing { kRefuse, kOverwrite, kSkip };
+
+// Files in `folder`:
+//   CASE.nii.gz                              the label map
+//   probabilities/CASE.nii.gz                4-D, a volume an output of the model
+//   entropy/CASE.nii.gz, disagreement/...    see Prediction
+//   regions/WT/CASE.nii.gz                   a mask a region
+//   dicom/CASE.dcm                           DICOM SEG, where the images were DICOM
+//   pictures/CASE.png                        three planes with outlines
+//   report.json, volumes.csv, report.html    of all cases; the page has a viewer of slices
+// A case's label map is written last: where it is there, all of the case's files are.
+struct InferenceRunOptions {
+  std::filesystem::path folder;
+  Existing existing = Existing::kRefuse;
+  bool probabilities = false, uncertainty = false, region_masks = false, pictures = false;
+  bool page = true;
+  std::vector<post::Rule> rules;  // of post-processing
+  std::string resample_to;        // a channel whose grid the others are brought to
+  // Read and write beside computing; takes the memory of a case more.
+  bool overlap_files = true;
+  Json about = Json::object();  // what report.json says of the run
+  std::string part;             // of several processes that share a data set: report.PART.json ...
+};
+
+enum class CaseState { kDone, kKept, kFailed };
+
+struct CaseOutcome {
+  std::string name;
+  CaseState state = CaseState::kDone;
+  std::string error = {};  // of kFailed, one line
+  double reading = 0, computing = 0, writing = 0;  // seconds
+  std::vector<std::pair<std::string, double>> millilitres = {};  // by region
+  std::vector<post::Change> changes = {};                        // by post-processing
+  std::vector<std::string> notes = {};
+};
+
+struct InferenceSummary {
+  std::int64_t done = 0, kept = 0, failed = 0;
+  bool interrupted = false;
+};
+
+struct InferenceProgress {
+  // Both from the thread of run_inference(). `share` of a case is computed, 0 to 1.
+  std::function<void(const std::string& name, double share)> on_share;
+  std::function<void(const CaseOutcome& outcome)> on_case;
+  std::function<bool()> cancelled;
+};
+
+// `missing`, of a survey, are reported as cases that failed. Throws Error where a file to be written
+// exists and must not be replaced, before anything is computed, and where the reports cannot be
+// written.
+InferenceSummary run_inference(const Predictor& predictor, const data::DatasetSurvey& survey,
+                               const InferenceRunOptions& options,
+                               const InferenceProgress& progress = {});
+
+}  // namespace segmamba::engine

@@ -1,0 +1,36 @@
+#pragma once
+// What every use of GDCM needs.
+
+#include <gdcmTag.h>
+#include <gdcmTrace.h>
+
+#include <mutex>
+
+namespace segmamba::io {
+
+// GDCM's keyword for it does not compile: its type is one of two.
+inline const gdcm::Tag kPixelData(0x7fe0, 0x0010);
+
+// Once a process: GDCM's messages would go to the terminal past the log.
+inline void silence_gdcm() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    gdcm::Trace::DebugOff();
+    gdcm::Trace::WarningOff();
+    gdcm::Trace::ErrorOff();
+  });
+}
+
+// Whether call() is true. GDCM throws exceptions, strings and characters at what it does not
+// expect.
+template <class Call>
+bool succeeds(Call call) {
+  silence_gdcm();
+  try {
+    return call();
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace segmamba::io
