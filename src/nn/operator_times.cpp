@@ -42,7 +42,7 @@ void on_exit(const at::RecordFunction& function, at::ObserverContext* context) {
 }  // namespace
 
 ForwardTimes time_forward(SegmentationModel& model, const torch::Tensor& input) {
-  const torch::NoGradGuard no_grad;
+  const c10::InferenceMode inference;
   Recording record;
   ForwardTimes times;
   recording = &record;
