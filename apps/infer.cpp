@@ -8,6 +8,7 @@
 #include "app_main.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/progress.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
@@ -172,6 +173,7 @@ void infer(const Options& options) {
   }
   if (options.overlap >= 0.95) throw UsageError("--overlap must be below 0.95");
   const auto shard = shard_of(options.shard);
+  if (options.max_memory.empty()) keep_freed_memory();
   engine::set_compute_threads(options.threads);
   const auto predictor = engine::Predictor::load(
       {options.checkpoints.begin(), options.checkpoints.end()}, predictor_options(options, shard));

@@ -12,6 +12,7 @@
 #include "app_main.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/cost.h"
@@ -185,6 +186,7 @@ std::string kind_of(const std::string& name) {
 
 // The initial weights serve as well as trained ones: the time does not depend on them.
 void bench(const Options& options) {
+  keep_freed_memory();
   const auto config = read_model_config(ConfigDocument::from_file(options.config));
   const auto model = nn::make_model(config);
   auto sizes = parse_size(options.size);

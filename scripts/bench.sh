@@ -6,6 +6,8 @@
 #                                    beside nnU-Net's batchgeneratorsv2; options of bench_data.py
 #   scripts/bench.sh train [OPTIONS] the training loop beside forward, backward and update alone;
 #                                    options of tests/bench/train_bench.cpp
+#   scripts/bench.sh infer [CASES]   segmamba-infer on CASES (default 8) of 240x240x155: what a case
+#                                    takes beside the passes of the model
 #   scripts/bench.sh post            post-processing of label maps, time and memory
 #   scripts/bench.sh scan [OPTIONS]  the scan and the Mamba layer beside PyTorch's (on a GPU:
 #                                    mamba_ssm's), all stages; options of tests/bench/scan_bench.py
@@ -18,7 +20,7 @@
 # on all cores unless their options say otherwise.
 . "$(dirname "$0")/common.sh"
 
-usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,22s/^# \{0,1\}//p' "$0"; }
 
 venv="$root/.deps/bench-venv"
 one_core=()
@@ -104,6 +106,20 @@ bench_train() {
   "$build/tests/bench_train" "$@"
 }
 
+bench_infer() {
+  local count="${1:-8}" window=160x240x240 bin="$build/bin"
+  "$root/scripts/build.sh"
+  make_work_folder
+  say "Generating $count cases of 240x240x155 and a tiny model"
+  "$bin/segmamba-data" phantom --output "$work/cases" --cases "$count" --profile brats2023 --quiet
+  "$bin/segmamba-train" --config "$root/configs/cpu-smoke.yaml" --output "$work/run" --quiet \
+    --set data.root="$work/cases" "data.patch_size=[32, 32, 32]" "model.dims=[4, 4, 4, 4]" \
+    "model.depths=[1, 1, 1, 1]" model.hidden_size=8 training.iterations=1 validation.every=0
+  say "segmamba-infer on $count cases, a window of $window each, beside as many passes alone"
+  name_processor
+  "$root/.deps/venv/bin/python" "$root/scripts/bench_infer.py" "$bin" "$work" "$count" "$window"
+}
+
 bench_post() {
   SEGMAMBA_CMAKE_ARGS="${SEGMAMBA_CMAKE_ARGS:-} -DSEGMAMBA_BUILD_BENCH=ON" \
     "$root/scripts/build.sh" bench_post
@@ -121,6 +137,7 @@ bench_scan() {
 case "${1:-}" in
   scan) shift; bench_scan "$@" ;;
   eval) shift; bench_eval "$@" ;;
+  infer) shift; bench_infer "$@" ;;
   post) bench_post ;;
   data) shift; bench_data "$@" ;;
   train) shift; bench_train "$@" ;;
