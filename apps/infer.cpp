@@ -1,7 +1,6 @@
 // segmamba-infer: segments cases with trained models.
 
 #include <algorithm>
-#include <atomic>
 #include <csignal>
 #include <map>
 
@@ -18,22 +17,12 @@
 #include "segmamba/engine/inference_run.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/post/postprocess_config.h"
+#include "stop_signal.h"
 
 namespace {
 
 using namespace segmamba;
 namespace fs = std::filesystem;
-
-std::atomic<bool> stop_requested = false;
-std::atomic<int> stop_signal = 0;
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
-
-// The first signal ends the run after the files that are being written; the second one at once.
-void request_stop(int signal) {
-  stop_signal = signal;
-  stop_requested = true;
-  std::signal(signal, SIG_DFL);
-}
 
 struct Options {
   std::vector<std::string> command_line, checkpoints, input, set;
@@ -93,8 +82,7 @@ data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig confi
     std::erase_if(survey.missing, [&](const data::DatasetProblem& problem) {
       return std::find(chosen.begin(), chosen.end(), problem.case_name) == chosen.end();
     });
-    survey.dataset.cases =
-        data::select_cases(survey.dataset.cases, chosen, options.split.string());
+    survey.dataset.cases = data::select_cases(survey.dataset.cases, chosen, options.split.string());
   }
   return survey;
 }
@@ -143,8 +131,8 @@ engine::PredictorOptions predictor_options(const Options& options, const Shard& 
 
 std::vector<post::Rule> rules_of(const Options& options, const engine::TrainConfig& config) {
   if (options.postprocess == "none") return {};
-  const auto rules =
-      options.postprocess.empty() ? config.postprocess : post::read_postprocess(options.postprocess);
+  const auto rules = options.postprocess.empty() ? config.postprocess
+                                                 : post::read_postprocess(options.postprocess);
   return post::make_rules(rules, config.data.classes, config.data.regions);
 }
 
@@ -196,10 +184,10 @@ void infer(const Options& options) {
   run.about = about(options, predictor, run.rules);
   if (shard.count > 1) run.part = concat(shard.place, "-of-", shard.count);
 
-  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, request_stop);
+  apps::stop_on({SIGINT, SIGTERM});  // after the files that are being written
   const auto total = std::ssize(survey.dataset.cases);
-  log_info(concat("segmenting ", total, total == 1 ? " case on " : " cases on ",
-                  predictor.device(), " in ", predictor.precision()));
+  log_info(concat("segmenting ", total, total == 1 ? " case on " : " cases on ", predictor.device(),
+                  " in ", predictor.precision()));
   Progress bar("segment", total);
   std::int64_t reached = 0;
   const auto summary = engine::run_inference(
@@ -216,15 +204,16 @@ void infer(const Options& options) {
              for (const auto& note : outcome.notes) log_warning(outcome.name + ": " + note);
              bar.update(reached = std::min(reached + 1, total), outcome.name);
            },
-       .cancelled = [] { return stop_requested.load(); }});
+       .cancelled = [] { return apps::stop_requested().load(); }});
   bar.finish();
 
   std::string text = concat(summary.done, " segmented");
   if (summary.kept > 0) text += concat(", ", summary.kept, " kept");
   if (summary.failed > 0) text += concat(", ", summary.failed, " failed");
-  log_info(concat(text, "; see ", (options.output / (run.page ? "report.html" : "report.json")).string()));
+  log_info(concat(text, "; see ",
+                  (options.output / (run.page ? "report.html" : "report.json")).string()));
   if (summary.interrupted) {
-    apps::CommandLine::set_exit_code(128 + stop_signal);
+    apps::CommandLine::set_exit_code(apps::stopped_exit_code());
   } else if (summary.failed > 0) {
     apps::CommandLine::set_exit_code(3);
   }
