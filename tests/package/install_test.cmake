@@ -1,10 +1,12 @@
-# Installs the framework, then builds and runs projects of their own that say find_package(segmamba),
-# moves the installation and does so again, and uninstalls. Arguments: BUILD_DIR, WORK_DIR, GENERATOR.
+# Installs the framework, then builds and runs projects of their own that say
+# find_package(segmamba), moves the installation and does so again, and uninstalls. Arguments:
+# BUILD_DIR, WORK_DIR, GENERATOR.
 cmake_policy(VERSION 3.25)
 
 # run(WORD ...): output holds what it printed; a failure is one of the test.
 function(run)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output
+                  ERROR_VARIABLE output)
   if(NOT result EQUAL 0)
     list(JOIN ARGN " " line)
     message(FATAL_ERROR "${line}\nended with ${result}:\n${output}")
@@ -77,7 +79,7 @@ expect("polite_guest printed" "${output}" "")
 # What find_package says of what is not there.
 function(expect_not_found call message)
   file(WRITE "${WORK_DIR}/wrong/CMakeLists.txt"
-       "cmake_minimum_required(VERSION 3.25)\nproject(wrong LANGUAGES C CXX)\n${call}\n")
+       "cmake_minimum_required(VERSION 3.25)\nproject(wrong LANGUAGES CXX)\n${call}\n")
   file(REMOVE_RECURSE "${WORK_DIR}/wrong/build")
   execute_process(COMMAND "${CMAKE_COMMAND}" -S "${WORK_DIR}/wrong" -B "${WORK_DIR}/wrong/build"
                           -G "${GENERATOR}" "-DCMAKE_PREFIX_PATH=${moved}"
