@@ -45,7 +45,8 @@ engine::StartMode start_mode(const Options& options) {
 engine::TrainConfig read_config(const Options& options) {
   fs::path path = options.config;
   if (path.empty() && options.resume) path = engine::RunFolder{options.output}.config();
-  if (path.empty()) throw UsageError("--config is missing (only --resume does without)");
+  if (path.empty())
+    throw UsageError("--config is missing (only --resume does without); see --help");
   // A run again, from its folder alone: the same config and the same split.
   const bool is_run = fs::is_directory(path);
   const engine::RunFolder earlier{path};
