@@ -21,8 +21,8 @@ function(expect what value expected)
   endif()
 endfunction()
 
-function(configure folder prefix)
-  run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}/${folder}" -B "${WORK_DIR}/${folder}"
+function(configure source folder prefix)
+  run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK_DIR}/${folder}"
       -G "${GENERATOR}" "-DCMAKE_PREFIX_PATH=${prefix}" -DCMAKE_BUILD_TYPE=Release)
 endfunction()
 
@@ -52,7 +52,7 @@ run("${prefix}/bin/segmamba-infer" --checkpoint "${checkpoint}" --input "${case}
     --output "${WORK_DIR}/labels")
 
 # The example: what segmamba-infer writes, and not a word.
-configure(consumer "${prefix}")
+configure("${prefix}/share/segmamba/example" consumer "${prefix}")
 run("${CMAKE_COMMAND}" --build "${WORK_DIR}/consumer")
 run("${WORK_DIR}/consumer/segment" "${checkpoint}" ${images} "${WORK_DIR}/example.nii.gz")
 expect("the example printed" "${output}" "")
@@ -67,7 +67,7 @@ endif()
 # Moved, the package is found as before, and what was built against it anew runs.
 set(moved "${WORK_DIR}/moved to here")
 file(RENAME "${prefix}" "${moved}")
-configure(host "${moved}")
+configure("${CMAKE_CURRENT_LIST_DIR}/host" host "${moved}")
 run("${CMAKE_COMMAND}" --build "${WORK_DIR}/host")
 run("${WORK_DIR}/host/metrics_only")
 expect("metrics_only printed" "${output}" "Dice 0.5\n")
