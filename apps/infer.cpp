@@ -64,6 +64,11 @@ data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig confi
     survey.dataset = data::dataset_of_files(config, options.name, options.input);
   } else {
     config.root = options.input[0];
+    if (ends_with(config.root, ".nii.gz") || ends_with(config.root, ".nii")) {
+      throw UsageError(concat("--input ", config.root,
+                              " is one file: give one for each channel, as in --input ",
+                              join(config.channels, "=FILE "), "=FILE"));
+    }
     config.layout = "auto";
     survey = data::survey_dataset(config, data::Labels::kOptional);
   }
@@ -158,6 +163,7 @@ void infer(const Options& options) {
   if (options.overwrite && options.skip_existing) {
     throw UsageError("--overwrite replaces and --skip-existing keeps: take one of them");
   }
+  if (options.threads < 0) throw UsageError("--threads must not be negative");
   if (options.overlap >= 0.95) throw UsageError("--overlap must be below 0.95");
   const auto shard = shard_of(options.shard);
   engine::set_compute_threads(options.threads);
@@ -199,7 +205,8 @@ void infer(const Options& options) {
        .on_case =
            [&](const engine::CaseOutcome& outcome) {
              if (outcome.state == engine::CaseState::kFailed) {
-               log_error(concat(outcome.name, ": ", outcome.error));
+               const bool is_named = outcome.error.find(outcome.name) != std::string::npos;
+               log_error(is_named ? outcome.error : concat(outcome.name, ": ", outcome.error));
              }
              for (const auto& note : outcome.notes) log_warning(outcome.name + ": " + note);
              bar.update(reached = std::min(reached + 1, total), outcome.name);

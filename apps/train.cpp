@@ -44,7 +44,13 @@ engine::StartMode start_mode(const Options& options) {
 
 engine::TrainConfig read_config(const Options& options) {
   fs::path path = options.config;
-  if (path.empty() && options.resume) path = engine::RunFolder{options.output}.config();
+  if (path.empty() && options.resume) {
+    path = engine::RunFolder{options.output}.config();
+    if (!fs::exists(path)) {
+      throw Error(concat(options.output.string(),
+                         " holds no run to go on with; give --config to start one there"));
+    }
+  }
   if (path.empty())
     throw UsageError("--config is missing (only --resume does without); see --help");
   // A run again, from its folder alone: the same config and the same split.
