@@ -119,15 +119,16 @@ class Check:
                         difference <= most_difference)
 
     def results(self):
-        """The same labels and maps in every precision and any number of windows a pass."""
+        """The same labels and maps in every precision and any number of windows a pass. Maps are
+        written in half precision, steps of 1e-3 near 1."""
         data = self.arguments.small
         maps = ["--probabilities", "--uncertainty"]
         self.infer("cpu", data, *maps, "--precision", "fp32", device="cpu")
         self.infer("fp32", data, *maps, "--precision", "fp32", environment=NO_TF32)
-        self.compare("fp32", "cpu", 0.999, 1e-3)
+        self.compare("fp32", "cpu", 0.999, 2e-3)
         self.infer("windows", data, *maps, "--precision", "fp32", "--set",
                    "inference.sw_batch_size=5", environment=NO_TF32)
-        self.compare("windows", "fp32", 0.999, 1e-3)
+        self.compare("windows", "fp32", 0.999, 2e-3)
         if self.on_gpu:
             self.infer("tf32", data, "--precision", "fp32")
             self.compare("tf32", "cpu", 0.995, 0)
