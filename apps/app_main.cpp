@@ -21,18 +21,58 @@ int exit_code = 0;
 // One line, whatever the exception carries: LibTorch appends a C++ stack to its messages.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
+std::string there_is_no(const std::string& kind, const std::string& word,
+                        const std::vector<std::string>& known) {
+  const std::string near = nearest(word, known);
+  return concat("there is no ", kind, " '", word, "'",
+                near.empty() ? "" : concat(" (did you mean '", near, "'?)"));
+}
+
 // CLI11 says only that a subcommand is required, also where one was given misspelt.
 std::string explain_command(const CLI::App& app) {
   std::vector<std::string> known;
   for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
   for (const auto& word : app.remaining()) {
     if (starts_with(word, "-")) continue;
-    const std::string near = nearest(word, known);
-    return concat("there is no command '", word, "'",
-                  near.empty() ? "" : concat(" (did you mean '", near, "'?)"),
-                  "; known: ", join(known, ", "));
+    return concat(there_is_no("command", word, known), "; known: ", join(known, ", "));
   }
   return "a command is needed: " + join(known, ", ");
+}
+
+// Of a required option that was given misspelt CLI11 says only that it is missing.
+std::string explain_unknown(const CLI::App& app, const std::string& otherwise) {
+  const auto words = app.remaining(/*recurse=*/true);
+  if (words.empty()) return otherwise;
+  std::vector<std::string> known;
+  const auto add_options = [&](const CLI::App& of) {
+    for (const auto* option : of.get_options()) {
+      for (const auto& name : option->get_lnames()) known.push_back("--" + name);
+    }
+  };
+  add_options(app);
+  for (const auto* command : app.get_subcommands()) add_options(*command);
+  for (const auto& word : words) {
+    if (starts_with(word, "-")) return there_is_no("option", split(word, '=')[0], known);
+  }
+  return concat("'", words[0], "' is one argument too many");
+}
+
+std::string explain(const CLI::App& app, const CLI::ParseError& error) {
+  const bool no_command = !app.get_subcommands({}).empty() && app.get_subcommands().empty();
+  if (no_command) return explain_command(app);
+  const auto kind = static_cast<CLI::ExitCodes>(error.get_exit_code());
+  const bool may_be_unknown =
+      kind == CLI::ExitCodes::RequiredError || kind == CLI::ExitCodes::ExtrasError;
+  return may_be_unknown ? explain_unknown(app, first_line(error.what())) : first_line(error.what());
+}
+
+// The lines of a program's examples that run this command.
+std::string examples_of(const std::string& command, const std::string& examples) {
+  std::string own;
+  for (const auto& line : split(examples, '\n')) {
+    if (line.find(concat(" ", command, " ")) != std::string::npos) own += "\n" + line;
+  }
+  return own.empty() ? "" : "Examples:" + own;
 }
 
 // What is printed last may still fail to reach a full disk or a closed pipe.
@@ -141,6 +181,7 @@ CommandLine& CommandLine::command(const std::string& name, const std::string& he
                                   std::function<void()> body) {
   auto impl = std::make_unique<Impl>();
   impl->app = impl_->app->add_subcommand(name, help);
+  impl->app->footer(examples_of(name, impl_->app->get_footer()));
   impl->name = name;
   impl->body = std::move(body);
   impl_->commands.push_back(std::unique_ptr<CommandLine>(new CommandLine(std::move(impl))));
@@ -156,9 +197,7 @@ int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
     impl_->app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return impl_->app->exit(error);  // --help, --version
-    const bool no_command = !impl_->commands.empty() && impl_->app->get_subcommands().empty();
-    complain((no_command ? explain_command(*impl_->app) : first_line(error.what())) +
-             "; see --help");
+    complain(explain(*impl_->app, error) + "; see --help");
     return kUsage;
   }
   if (impl_->quiet) set_log_level(LogLevel::kWarning);

@@ -350,7 +350,7 @@ void threshold(const ThresholdOptions& options) {
 
 int main(int argc, char** argv) {
   apps::CommandLine program("segmamba-data",
-                            "Makes, checks, splits and prepares data sets for SegMamba",
+                            "Makes, checks, splits and prepares data sets for SegMamba.",
                             "Examples:\n"
                             "  segmamba-data phantom --output data --cases 12 --size 64 --seed 1\n"
                             "  segmamba-data phantom --output data --profile brats2023\n"
@@ -364,7 +364,8 @@ int main(int argc, char** argv) {
                             "  segmamba-data prepare --config configs/paper.yaml --set "
                             "data.root=data --output cache\n"
                             "  segmamba-data preview --config configs/paper.yaml --set "
-                            "data.root=data --output preview");
+                            "data.root=data --output preview\n"
+                            "  segmamba-data threshold data --split split.yaml");
 
   PhantomOptions phantom;
   auto& phantom_command =

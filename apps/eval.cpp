@@ -196,7 +196,7 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
   Options options;
   apps::CommandLine line(
-      "segmamba-eval", "Score segmentations against references, by the rules of named tools.",
+      "segmamba-eval", "Scores segmentations against references, by the rules of named tools.",
       "Examples:\n"
       "  segmamba-eval --prediction predictions --reference BraTS2023 --output scores\n"
       "  segmamba-eval --prediction A=runs/a --prediction B=runs/b --reference BraTS2023 \\\n"

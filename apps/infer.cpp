@@ -1,7 +1,6 @@
 // segmamba-infer: segments cases with trained models.
 
 #include <algorithm>
-#include <atomic>
 #include <csignal>
 #include <map>
 
@@ -19,22 +18,12 @@
 #include "segmamba/engine/inference_run.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/post/postprocess_config.h"
+#include "stop_signal.h"
 
 namespace {
 
 using namespace segmamba;
 namespace fs = std::filesystem;
-
-std::atomic<bool> stop_requested = false;
-std::atomic<int> stop_signal = 0;
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
-
-// The first signal ends the run after the files that are being written; the second one at once.
-void request_stop(int signal) {
-  stop_signal = signal;
-  stop_requested = true;
-  std::signal(signal, SIG_DFL);
-}
 
 struct Options {
   std::vector<std::string> command_line, checkpoints, input, set;
@@ -76,6 +65,11 @@ data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig confi
     survey.dataset = data::dataset_of_files(config, options.name, options.input);
   } else {
     config.root = options.input[0];
+    if (ends_with(config.root, ".nii.gz") || ends_with(config.root, ".nii")) {
+      throw UsageError(concat("--input ", config.root,
+                              " is one file: give one for each channel, as in --input ",
+                              join(config.channels, "=FILE "), "=FILE"));
+    }
     config.layout = "auto";
     survey = data::survey_dataset(config, data::Labels::kOptional);
   }
@@ -94,8 +88,7 @@ data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig confi
     std::erase_if(survey.missing, [&](const data::DatasetProblem& problem) {
       return std::find(chosen.begin(), chosen.end(), problem.case_name) == chosen.end();
     });
-    survey.dataset.cases =
-        data::select_cases(survey.dataset.cases, chosen, options.split.string());
+    survey.dataset.cases = data::select_cases(survey.dataset.cases, chosen, options.split.string());
   }
   return survey;
 }
@@ -144,8 +137,8 @@ engine::PredictorOptions predictor_options(const Options& options, const Shard& 
 
 std::vector<post::Rule> rules_of(const Options& options, const engine::TrainConfig& config) {
   if (options.postprocess == "none") return {};
-  const auto rules =
-      options.postprocess.empty() ? config.postprocess : post::read_postprocess(options.postprocess);
+  const auto rules = options.postprocess.empty() ? config.postprocess
+                                                 : post::read_postprocess(options.postprocess);
   return post::make_rules(rules, config.data.classes, config.data.regions);
 }
 
@@ -171,6 +164,7 @@ void infer(const Options& options) {
   if (options.overwrite && options.skip_existing) {
     throw UsageError("--overwrite replaces and --skip-existing keeps: take one of them");
   }
+  if (options.threads < 0) throw UsageError("--threads must not be negative");
   if (options.overlap >= 0.95) throw UsageError("--overlap must be below 0.95");
   const auto shard = shard_of(options.shard);
   if (options.max_memory.empty()) keep_freed_memory();
@@ -198,10 +192,10 @@ void infer(const Options& options) {
   run.about = about(options, predictor, run.rules);
   if (shard.count > 1) run.part = concat(shard.place, "-of-", shard.count);
 
-  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, request_stop);
+  apps::stop_on({SIGINT, SIGTERM});  // after the files that are being written
   const auto total = std::ssize(survey.dataset.cases);
-  log_info(concat("segmenting ", total, total == 1 ? " case on " : " cases on ",
-                  predictor.device(), " in ", predictor.precision()));
+  log_info(concat("segmenting ", total, total == 1 ? " case on " : " cases on ", predictor.device(),
+                  " in ", predictor.precision()));
   Progress bar("segment", total);
   std::int64_t reached = 0;
   const auto summary = engine::run_inference(
@@ -213,20 +207,22 @@ void infer(const Options& options) {
        .on_case =
            [&](const engine::CaseOutcome& outcome) {
              if (outcome.state == engine::CaseState::kFailed) {
-               log_error(concat(outcome.name, ": ", outcome.error));
+               const bool is_named = outcome.error.find(outcome.name) != std::string::npos;
+               log_error(is_named ? outcome.error : concat(outcome.name, ": ", outcome.error));
              }
              for (const auto& note : outcome.notes) log_warning(outcome.name + ": " + note);
              bar.update(reached = std::min(reached + 1, total), outcome.name);
            },
-       .cancelled = [] { return stop_requested.load(); }});
+       .cancelled = [] { return apps::stop_requested().load(); }});
   bar.finish();
 
   std::string text = concat(summary.done, " segmented");
   if (summary.kept > 0) text += concat(", ", summary.kept, " kept");
   if (summary.failed > 0) text += concat(", ", summary.failed, " failed");
-  log_info(concat(text, "; see ", (options.output / (run.page ? "report.html" : "report.json")).string()));
+  log_info(concat(text, "; see ",
+                  (options.output / (run.page ? "report.html" : "report.json")).string()));
   if (summary.interrupted) {
-    apps::CommandLine::set_exit_code(128 + stop_signal);
+    apps::CommandLine::set_exit_code(apps::stopped_exit_code());
   } else if (summary.failed > 0) {
     apps::CommandLine::set_exit_code(3);
   }

@@ -1,7 +1,6 @@
 // segmamba-train: trains a model as a config says.
 
 #include <algorithm>
-#include <atomic>
 #include <csignal>
 #include <iostream>
 
@@ -17,22 +16,12 @@
 #include "segmamba/engine/launch.h"
 #include "segmamba/engine/run_observers.h"
 #include "segmamba/engine/trainer.h"
+#include "stop_signal.h"
 
 namespace {
 
 using namespace segmamba;
 namespace fs = std::filesystem;
-
-std::atomic<bool> stop_requested = false;
-std::atomic<int> stop_signal = 0;
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
-
-// The first signal asks the trainer to save and end; the second one ends the program at once.
-void request_stop(int signal) {
-  stop_signal = signal;
-  stop_requested = true;
-  std::signal(signal, SIG_DFL);
-}
 
 struct Options {
   std::vector<std::string> command_line;
@@ -55,8 +44,15 @@ engine::StartMode start_mode(const Options& options) {
 
 engine::TrainConfig read_config(const Options& options) {
   fs::path path = options.config;
-  if (path.empty() && options.resume) path = engine::RunFolder{options.output}.config();
-  if (path.empty()) throw UsageError("--config is missing (only --resume does without)");
+  if (path.empty() && options.resume) {
+    path = engine::RunFolder{options.output}.config();
+    if (!fs::exists(path)) {
+      throw Error(concat(options.output.string(),
+                         " holds no run to go on with; give --config to start one there"));
+    }
+  }
+  if (path.empty())
+    throw UsageError("--config is missing (only --resume does without); see --help");
   // A run again, from its folder alone: the same config and the same split.
   const bool is_run = fs::is_directory(path);
   const engine::RunFolder earlier{path};
@@ -122,7 +118,7 @@ void train(const Options& options) {
         run.environment(),
         {.command_line = options.command_line, .device = device.str(), .ranks = ranks->size()});
   }
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, request_stop);
+  apps::stop_on({SIGINT, SIGTERM, SIGUSR1});  // the trainer saves first
 
   engine::Observers observers;
   std::vector<std::unique_ptr<engine::Observer>> owned;
@@ -132,10 +128,8 @@ void train(const Options& options) {
                           {.device = device,
                            .local_ranks = info.local_size,
                            .allow_config_change = options.allow_config_change});
-  if (trainer.run(stop_requested) == engine::RunEnd::kInterrupted) {
-    // Another rank may have got the signal.
-    const int signal = stop_signal;
-    apps::CommandLine::set_exit_code(128 + (signal != 0 ? signal : SIGTERM));
+  if (trainer.run(apps::stop_requested()) == engine::RunEnd::kInterrupted) {
+    apps::CommandLine::set_exit_code(apps::stopped_exit_code());
   }
 }
 

@@ -23,6 +23,8 @@ install(DIRECTORY configs/ DESTINATION "${CMAKE_INSTALL_DATADIR}/segmamba/config
         COMPONENT programs)
 install(FILES README.md LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT programs)
 install(DIRECTORY docs DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT programs)
+install(DIRECTORY tests/package/consumer/ DESTINATION "${CMAKE_INSTALL_DATADIR}/segmamba/example"
+        COMPONENT devel)
 install(EXPORT segmambaTargets NAMESPACE segmamba:: DESTINATION "${package_dir}" COMPONENT devel)
 
 list(TRANSFORM rooms REPLACE "^segmamba_" "" OUTPUT_VARIABLE components)

@@ -30,8 +30,9 @@ if(SEGMAMBA_MOLD)
   add_link_options($<$<LINK_LANGUAGE:CXX>:-fuse-ld=mold>)
 endif()
 
-# DT_RPATH, which holds for the libraries that a library needs too and which LD_LIBRARY_PATH does not
-# override: another LibTorch or CUDA of the user's shell is never picked up. LibTorch does the same.
+# DT_RPATH, which holds for the libraries that a library needs too and which LD_LIBRARY_PATH does
+# not override: another LibTorch or CUDA of the user's shell is never picked up. LibTorch does the
+# same.
 add_link_options("LINKER:--disable-new-dtags")
 
 # Warnings for our code; third-party headers come in as SYSTEM.

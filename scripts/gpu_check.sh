@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Packs what a GPU machine needs into one folder, and runs it where there is a GPU.
 #
-#   scripts/gpu_check.sh [FOLDER]        default: build/gpu-check
+#   scripts/gpu_check.sh [--dry] [FOLDER]   default: build/gpu-check; --dry: runs here what the CPU
+#                                           can do of it, to try the scripts
 #
 # The folder (under 60 MB) holds programs, CUDA tests, benchmarks and the shared libraries they need
 # besides LibTorch and CUDA. On the machine with the GPU, which needs a Python with the torch that
@@ -12,7 +13,12 @@
 #                                 same torch, to be timed side by side
 . "$(dirname "$0")/common.sh"
 
-case "${1:-}" in -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+dry=()
+if [ "${1:-}" = --dry ]; then
+  dry=(--dry)
+  shift
+fi
 folder="${1:-$build/gpu-check}"
 command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] ||
   die "there is no nvcc: install the CUDA toolkit, or run this where there is one"
@@ -32,7 +38,8 @@ ldd "$folder"/bin/* "$folder"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3
   grep -Ev '/(torch|nvidia|cuda[^/]*)/|/(libc|libm|libdl|librt|libpthread|libutil|libsegmamba_ops)\.so' |
   xargs -r cp -Lt "$folder/lib/"
 strip --strip-unneeded "$folder"/bin/* "$folder"/lib/* 2>/dev/null || true
-cp "$root"/configs/{demo,upstream-code}.yaml "$root/tests/bench/scan_bench.py" "$root/scripts/gpu_run.sh" "$folder/"
+cp "$root"/configs/{demo,upstream-code}.yaml "$root/tests/bench/scan_bench.py" \
+  "$root"/scripts/{gpu_run.sh,inference_check.py} "$folder/"
 mv "$folder/gpu_run.sh" "$folder/run.sh"
 [ -z "${SELECTIVE_SCAN_CUDA:-}" ] || cp "$SELECTIVE_SCAN_CUDA" "$folder/python/"
 git -C "$root" describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
@@ -40,8 +47,9 @@ size=$(du -sm "$folder" | cut -f1)
 [ "$size" -lt 60 ] || die "$folder is $size MB, over the 60 MB that may travel"
 say "$folder: $size MB"
 
-if command -v nvidia-smi >/dev/null && nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU'; then
-  PATH="$root/.deps/venv/bin:$PATH" "$folder/run.sh"
+if [ ${#dry[@]} -gt 0 ] ||
+  { command -v nvidia-smi >/dev/null && nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU'; }; then
+  PATH="$root/.deps/venv/bin:$PATH" "$folder/run.sh" ${dry[@]+"${dry[@]}"}
 else
   echo "No GPU on this machine: nothing was run. On one with a GPU: $folder/run.sh"
 fi

@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
-# Runs the CUDA tests, compute-sanitizer, the benchmarks, a short training and inference, and the
-# published recipe at full size, and writes results.json. Packed by scripts/gpu_check.sh as run.sh.
+# Runs the CUDA tests, compute-sanitizer, the benchmarks, a short training, inference beside the
+# CPU's and within limits of memory, and the published recipe at full size, and writes results.json.
+# Packed by scripts/gpu_check.sh as run.sh.
 #
-#   ./run.sh [OUTPUT FOLDER]      default: beside this script; needs python3 with torch on the PATH
+#   ./run.sh [--dry] [OUTPUT FOLDER]   default: beside this script; needs python3 with torch on the
+#                                      PATH. --dry: what the CPU can do of it, small, to try this
 set -uo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+device=cuda iterations=100
+if [ "${1:-}" = --dry ]; then
+  shift
+  device=cpu iterations=10
+fi
 output="${1:-$here}"
 mkdir -p "$output/logs"
 
 python=$(command -v python3 || command -v python) || { echo "run.sh: no python3 on the PATH" >&2; exit 1; }
-libraries=$("$python" - <<'PYTHON'
+libraries=$("$python" - "$device" <<'PYTHON'
 import glob, os, sys
 try:
     import torch
 except ImportError:
     sys.exit("run.sh: this python has no torch: put one that has on the PATH")
-if not torch.cuda.is_available():
+if sys.argv[1] == "cuda" and not torch.cuda.is_available():
     sys.exit("run.sh: torch finds no GPU on this machine")
 site = os.path.dirname(os.path.dirname(torch.__file__))
 folders = [os.path.join(os.path.dirname(torch.__file__), "lib")]
@@ -42,7 +49,8 @@ step() {
 
 step tests "$here/bin/test_ops" --gtest_filter='Cuda*' --gtest_brief=1
 step tests-augment "$here/bin/test_kernels" --gtest_filter='Cuda*' --gtest_brief=1
-if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
+if [ "$device" = cuda ] &&
+  sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
   [ -n "$sanitizer" ]; then
   for tool in memcheck racecheck; do
     step "sanitizer-$tool" timeout 180 "$sanitizer" --tool "$tool" --error-exitcode 9 \
@@ -51,8 +59,9 @@ if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-s
       "$here/bin/test_kernels" --gtest_filter='CudaSmallAugment.*' --gtest_brief=1
   done
 fi
-step scan "$python" "$here/scan_bench.py" "$here/lib/libsegmamba_ops.so" --device cuda \
-  --output "$output/logs/scan.json"
+[ "$device" = cpu ] ||
+  step scan "$python" "$here/scan_bench.py" "$here/lib/libsegmamba_ops.so" --device cuda \
+    --output "$output/logs/scan.json"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -61,10 +70,10 @@ end_to_end() {
   "$here/bin/segmamba-data" phantom --output "$work/data" --cases 8 --size 64 --seed 1
   "$here/bin/segmamba-data" split "$work/data" --seed 1 --output "$work/split.yaml"
   "$here/bin/segmamba-train" --config "$here/demo.yaml" --set data.root="$work/data" \
-    --set data.split="$work/split.yaml" --set training.iterations=100 \
-    --set training.augment_on=device --output "$work/run"
+    --set data.split="$work/split.yaml" --set training.iterations="$iterations" \
+    --set training.augment_on=device --device "$device" --output "$work/run"
   "$here/bin/segmamba-infer" --checkpoint "$work/run/checkpoints/last.pt" --input "$work/data" \
-    --split "$work/split.yaml" --part test --output "$work/predictions"
+    --device "$device" --split "$work/split.yaml" --part test --output "$work/predictions"
   "$here/bin/segmamba-eval" --prediction "$work/predictions" --reference "$work/data" \
     --split "$work/split.yaml" --part test --output "$work/evaluation"
 }
@@ -83,23 +92,34 @@ training() {
     "$@" --output "$work/$name"
   "$here/bin/segmamba-train" --compare "$work/$name"
 }
-step training-bf16 training bf16 --set training.precision=bf16
-step training-fp16 training fp16 --set training.precision=fp16
-step training-bf16-recompute training recompute --set training.precision=bf16 \
-  --set 'training.recompute=[all]'
+full=()
+if [ "$device" = cuda ]; then
+  step training-bf16 training bf16 --set training.precision=bf16
+  full=(--full "$work/bf16/checkpoints/last.pt" "$work/brats")
+fi
+step inference "$python" "$here/inference_check.py" "$here/bin/segmamba-infer" \
+  --small "$work/run/checkpoints/last.pt" "$work/data" ${full[@]+"${full[@]}"} \
+  --device "$device" --output "$output/logs/inference.json"
+if [ "$device" = cuda ]; then
+  step training-fp16 training fp16 --set training.precision=fp16
+  step training-bf16-recompute training recompute --set training.precision=bf16 \
+    --set 'training.recompute=[all]'
+fi
 
 "$python" - "$output" "$(cat "$here/version")" <<'PYTHON'
 import json, os, sys
 import torch
 output, version = sys.argv[1:]
 steps = [line.split() for line in open(os.path.join(output, "logs", "steps"))]
-result = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "version": version,
+on_gpu = torch.cuda.is_available()
+result = {"device": torch.cuda.get_device_name() if on_gpu else "cpu", "torch": torch.__version__, "version": version,
           "steps": {name: {"exit": int(rc), "seconds": int(seconds), "end": open(
               os.path.join(output, "logs", name + ".log"), errors="replace").read()[-2000:]}
               for name, rc, seconds in steps}}
-figures = os.path.join(output, "logs", "scan.json")
-if os.path.exists(figures):
-    result["scan"] = json.load(open(figures))
+for name in ("scan", "inference"):
+    figures = os.path.join(output, "logs", name + ".json")
+    if os.path.exists(figures):
+        result[name] = json.load(open(figures))
 with open(os.path.join(output, "results.json"), "w") as file:
     json.dump(result, file, indent=1)
 print("results: " + os.path.join(output, "results.json"))

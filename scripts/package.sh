@@ -20,8 +20,9 @@ cd "$root"
 folder="build/release-$preset"
 say "Building the programs of preset $preset in $folder"
 without_root="-ffile-prefix-map=\"$root\"=."  # LibTorch's checks name the files that they stand in
-cmake --preset "$preset" -B "$folder" -DSEGMAMBA_BUILD_TESTS=OFF \
-  -DCMAKE_CXX_FLAGS="$without_root" -DCMAKE_CUDA_FLAGS="-Xcompiler=$without_root" >/dev/null ||
+flags=("-DCMAKE_CXX_FLAGS=$without_root")
+[ "$preset" = cuda ] && flags+=("-DCMAKE_CUDA_FLAGS=-Xcompiler=$without_root")
+cmake --preset "$preset" -B "$folder" -DSEGMAMBA_BUILD_TESTS=OFF "${flags[@]}" >/dev/null ||
   die "CMake could not configure the build"
 cmake --build "$folder" --parallel "$(build_jobs)" --target programs
 

@@ -39,7 +39,10 @@ void list_json(const LayoutJob& job, const std::string& layout) {
 
 std::string found_layout(const DatasetConfig& config, const fs::path& root) {
   if (config.layout != "auto") return config.layout;
-  if (!fs::is_directory(root)) return "csv";
+  if (!fs::is_directory(root)) {
+    if (to_lower(root.extension().string()) == ".csv") return "csv";
+    throw Error(concat(root.string(), ": is neither a folder of cases nor a table of them (.csv)"));
+  }
   if (is_file(root / "dataset.json")) return "auto";
   if (has_nnunet_files(root)) return "nnunet-files";
   // The first case decides: a data set has thousands.

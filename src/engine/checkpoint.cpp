@@ -1,5 +1,7 @@
 #include "segmamba/engine/checkpoint.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 
 #include "segmamba/core/error.h"
@@ -116,7 +118,13 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
-  if (!std::ifstream(path)) throw Error(concat(path.string(), " cannot be opened"));
+  if (std::filesystem::is_directory(path)) {
+    throw Error(concat(path.string(), " is a folder: give a checkpoint, of a run ",
+                       (path / "checkpoints/best.pt").string()));
+  }
+  if (!std::ifstream(path)) {
+    throw Error(concat("cannot read ", path.string(), ": ", std::strerror(errno)));
+  }
   Checkpoint checkpoint;
   try {
     const nn::Value value = nn::read_archive(path);

@@ -134,7 +134,9 @@ StepResult TrainingStep::run(const torch::Tensor& images, const torch::Tensor& l
 }
 
 TrainingStep::State TrainingStep::state() const {
-  State state{.optimizer = optimizer_.state(), .scaler = scaler_.state()};
+  State state;
+  state.optimizer = optimizer_.state();
+  state.scaler = scaler_.state();
   if (average_) {
     state.average = average_->state();
     state.average_updates = average_->updates();

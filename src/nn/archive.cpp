@@ -4,6 +4,8 @@
 #include <torch/csrc/jit/serialization/pickler.h>
 
 #include <bit>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <tuple>
 
@@ -83,7 +85,9 @@ class Records {
 Value read_content(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   char magic[2] = {};
-  if (!stream.read(magic, sizeof magic)) throw Error("cannot be read");
+  if (!stream.read(magic, sizeof magic)) {
+    throw Error(concat("cannot be read: ", stream.eof() ? "is empty" : std::strerror(errno)));
+  }
   if (magic[0] != 'P' || magic[1] != 'K') {
     throw Error(
         "not a zip archive of torch.save (files of PyTorch before 1.6 must be saved again by a "

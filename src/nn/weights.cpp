@@ -1,6 +1,7 @@
 #include "segmamba/nn/weights.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <optional>
@@ -97,7 +98,10 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
   std::error_code error;
   const std::uint64_t file_bytes = std::filesystem::file_size(path, error);
   std::ifstream stream(path, std::ios::binary);
-  if (error || !stream) throw Error(where + ": cannot be read");
+  if (error || !stream) {
+    throw Error(concat(
+        where, ": cannot be read: ", error ? error.message() : std::string(std::strerror(errno))));
+  }
   std::uint64_t header_bytes = 0;
   static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
   stream.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <numeric>
 #include <thread>
+#include <tuple>
 
 #include "programs.h"
 #include "segmamba/core/json.h"
@@ -250,6 +251,7 @@ TEST_F(Infer, MistakesGetOneClearLine) {
            {{"--shard", "3/2"}, 2},
            {{"--shard", "x"}, 2},
            {{"--max-memory", "much"}, 2},
+           {{"--checkpoint", "."}, 1},
            {{"--overlap", "0.99"}, 2},
            {{"--set", "inference.modus=constant"}, 1},
            {{"--weights", "best"}, 1},
@@ -260,6 +262,22 @@ TEST_F(Infer, MistakesGetOneClearLine) {
     EXPECT_EQ(outcome.exit_code, code) << join(more, " ") << "\n" << outcome.err;
     EXPECT_EQ(line_count(outcome.err), 1) << outcome.err;
     EXPECT_FALSE(fs::exists(folder_.path() / "out")) << join(more, " ");
+  }
+}
+
+TEST_F(Infer, SaysWhatItNeedsInstead) {
+  write_file_atomically(folder_.path() / "scan.nii.gz", std::string("x"));
+  for (const auto& [words, code, message] :
+       std::vector<std::tuple<std::vector<std::string>, int, std::string>>{
+           {{"-i", "scan.nii.gz"}, 2, "t1n=FILE t1c=FILE t2w=FILE t2f=FILE"},
+           {{"-i", "nowhere"}, 1, "nowhere: No such file"},
+           {{"-i", cases().string(), "--threads", "-1"}, 2, "--threads"}}) {
+    std::vector<std::string> line = {"segmamba-infer", "-m", checkpoint(), "-o", "out"};
+    line.insert(line.end(), words.begin(), words.end());
+    const Outcome outcome = run(line);
+    EXPECT_EQ(outcome.exit_code, code) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_EQ(line_count(outcome.err), 1) << outcome.err;
   }
 }
 

@@ -34,7 +34,6 @@ const std::map<std::string, std::set<std::string>> kLibraries = {
     {"torch", {"ops", "nn", "engine"}},
     {"ATen", {"ops", "nn", "engine"}},
     {"c10", {"ops", "nn", "engine"}},
-    {"itk", {"io"}},
     {"gdcm", {"io"}},
     {"CLI", {"apps"}},
     {"spdlog", {"core"}},
@@ -67,9 +66,7 @@ std::vector<std::string> violations(const std::string& room, const fs::path& fol
           found.push_back(concat(entry.path().string(), " includes ", name));
         }
       }
-      const std::string library = starts_with(name, "itk")    ? "itk"
-                                  : starts_with(name, "gdcm") ? "gdcm"
-                                                              : parts[0];
+      const std::string library = starts_with(name, "gdcm") ? "gdcm" : parts[0];
       const auto allowed = kLibraries.find(library);
       if (allowed != kLibraries.end() && !allowed->second.contains(room)) {
         found.push_back(concat(entry.path().string(), " includes ", name));

@@ -385,6 +385,11 @@ TEST_F(DatasetTest, DamagedDatasetJson) {
   }
 }
 
+TEST_F(DatasetTest, OneImageIsNoDataSet) {
+  touch("scan.nii.gz");
+  EXPECT_THAT(error_of(config("scan.nii.gz")), HasSubstr("scan.nii.gz: is neither a folder of"));
+}
+
 TEST_F(DatasetTest, CsvTable) {
   for (const char* name : {"a.nii.gz", "b c.nii.gz", "sub/l.nii.gz"}) touch(name);
   write("cases.csv",

@@ -228,7 +228,7 @@ TEST(Archive, NamesTheFileAndTheReason) {
   write_bytes(path, "model: 1\n");
   EXPECT_THAT(error_of([&] { read_archive(path); }), ::testing::HasSubstr("text.pt: not a zip"));
   EXPECT_THAT(error_of([&] { read_archive(folder.path() / "none.pt"); }),
-              ::testing::HasSubstr("none.pt: cannot be read"));
+              ::testing::HasSubstr("none.pt: cannot be read: No such file"));
   EXPECT_THAT(error_of([] { example().at("absent"); }), ::testing::HasSubstr("\"absent\""));
   EXPECT_THAT(error_of([] { example().at("config").tensor(); }),
               ::testing::HasSubstr("expected a tensor, found text"));

@@ -1,10 +1,12 @@
-# Installs the framework, then builds and runs projects of their own that say find_package(segmamba),
-# moves the installation and does so again, and uninstalls. Arguments: BUILD_DIR, WORK_DIR, GENERATOR.
+# Installs the framework, then builds and runs projects of their own that say
+# find_package(segmamba), moves the installation and does so again, and uninstalls. Arguments:
+# BUILD_DIR, WORK_DIR, GENERATOR.
 cmake_policy(VERSION 3.25)
 
 # run(WORD ...): output holds what it printed; a failure is one of the test.
 function(run)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output
+                  ERROR_VARIABLE output)
   if(NOT result EQUAL 0)
     list(JOIN ARGN " " line)
     message(FATAL_ERROR "${line}\nended with ${result}:\n${output}")
@@ -19,8 +21,8 @@ function(expect what value expected)
   endif()
 endfunction()
 
-function(configure folder prefix)
-  run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}/${folder}" -B "${WORK_DIR}/${folder}"
+function(configure source folder prefix)
+  run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK_DIR}/${folder}"
       -G "${GENERATOR}" "-DCMAKE_PREFIX_PATH=${prefix}" -DCMAKE_BUILD_TYPE=Release)
 endfunction()
 
@@ -50,7 +52,7 @@ run("${prefix}/bin/segmamba-infer" --checkpoint "${checkpoint}" --input "${case}
     --output "${WORK_DIR}/labels")
 
 # The example: what segmamba-infer writes, and not a word.
-configure(consumer "${prefix}")
+configure("${prefix}/share/segmamba/example" consumer "${prefix}")
 run("${CMAKE_COMMAND}" --build "${WORK_DIR}/consumer")
 run("${WORK_DIR}/consumer/segment" "${checkpoint}" ${images} "${WORK_DIR}/example.nii.gz")
 expect("the example printed" "${output}" "")
@@ -65,7 +67,7 @@ endif()
 # Moved, the package is found as before, and what was built against it anew runs.
 set(moved "${WORK_DIR}/moved to here")
 file(RENAME "${prefix}" "${moved}")
-configure(host "${moved}")
+configure("${CMAKE_CURRENT_LIST_DIR}/host" host "${moved}")
 run("${CMAKE_COMMAND}" --build "${WORK_DIR}/host")
 run("${WORK_DIR}/host/metrics_only")
 expect("metrics_only printed" "${output}" "Dice 0.5\n")
@@ -77,7 +79,7 @@ expect("polite_guest printed" "${output}" "")
 # What find_package says of what is not there.
 function(expect_not_found call message)
   file(WRITE "${WORK_DIR}/wrong/CMakeLists.txt"
-       "cmake_minimum_required(VERSION 3.25)\nproject(wrong LANGUAGES C CXX)\n${call}\n")
+       "cmake_minimum_required(VERSION 3.25)\nproject(wrong LANGUAGES CXX)\n${call}\n")
   file(REMOVE_RECURSE "${WORK_DIR}/wrong/build")
   execute_process(COMMAND "${CMAKE_COMMAND}" -S "${WORK_DIR}/wrong" -B "${WORK_DIR}/wrong/build"
                           -G "${GENERATOR}" "-DCMAKE_PREFIX_PATH=${moved}"

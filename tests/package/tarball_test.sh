@@ -79,7 +79,7 @@ in_root "$prefix/bin/segmamba-eval" --prediction /tmp/labels --reference /tmp/ca
 echo "== It runs as before where it has been moved to, whatever LD_LIBRARY_PATH leads to"
 mkdir -p "$root/srv" "$root/tmp/wrong"
 mv "$root$prefix" "$root/srv/moved"
-for library in libc10.so libstdc++.so.6 libyaml-cpp.so.0.7 libITKCommon-5.2.so.1; do
+for library in libc10.so libstdc++.so.6 libyaml-cpp.so.0.7 libgdcmMSFF.so.3.0; do
   echo "not a library" >"$root/tmp/wrong/$library"
 done
 LD_LIBRARY_PATH=/tmp/wrong segment /srv/moved /tmp/again
