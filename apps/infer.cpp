@@ -93,8 +93,7 @@ data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig confi
     std::erase_if(survey.missing, [&](const data::DatasetProblem& problem) {
       return std::find(chosen.begin(), chosen.end(), problem.case_name) == chosen.end();
     });
-    survey.dataset.cases =
-        data::select_cases(survey.dataset.cases, chosen, options.split.string());
+    survey.dataset.cases = data::select_cases(survey.dataset.cases, chosen, options.split.string());
   }
   return survey;
 }
@@ -143,8 +142,8 @@ engine::PredictorOptions predictor_options(const Options& options, const Shard& 
 
 std::vector<post::Rule> rules_of(const Options& options, const engine::TrainConfig& config) {
   if (options.postprocess == "none") return {};
-  const auto rules =
-      options.postprocess.empty() ? config.postprocess : post::read_postprocess(options.postprocess);
+  const auto rules = options.postprocess.empty() ? config.postprocess
+                                                 : post::read_postprocess(options.postprocess);
   return post::make_rules(rules, config.data.classes, config.data.regions);
 }
 
@@ -198,8 +197,8 @@ void infer(const Options& options) {
 
   for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, request_stop);
   const auto total = std::ssize(survey.dataset.cases);
-  log_info(concat("segmenting ", total, total == 1 ? " case on " : " cases on ",
-                  predictor.device(), " in ", predictor.precision()));
+  log_info(concat("segmenting ", total, total == 1 ? " case on " : " cases on ", predictor.device(),
+                  " in ", predictor.precision()));
   Progress bar("segment", total);
   std::int64_t reached = 0;
   const auto summary = engine::run_inference(
@@ -222,7 +221,8 @@ void infer(const Options& options) {
   std::string text = concat(summary.done, " segmented");
   if (summary.kept > 0) text += concat(", ", summary.kept, " kept");
   if (summary.failed > 0) text += concat(", ", summary.failed, " failed");
-  log_info(concat(text, "; see ", (options.output / (run.page ? "report.html" : "report.json")).string()));
+  log_info(concat(text, "; see ",
+                  (options.output / (run.page ? "report.html" : "report.json")).string()));
   if (summary.interrupted) {
     apps::CommandLine::set_exit_code(128 + stop_signal);
   } else if (summary.failed > 0) {

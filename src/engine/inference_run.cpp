@@ -187,9 +187,9 @@ void Run::make_output_folders() const {
 
 io::ViewerOptions Run::viewer_options() const {
   io::ViewerOptions viewer;
-  viewer.description = concat(predictor_.model_count(), " model",
-                              predictor_.model_count() == 1 ? "" : "s", ", ",
-                              predictor_.precision(), " on ", predictor_.device());
+  viewer.description =
+      concat(predictor_.model_count(), " model", predictor_.model_count() == 1 ? "" : "s", ", ",
+             predictor_.precision(), " on ", predictor_.device());
   const auto& classes = predictor_.config().data.classes;
   for (std::size_t i = 1; i < classes.size(); ++i) {
     viewer.labels.push_back({static_cast<std::uint8_t>(i), classes[i]});
@@ -325,8 +325,8 @@ void Run::write_reports() const {
   for (const auto& entry : entries_) {
     if (!entry.contains("millilitres")) continue;
     for (const auto& [region, volume] : entry["millilitres"].items()) {
-      table += csv_line({entry["case"].get<std::string>(), region,
-                         format_double(volume.get<double>())});
+      table +=
+          csv_line({entry["case"].get<std::string>(), region, format_double(volume.get<double>())});
     }
   }
   write_file_atomically(report_path("volumes", ".csv"), table);
@@ -372,14 +372,14 @@ bool Run::compute_all() {
     const auto start = Clock::now();
     std::optional<Prediction> prediction;
     try {
-      prediction = predictor_.predict(
-          item->prepared, {.probabilities = options_.probabilities,
-                           .uncertainty = options_.uncertainty,
-                           .on_progress =
-                               [&](double share) {
-                                 if (progress_.on_share) progress_.on_share(name, share);
-                               },
-                           .cancelled = progress_.cancelled});
+      prediction = predictor_.predict(item->prepared, {.probabilities = options_.probabilities,
+                                                       .uncertainty = options_.uncertainty,
+                                                       .on_progress =
+                                                           [&](double share) {
+                                                             if (progress_.on_share)
+                                                               progress_.on_share(name, share);
+                                                           },
+                                                       .cancelled = progress_.cancelled});
     } catch (const Interrupted&) {
       complete = false;
       break;

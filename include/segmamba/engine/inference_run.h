@@ -46,8 +46,8 @@ enum class CaseState { kDone, kKept, kFailed };
 struct CaseOutcome {
   std::string name;
   CaseState state = CaseState::kDone;
-  std::string error = {};  // of kFailed, one line
-  double reading = 0, computing = 0, writing = 0;  // seconds
+  std::string error = {};                                        // of kFailed, one line
+  double reading = 0, computing = 0, writing = 0;                // seconds
   std::vector<std::pair<std::string, double>> millilitres = {};  // by region
   std::vector<post::Change> changes = {};                        // by post-processing
   std::vector<std::string> notes = {};
@@ -65,9 +65,9 @@ struct InferenceProgress {
   std::function<bool()> cancelled;
 };
 
-// `missing`, of a survey, are reported as cases that failed. Throws Error where a file to be written
-// exists and must not be replaced, before anything is computed, and where the reports cannot be
-// written.
+// `missing`, of a survey, are reported as cases that failed. Throws Error where a file to be
+// written exists and must not be replaced, before anything is computed, and where the reports
+// cannot be written.
 InferenceSummary run_inference(const Predictor& predictor, const data::DatasetSurvey& survey,
                                const InferenceRunOptions& options,
                                const InferenceProgress& progress = {});
