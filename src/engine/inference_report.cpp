@@ -1,5 +1,6 @@
 #include "inference_report.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -37,17 +38,17 @@ Json entry_of(const CaseOutcome& outcome) {
   return entry;
 }
 
-// The entries of a report by case; none where it is no report.
-std::map<std::string, Json> read_entries(const fs::path& path) {
+// The entries of a report by case; nothing where it is no report.
+std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
+  if (!fs::exists(path)) return std::nullopt;
   std::map<std::string, Json> entries;
-  if (!fs::exists(path)) return entries;
   try {
     const Json report = read_json(path);
     for (const auto& entry : report.at("cases")) {
       entries.emplace(entry.at("case").get<std::string>(), entry);
     }
-  } catch (const std::exception&) {  // the label maps count
-    entries.clear();
+  } catch (const std::exception&) {
+    return std::nullopt;
   }
   return entries;
 }
@@ -55,7 +56,7 @@ std::map<std::string, Json> read_entries(const fs::path& path) {
 }  // namespace
 
 InferenceReport::InferenceReport(const InferenceRunOptions& options) : options_(options) {
-  if (options.existing == Existing::kSkip) earlier_ = read_entries(path("report.json"));
+  earlier_ = read_entries(path("report.json"));
 }
 
 void InferenceReport::open_page(io::ViewerOptions viewer) { page_.emplace(std::move(viewer)); }
@@ -76,8 +77,21 @@ std::vector<fs::path> InferenceReport::files() const {
 
 std::vector<std::string> InferenceReport::earlier_cases() const {
   std::vector<std::string> names;
-  for (const auto& [name, entry] : earlier_) names.push_back(name);
+  if (!earlier_) return names;
+  for (const auto& [name, entry] : *earlier_) names.push_back(name);
   return names;
+}
+
+fs::path InferenceReport::worth_keeping() const {
+  const bool has_done_nothing =
+      earlier_ && std::all_of(earlier_->begin(), earlier_->end(), [](const auto& item) {
+        return item.second.contains("state") && item.second["state"] == "failed";
+      });
+  if (has_done_nothing) return {};
+  for (const auto& file : files()) {
+    if (fs::exists(file)) return file;
+  }
+  return {};
 }
 
 void InferenceReport::add_done(const CaseOutcome& outcome, const io::LabelMap& labels,
@@ -92,8 +106,8 @@ void InferenceReport::add_failed(const CaseOutcome& outcome, double seconds) {
 }
 
 void InferenceReport::add_kept(const std::string& name) {
-  const auto found = earlier_.find(name);
-  Json entry = found == earlier_.end() ? Json{{"case", name}} : found->second;
+  const bool is_known = earlier_ && earlier_->contains(name);
+  Json entry = is_known ? earlier_->at(name) : Json{{"case", name}};
   entry["state"] = "kept";
   entries_.push_back(std::move(entry));
 }

@@ -16,7 +16,7 @@ namespace segmamba::engine {
 
 class InferenceReport {
  public:
-  // Reads what an earlier run has reported where options.existing is kSkip.
+  // Reads what an earlier run has reported.
   explicit InferenceReport(const InferenceRunOptions& options);
   // Where there is to be a page, before any case is added.
   void open_page(io::ViewerOptions viewer);
@@ -25,6 +25,8 @@ class InferenceReport {
   std::vector<std::filesystem::path> files() const;
   // Cases of the earlier report.
   std::vector<std::string> earlier_cases() const;
+  // One of the files that is there; "" where they only tell that an earlier run has done nothing.
+  std::filesystem::path worth_keeping() const;
 
   void add_done(const CaseOutcome& outcome, const io::LabelMap& labels,
                 const std::vector<io::ViewerChannel>& channels);
@@ -42,7 +44,7 @@ class InferenceReport {
   std::string table() const;
 
   const InferenceRunOptions& options_;
-  std::map<std::string, Json> earlier_;  // entries of cases
+  std::optional<std::map<std::string, Json>> earlier_;  // entries of cases
   Json entries_ = Json::array();
   std::optional<io::ViewerReport> page_;
   std::chrono::steady_clock::time_point written_;

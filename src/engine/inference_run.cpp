@@ -134,6 +134,7 @@ void Run::choose_cases() {
       todo_.push_back(&item);
     }
   }
+  if (options_.existing != Existing::kSkip) return;
   // What an earlier run had beside these.
   for (const auto& name : report_.earlier_cases()) {
     if (!names.contains(name) && fs::exists(labels_path(name))) kept_.push_back(name);
@@ -149,14 +150,14 @@ void Run::check_replacing() const {
     }
   }
   if (options_.existing != Existing::kRefuse) return;
-  std::vector<fs::path> results;
-  for (const auto* item : todo_) results.push_back(labels_path(item->name));
-  for (const auto& file : report_.files()) results.push_back(file);
-  for (const auto& path : results) {
-    if (!fs::exists(path)) continue;
+  const auto refuse = [](const fs::path& path) {
     throw Error(concat(path.string(),
                        " exists: add --overwrite, or --skip-existing to go on with what is there"));
+  };
+  for (const auto* item : todo_) {
+    if (fs::exists(labels_path(item->name))) refuse(labels_path(item->name));
   }
+  if (const auto report = report_.worth_keeping(); !report.empty()) refuse(report);
 }
 
 void Run::make_output_folders() const {

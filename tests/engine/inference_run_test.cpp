@@ -236,6 +236,22 @@ TEST_F(InferenceRun, NothingIsReplacedUnasked) {
   EXPECT_EQ(run().done, 2);
 }
 
+TEST_F(InferenceRun, WhatHasDoneNothingMayBeTriedAgain) {
+  write_cases({"a"});
+  const auto good = read_file(input("a"));
+  write_file_atomically(input("a"), std::string("broken"));
+  progress_.cancelled = [] { return true; };
+  EXPECT_TRUE(run().interrupted);
+  progress_ = {};
+  EXPECT_EQ(run().failed, 1);
+  write_file_atomically(input("a"), good);
+  EXPECT_EQ(run().done, 1);
+  // A report of another program is none of that kind.
+  fs::remove(output("a"));
+  write_file_atomically(options_.folder / "report.json", std::string("{}"));
+  EXPECT_THAT(error_of([&] { run(); }), HasSubstr("report.json exists"));
+}
+
 TEST_F(InferenceRun, SkippingKeepsCasesAndWhatIsReportedOfThem) {
   write_cases({"a", "b"});
   ASSERT_EQ(run().done, 2);
