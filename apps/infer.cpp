@@ -219,8 +219,7 @@ void infer(const Options& options) {
   std::string text = concat(summary.done, " segmented");
   if (summary.kept > 0) text += concat(", ", summary.kept, " kept");
   if (summary.failed > 0) text += concat(", ", summary.failed, " failed");
-  log_info(concat(text, "; see ",
-                  (options.output / (run.page ? "report.html" : "report.json")).string()));
+  log_info(concat(text, "; see ", summary.report.string()));
   if (summary.interrupted) {
     apps::CommandLine::set_exit_code(apps::stopped_exit_code());
   } else if (summary.failed > 0) {

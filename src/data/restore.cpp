@@ -34,30 +34,9 @@ void restore_slices(const PreparedCase& item, std::int64_t first, std::span<cons
   }
 }
 
-template <class T>
-std::vector<T> restore(const PreparedCase& item, std::span<const T> values, T outside) {
-  if (std::ssize(values) != volume_of(item.crop_size)) {
-    throw Error(concat("case ", item.name, ": ", values.size(), " values are no crop of ",
-                       join(item.crop_size, "x")));
-  }
-  std::vector<T> full(static_cast<std::size_t>(item.geometry.voxel_count()), outside);
-  restore_slices<T>(item, 0, values, full);
-  return full;
-}
-
-io::LabelMap restore_labels(const PreparedCase& item, std::span<const std::uint8_t> labels) {
-  return {item.geometry, restore<std::uint8_t>(item, labels)};
-}
-
 template void restore_slices(const PreparedCase&, std::int64_t, std::span<const std::uint8_t>,
                              std::span<std::uint8_t>);
 template void restore_slices(const PreparedCase&, std::int64_t, std::span<const Half>,
                              std::span<Half>);
-template void restore_slices(const PreparedCase&, std::int64_t, std::span<const float>,
-                             std::span<float>);
-template std::vector<std::uint8_t> restore(const PreparedCase&, std::span<const std::uint8_t>,
-                                           std::uint8_t);
-template std::vector<Half> restore(const PreparedCase&, std::span<const Half>, Half);
-template std::vector<float> restore(const PreparedCase&, std::span<const float>, float);
 
 }  // namespace segmamba::data

@@ -25,7 +25,8 @@ std::int64_t map_bytes(const InferenceTask& task) {
 // Making maps of a few finished slices (kChunkVoxels), and resampling them.
 std::int64_t slice_bytes(const InferenceTask& task) {
   const auto plane = std::max(task.prepared[1] * task.prepared[2], task.crop[1] * task.crop[2]);
-  const auto chunk = std::max(plane, kChunkVoxels);
+  const auto volume = std::max(voxels(task.prepared), voxels(task.crop));
+  const auto chunk = std::clamp(kChunkVoxels, plane, volume);
   const auto resampling = task.prepared == task.crop ? 0 : 3 * plane * task.score_channels;
   return (3 * task.score_channels * chunk + resampling) * kFloat;
 }

@@ -3,22 +3,22 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <future>
-#include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 
-#include "segmamba/core/csv.h"
+#include "inference_report.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/preprocess.h"
+#include "segmamba/engine/out_of_memory.h"
 #include "segmamba/engine/validation.h"
 #include "segmamba/io/dicom_seg.h"
 #include "segmamba/io/maps.h"
 #include "segmamba/io/picture.h"
-#include "segmamba/io/viewer_report.h"
+#include "segmamba/metrics/region_volumes.h"
 
 namespace segmamba::engine {
 namespace {
@@ -49,58 +49,23 @@ struct WrittenCase {
   std::vector<io::Image> images;
 };
 
-std::vector<std::pair<std::string, double>> volumes_of(
-    const io::LabelMap& labels, const std::vector<metrics::Region>& regions) {
-  std::array<std::int64_t, 256> counts{};
-  for (const auto label : labels.voxels) ++counts[label];
-  const auto& spacing = labels.geometry.spacing;
-  const double millilitre = spacing[0] * spacing[1] * spacing[2] / 1000;
-  std::vector<std::pair<std::string, double>> volumes;
-  for (const auto& region : regions) {
-    std::int64_t voxels = 0;
-    for (const auto label : region.labels) voxels += counts[label];
-    volumes.emplace_back(region.name, static_cast<double>(voxels) * millilitre);
-  }
-  return volumes;
-}
-
 metrics::Grid grid_of(const io::Geometry& geometry) { return {geometry.size, geometry.spacing}; }
 
-// The first line: LibTorch's messages go on with a stack.
 std::string message_of(const std::exception& error) {
+  if (exhausted_memory(error) == Memory::kHost) return "this machine is out of memory";
+  // The first line: LibTorch's messages go on with a stack.
   const std::string message = error.what();
   return message.substr(0, message.find('\n'));
 }
 
-Json seconds_of(const CaseOutcome& outcome) {
-  const auto rounded = [](double seconds) { return std::round(seconds * 1000) / 1000; };
-  return {{"reading", rounded(outcome.reading)},
-          {"computing", rounded(outcome.computing)},
-          {"writing", rounded(outcome.writing)}};
-}
-
-// What report.json says of a case.
-Json entry_of(const CaseOutcome& outcome) {
-  Json entry = {{"case", outcome.name}};
-  if (outcome.state == CaseState::kFailed) {
-    entry["state"] = "failed";
-    entry["error"] = outcome.error;
-    return entry;
-  }
-  entry["state"] = "done";
-  entry["seconds"] = seconds_of(outcome);
-  for (const auto& [region, volume] : outcome.millilitres) {
-    entry["millilitres"][region] = json_number(volume);
-  }
-  for (const auto& change : outcome.changes) {
-    if (change.voxels == 0) continue;
-    entry["postprocess"].push_back({{"rule", change.rule},
-                                    {"parts", change.parts},
-                                    {"voxels", change.voxels},
-                                    {"millilitres", json_number(change.millilitres)}});
-  }
-  if (!outcome.notes.empty()) entry["notes"] = outcome.notes;
-  return entry;
+bool is_input(const fs::path& path, const data::Case& item) {
+  const auto is_path = [&](const fs::path& input) {
+    std::error_code ignored;  // of what does not exist
+    return fs::equivalent(path, input, ignored);
+  };
+  return is_path(item.labels) ||
+         std::any_of(item.images.begin(), item.images.end(),
+                     [&](const data::ChannelFile& file) { return is_path(file.path); });
 }
 
 class Run {
@@ -111,21 +76,12 @@ class Run {
         survey_(survey),
         options_(options),
         progress_(progress),
-        regions_(validation_regions(predictor.config().data)) {
-    for (const auto& item : survey_.dataset.cases) {
-      if (!fs::exists(labels_path(item.name))) {
-        todo_.push_back(&item);
-      } else if (options_.existing == Existing::kSkip) {
-        kept_.push_back(item.name);
-      } else if (options_.existing == Existing::kOverwrite) {
-        todo_.push_back(&item);
-      } else {
-        throw Error(concat(labels_path(item.name).string(),
-                           " exists: add --overwrite, or --skip-existing to keep it"));
-      }
-    }
+        regions_(validation_regions(predictor.config().data)),
+        report_(options) {
+    choose_cases();
+    check_replacing();
     make_output_folders();
-    if (options_.page) page_.emplace(viewer_options());
+    if (options_.page) report_.open_page(viewer_options());
   }
 
   InferenceSummary run();
@@ -134,25 +90,27 @@ class Run {
   fs::path labels_path(const std::string& name) const {
     return options_.folder / (name + ".nii.gz");
   }
-  fs::path report_path(const std::string& stem, const std::string& suffix) const {
-    const auto part = options_.part.empty() ? "" : "." + options_.part;
-    return options_.folder / (stem + part + suffix);
-  }
   bool cancelled() const { return progress_.cancelled && progress_.cancelled(); }
 
+  // Into todo_ and kept_.
+  void choose_cases();
+  void check_replacing() const;
   void make_output_folders() const;
   io::ViewerOptions viewer_options() const;
 
   ReadCase read(const data::Case& item) const;
   WrittenCase write(Prediction prediction, ReadCase read, double computing) const;
+  void remove_earlier_labels(const fs::path& path) const;
   void write_files(const Prediction& prediction, const std::vector<io::Image>& images) const;
 
+  // What work() gives; nothing where it fails, which is then told.
+  template <class Work>
+  auto attempt(const std::string& name, Work work) -> std::optional<decltype(work())>;
   bool compute_all();
-  void take(WrittenCase written);
+  void take(const WrittenCase& written);
   void take_failure(const std::string& name, double seconds, const std::string& error);
   void take_kept();
-  void record(const CaseOutcome& outcome, Json entry);
-  void write_reports() const;
+  void record(const CaseOutcome& outcome);
 
   const Predictor& predictor_;
   const data::DatasetSurvey& survey_;
@@ -162,10 +120,45 @@ class Run {
   std::vector<const data::Case*> todo_;
   std::vector<std::string> kept_;
   InferenceSummary summary_;
-  Json entries_ = Json::array();
-  std::optional<io::ViewerReport> page_;
-  Clock::time_point reported_ = Clock::now();
+  InferenceReport report_;
 };
+
+void Run::choose_cases() {
+  std::set<std::string> names;
+  for (const auto& problem : survey_.missing) names.insert(problem.case_name);
+  for (const auto& item : survey_.dataset.cases) {
+    if (!names.insert(item.name).second) continue;  // of the missing ones
+    if (options_.existing == Existing::kSkip && fs::exists(labels_path(item.name))) {
+      kept_.push_back(item.name);
+    } else {
+      todo_.push_back(&item);
+    }
+  }
+  if (options_.existing != Existing::kSkip) return;
+  // What an earlier run had beside these.
+  for (const auto& name : report_.earlier_cases()) {
+    if (!names.contains(name) && fs::exists(labels_path(name))) kept_.push_back(name);
+  }
+  std::sort(kept_.begin(), kept_.end());
+}
+
+void Run::check_replacing() const {
+  for (const auto* item : todo_) {
+    if (is_input(labels_path(item->name), *item)) {
+      throw Error(concat(labels_path(item->name).string(),
+                         " is a file of the case itself: choose another folder for the results"));
+    }
+  }
+  if (options_.existing != Existing::kRefuse) return;
+  const auto refuse = [](const fs::path& path) {
+    throw Error(concat(path.string(),
+                       " exists: add --overwrite, or --skip-existing to go on with what is there"));
+  };
+  for (const auto* item : todo_) {
+    if (fs::exists(labels_path(item->name))) refuse(labels_path(item->name));
+  }
+  if (const auto report = report_.worth_keeping(); !report.empty()) refuse(report);
+}
 
 void Run::make_output_folders() const {
   std::vector<fs::path> folders = {options_.folder};
@@ -187,9 +180,9 @@ void Run::make_output_folders() const {
 
 io::ViewerOptions Run::viewer_options() const {
   io::ViewerOptions viewer;
-  viewer.description = concat(predictor_.model_count(), " model",
-                              predictor_.model_count() == 1 ? "" : "s", ", ",
-                              predictor_.precision(), " on ", predictor_.device());
+  viewer.description =
+      concat(predictor_.model_count(), " model", predictor_.model_count() == 1 ? "" : "s", ", ",
+             predictor_.precision(), " on ", predictor_.device());
   const auto& classes = predictor_.config().data.classes;
   for (std::size_t i = 1; i < classes.size(); ++i) {
     viewer.labels.push_back({static_cast<std::uint8_t>(i), classes[i]});
@@ -211,8 +204,17 @@ ReadCase Run::read(const data::Case& item) const {
   return result;
 }
 
+// Where this ends half-way, no label map must stand beside the new files.
+void Run::remove_earlier_labels(const fs::path& path) const {
+  if (options_.existing != Existing::kOverwrite) return;
+  std::error_code error;
+  fs::remove(path, error);
+  if (error) throw Error(concat("cannot replace ", path.string(), ": ", error.message()));
+}
+
 void Run::write_files(const Prediction& prediction, const std::vector<io::Image>& images) const {
   const auto& labels = prediction.labels;
+  remove_earlier_labels(labels_path(prediction.name));
   const auto path = [&](const fs::path& kind, const char* suffix = ".nii.gz") {
     return options_.folder / kind / (prediction.name + suffix);
   };
@@ -258,79 +260,58 @@ WrittenCase Run::write(Prediction prediction, ReadCase read, double computing) c
                       .notes = prediction.notes};
   auto& labels = prediction.labels;
   outcome.changes = post::postprocess(labels.voxels, grid_of(labels.geometry), options_.rules);
-  outcome.millilitres = volumes_of(labels, regions_);
+  for (const auto& region :
+       metrics::region_volumes(labels.voxels, labels.geometry.spacing, regions_)) {
+    outcome.millilitres.emplace_back(region.name, region.ml);
+  }
   write_files(prediction, read.images);
   outcome.writing = seconds_since(start);
   return {std::move(outcome), std::move(labels), std::move(read.images)};
 }
 
-void Run::record(const CaseOutcome& outcome, Json entry) {
-  entries_.push_back(std::move(entry));
+void Run::record(const CaseOutcome& outcome) {
   if (progress_.on_case) progress_.on_case(outcome);
-  constexpr double kReportEvery = 10;  // seconds
-  if (seconds_since(reported_) < kReportEvery) return;
-  write_reports();
-  reported_ = Clock::now();
+  report_.write_if_due(summary_);
 }
 
-void Run::take(WrittenCase written) {
-  const auto& outcome = written.outcome;
+void Run::take(const WrittenCase& written) {
   ++summary_.done;
-  if (page_) {
-    std::vector<io::ViewerChannel> channels;
-    for (std::size_t c = 0; c < written.images.size(); ++c) {
-      channels.push_back({survey_.dataset.channels[c], &written.images[c]});
-    }
-    page_->add_case(outcome.name, outcome.computing, written.labels, channels);
+  std::vector<io::ViewerChannel> channels;
+  for (std::size_t c = 0; c < written.images.size(); ++c) {
+    channels.push_back({survey_.dataset.channels[c], &written.images[c]});
   }
-  record(outcome, entry_of(outcome));
+  report_.add_done(written.outcome, written.labels, channels);
+  record(written.outcome);
 }
 
 void Run::take_failure(const std::string& name, double seconds, const std::string& error) {
   ++summary_.failed;
-  if (page_) page_->add_failure(name, seconds, error);
-  const CaseOutcome outcome{.name = name, .state = CaseState::kFailed, .error = error};
-  record(outcome, entry_of(outcome));
+  const auto prefix = concat("case ", name, ": ");  // is said beside it
+  const CaseOutcome outcome{
+      .name = name,
+      .state = CaseState::kFailed,
+      .error = starts_with(error, prefix) ? error.substr(prefix.size()) : error};
+  report_.add_failed(outcome, seconds);
+  record(outcome);
 }
 
-// Cases of an earlier run are listed as that run has reported them.
 void Run::take_kept() {
-  Json earlier = Json::array();
-  if (!kept_.empty() && fs::exists(report_path("report", ".json"))) {
-    try {
-      earlier = read_json(report_path("report", ".json")).at("cases");
-    } catch (const std::exception&) {  // no report of ours: the labels count
-    }
-  }
   for (const auto& name : kept_) {
     ++summary_.kept;
-    Json entry = {{"case", name}};
-    for (const auto& item : earlier) {
-      if (item.is_object() && item.value("case", "") == name) entry = item;
-    }
-    entry["state"] = "kept";
-    record({.name = name, .state = CaseState::kKept}, std::move(entry));
+    report_.add_kept(name);
+    record({.name = name, .state = CaseState::kKept});
   }
 }
 
-void Run::write_reports() const {
-  Json report = options_.about;
-  report["summary"] = {{"done", summary_.done},
-                       {"kept", summary_.kept},
-                       {"failed", summary_.failed},
-                       {"interrupted", summary_.interrupted}};
-  report["cases"] = entries_;
-  write_json(report_path("report", ".json"), report);
-  std::string table = csv_line({"case", "region", "millilitres"});
-  for (const auto& entry : entries_) {
-    if (!entry.contains("millilitres")) continue;
-    for (const auto& [region, volume] : entry["millilitres"].items()) {
-      table += csv_line({entry["case"].get<std::string>(), region,
-                         format_double(volume.get<double>())});
-    }
+template <class Work>
+auto Run::attempt(const std::string& name, Work work) -> std::optional<decltype(work())> {
+  const auto start = Clock::now();
+  try {
+    return work();
+  } catch (const std::exception& error) {
+    take_failure(name, seconds_since(start), message_of(error));
+    return std::nullopt;
   }
-  write_file_atomically(report_path("volumes", ".csv"), table);
-  if (page_) page_->write(report_path("report", ".html"));
 }
 
 // Returns whether all cases were reached.
@@ -345,11 +326,7 @@ bool Run::compute_all() {
   std::string writing_name;
   const auto finish_writing = [&] {
     if (!writing.valid()) return;
-    try {
-      take(writing.get());
-    } catch (const std::exception& error) {
-      take_failure(writing_name, 0, message_of(error));
-    }
+    if (const auto written = attempt(writing_name, [&] { return writing.get(); })) take(*written);
   };
 
   bool complete = true;
@@ -360,33 +337,26 @@ bool Run::compute_all() {
       break;
     }
     const auto& name = todo_[i]->name;
-    std::optional<ReadCase> item;
-    try {
-      item = reading.get();
-    } catch (const std::exception& error) {
-      take_failure(name, 0, message_of(error));
-    }
+    auto item = attempt(name, [&] { return reading.get(); });
     if (i + 1 < todo_.size()) reading = start_reading(i + 1);
     if (!item) continue;
 
+    const PredictionRequest request{.probabilities = options_.probabilities,
+                                    .uncertainty = options_.uncertainty,
+                                    .on_progress =
+                                        [&](double share) {
+                                          if (progress_.on_share) progress_.on_share(name, share);
+                                        },
+                                    .cancelled = progress_.cancelled};
     const auto start = Clock::now();
     std::optional<Prediction> prediction;
     try {
-      prediction = predictor_.predict(
-          item->prepared, {.probabilities = options_.probabilities,
-                           .uncertainty = options_.uncertainty,
-                           .on_progress =
-                               [&](double share) {
-                                 if (progress_.on_share) progress_.on_share(name, share);
-                               },
-                           .cancelled = progress_.cancelled});
+      prediction = attempt(name, [&] { return predictor_.predict(item->prepared, request); });
     } catch (const Interrupted&) {
       complete = false;
       break;
-    } catch (const std::exception& error) {
-      take_failure(name, seconds_since(start), message_of(error));
-      continue;
     }
+    if (!prediction) continue;
     const double seconds = seconds_since(start);
     finish_writing();
     writing_name = name;
@@ -406,8 +376,10 @@ InferenceSummary Run::run() {
     if (!problem.case_name.empty()) take_failure(problem.case_name, 0, problem.message);
   }
   take_kept();
+  report_.write(summary_);  // a folder that cannot be written to shows before the work
   summary_.interrupted = !compute_all();
-  write_reports();
+  report_.write(summary_);
+  summary_.report = report_.files().front();
   return summary_;
 }
 

@@ -13,7 +13,8 @@ void put(const data::PreparedCase& item, const torch::Tensor& values, std::int64
          std::vector<T>& map) {
   const auto source = values.cpu().contiguous();
   const auto* begin = static_cast<const T*>(source.const_data_ptr());
-  data::restore_slices<T>(item, first_slice, {begin, static_cast<std::size_t>(source.numel())}, map);
+  data::restore_slices<T>(item, first_slice, {begin, static_cast<std::size_t>(source.numel())},
+                          map);
 }
 
 }  // namespace

@@ -244,8 +244,8 @@ std::vector<std::uint8_t> Predictor::Impl::segment_window(const torch::Tensor& w
 
 Predictor::Predictor(std::vector<std::shared_ptr<nn::SegmentationModel>> models,
                      const TrainConfig& config, const PredictorOptions& options)
-    : impl_(std::make_shared<Impl>(std::move(models), std::vector{config.model}, config, options, Owner::kCaller)) {
-}
+    : impl_(std::make_shared<Impl>(std::move(models), std::vector{config.model}, config, options,
+                                   Owner::kCaller)) {}
 
 Predictor::Predictor(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 

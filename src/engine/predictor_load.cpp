@@ -74,7 +74,8 @@ Predictor Predictor::load(const std::vector<fs::path>& checkpoints,
     model->eval();
     for (auto& parameter : model->parameters()) parameter.requires_grad_(false);
   }
-  return Predictor(std::make_shared<Impl>(std::move(models), architectures, config, options, Owner::kPredictor));
+  return Predictor(
+      std::make_shared<Impl>(std::move(models), architectures, config, options, Owner::kPredictor));
 }
 
 data::PreparedCase Predictor::prepare_files(

@@ -36,7 +36,8 @@ using FillBytes = std::function<void(std::int64_t offset, std::span<char> bytes)
 // A file of `head` and `size` bytes more, which are made a block at a time: `fill` is called by
 // several threads at once, for different blocks. Where `compressed`, the file is one member of
 // gzip, the same whatever the number of threads, without a time or name in it. Memory: 2 MiB a
-// block, two blocks a thread. False where the file could not be written; throws what `fill` throws.
+// block, two blocks a thread. False where the file could not be written, with the reason in errno;
+// throws what `fill` throws.
 [[nodiscard]] bool write_blocks(const std::filesystem::path& path, bool compressed,
                                 std::string_view head, std::int64_t size, const FillBytes& fill);
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
+#include <cstring>
 
 #include "nifti_types.h"
 #include "segmamba/core/error.h"
@@ -62,8 +64,9 @@ void write_nifti(const fs::path& path, NiftiHeader header, const NiftiContent& c
       static_cast<std::int64_t>(header_bytes(header, description).size() + extension.size());
   const std::string head = header_bytes(header, description) + extension;
   write_file_atomically(path, [&](const fs::path& temporary) {
+    errno = 0;
     if (!write_blocks(temporary, is_compressed, head, header.data_bytes(), fill)) {
-      fail(path, "is the disk full, or the folder missing or read-only?");
+      fail(path, std::strerror(errno));
     }
   });
 }

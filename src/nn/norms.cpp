@@ -36,8 +36,8 @@ torch::Tensor composed(const torch::Tensor& input, const ops::AfterNorm& after) 
 }  // namespace
 
 torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after) {
-  // Not wherever gradients are off: recomputing runs parts without them, and must get the same bits.
-  // Nor under autocast, which leaves the types apart.
+  // Not wherever gradients are off: recomputing runs parts without them, and must get the same
+  // bits. Nor under autocast, which leaves the types apart.
   const auto is_alike = [&input](const torch::Tensor& other) {
     return !other.defined() || other.scalar_type() == input.scalar_type();
   };

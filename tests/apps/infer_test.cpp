@@ -17,12 +17,12 @@ namespace segmamba {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using test::label_maps;
 using test::line_count;
 using test::Outcome;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 class Infer : public test::Programs {
  protected:
@@ -30,11 +30,11 @@ class Infer : public test::Programs {
   static void SetUpTestSuite() {
     Programs::SetUpTestSuite();
     for (const char* seed : {"1", "2"}) {
-      const Outcome trained = run_in(
-          shared_->path(),
-          {"segmamba-train", "--config", "tiny.yaml", "--device", "cpu", "--output",
-           std::string("run") + seed, "--set", "data.root=cases", "training.iterations=4",
-           "validation.every=0", std::string("training.seed=") + seed});
+      const Outcome trained =
+          run_in(shared_->path(),
+                 {"segmamba-train", "--config", "tiny.yaml", "--device", "cpu", "--output",
+                  std::string("run") + seed, "--set", "data.root=cases", "training.iterations=4",
+                  "validation.every=0", std::string("training.seed=") + seed});
       ASSERT_EQ(trained.exit_code, 0) << trained.err;
     }
   }
@@ -44,9 +44,17 @@ class Infer : public test::Programs {
   }
   std::vector<std::string> command(const fs::path& input, const std::string& output,
                                    std::vector<std::string> more = {}) const {
-    std::vector<std::string> words = {
-        "segmamba-infer", "--checkpoint", checkpoint(), "--input", input.string(), "--output",
-        output,           "--device",     "cpu",        "--threads", "1"};
+    std::vector<std::string> words = {"segmamba-infer",
+                                      "--checkpoint",
+                                      checkpoint(),
+                                      "--input",
+                                      input.string(),
+                                      "--output",
+                                      output,
+                                      "--device",
+                                      "cpu",
+                                      "--threads",
+                                      "1"};
     words.insert(words.end(), more.begin(), more.end());
     if (std::find(more.begin(), more.end(), "--precision") == more.end()) {
       words.insert(words.end(), {"--precision", "fp32"});
@@ -72,8 +80,8 @@ class Infer : public test::Programs {
 };
 
 TEST_F(Infer, WritesWhatIsAskedForAndReportsIt) {
-  const Outcome outcome = run(command(
-      cases(), "out", {"--probabilities", "--uncertainty", "--regions", "--pictures"}));
+  const Outcome outcome =
+      run(command(cases(), "out", {"--probabilities", "--uncertainty", "--regions", "--pictures"}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const auto folder = folder_.path() / "out";
   EXPECT_EQ(label_maps(folder), names());
@@ -152,8 +160,11 @@ TEST_F(Infer, SharesOfSeveralProcessesAreTheWhole) {
   const Outcome second = finish(
       folder_.path(), start(folder_.path(), command(cases(), "shared", {"--no-tta"}), [] {
         for (const auto& [name, value] : std::initializer_list<std::pair<const char*, const char*>>{
-                 {"RANK", "1"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "1"},
-                 {"LOCAL_WORLD_SIZE", "2"}, {"MASTER_ADDR", "localhost"},
+                 {"RANK", "1"},
+                 {"WORLD_SIZE", "2"},
+                 {"LOCAL_RANK", "1"},
+                 {"LOCAL_WORLD_SIZE", "2"},
+                 {"MASTER_ADDR", "localhost"},
                  {"MASTER_PORT", "29500"}}) {
           ::setenv(name, value, 1);
         }
@@ -202,9 +213,10 @@ TEST_F(Infer, NamedFilesAndEnsembles) {
   const auto name = names().front();
   ASSERT_EQ(run(command(cases() / name, "folder")).exit_code, 0);
   // Of two equal models the mean is each.
-  std::vector<std::string> named = {"segmamba-infer", "--checkpoint", checkpoint(), checkpoint(),
-                                    "--output", "files", "--device", "cpu", "--threads", "1",
-                                    "--precision", "fp32", "--name", "mine", "--input"};
+  std::vector<std::string> named = {
+      "segmamba-infer", "--checkpoint", checkpoint(), checkpoint(), "--output",
+      "files",          "--device",     "cpu",        "--threads",  "1",
+      "--precision",    "fp32",         "--name",     "mine",       "--input"};
   for (const char* channel : {"t2f", "t1n", "t1c", "t2w"}) {
     named.push_back(
         concat(channel, "=", (cases() / name / concat(name, "-", channel, ".nii.gz")).string()));

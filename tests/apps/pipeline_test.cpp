@@ -9,21 +9,21 @@
 #include <functional>
 #include <thread>
 
+#include "programs.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/random.h"
 #include "segmamba/core/text.h"
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/io/volume.h"
-#include "programs.h"
 
 namespace segmamba {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::AllOf;
-using ::testing::HasSubstr;
 using test::line_count;
 using test::Outcome;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 class Pipeline : public test::Programs {
  protected:
@@ -49,8 +49,7 @@ TEST_F(Pipeline, TrainsSegmentsAndScores) {
       "--input",        cases(),        "--output",
       "labels",         "--threads",    "1"};
   auto test_part = infer;
-  for (const char* word :
-       {"--split", "run folder/split.yaml", "--part", "test", "--pictures"}) {
+  for (const char* word : {"--split", "run folder/split.yaml", "--part", "test", "--pictures"}) {
     test_part.emplace_back(word);
   }
   const Outcome segmented = run(test_part);

@@ -82,6 +82,14 @@ void expect_same_voxels(const PreparedCase& a, const PreparedCase& b) {
   EXPECT_TRUE(std::equal(a.labels.begin(), a.labels.end(), b.labels.begin(), b.labels.end()));
 }
 
+// The whole crop in the grid of the files.
+template <class T>
+std::vector<T> restored(const PreparedCase& item, std::span<const T> values, T outside = {}) {
+  std::vector<T> full(static_cast<std::size_t>(item.geometry.voxel_count()), outside);
+  restore_slices<T>(item, 0, values, full);
+  return full;
+}
+
 std::vector<PreprocessConfig> configs() {
   PreprocessConfig cropped, whole, turned_otherwise, resampled;
   whole.crop_to_nonzero = false;
@@ -125,9 +133,7 @@ TEST(Restore, BringsLabelsBackIntoTheFile) {
     for (const auto& letters : test::orientations()) {
       const auto raw = case_towards(letters);
       const auto item = prepare_case(raw, config);
-      const auto restored = restore_labels(item, item.labels);
-      EXPECT_EQ(restored.voxels, raw.labels) << letters;
-      EXPECT_EQ(io::geometry_difference(restored.geometry, raw.geometry, 0), "");
+      EXPECT_EQ(restored<std::uint8_t>(item, item.labels), raw.labels) << letters;
     }
   }
 }
@@ -143,21 +149,20 @@ TEST(Restore, BringsMapsBackSliceBySliceAndLeavesTheRestAlone) {
     std::vector<Half> values;
     for (std::size_t i = 0; i < item.image.size(); i += 2) values.push_back(item.image[i]);
     const Half outside = to_half(-3);
-    const auto whole = restore<Half>(item, values, outside);
+    const auto whole = restored<Half>(item, values, outside);
     ASSERT_EQ(whole.size(), raw.channels[0].size());
     for (std::size_t i = 0; i < whole.size(); ++i) {
       const float value = raw.channels[0][i];
       ASSERT_EQ(whole[i].bits, (value == 0 ? outside : to_half(value)).bits) << letters << i;
     }
-    std::vector<float> all(whole.size(), -3);
-    std::vector<float> crop;
-    for (const Half value : values) crop.push_back(to_float(value));
-    const std::span<const float> slices = crop;
+    std::vector<Half> all(whole.size(), outside);
+    const std::span<const Half> slices = values;
     const std::size_t cut = 3 * 6 * 5;  // of four slices
-    restore_slices<float>(item, 3, slices.subspan(cut), all);
-    EXPECT_EQ(std::count(all.begin(), all.end(), -3), std::ssize(all) - 6 * 5);
-    restore_slices<float>(item, 0, slices.first(cut), all);
-    for (std::size_t i = 0; i < whole.size(); ++i) ASSERT_EQ(all[i], to_float(whole[i]));
+    restore_slices<Half>(item, 3, slices.subspan(cut), all);
+    const auto is_outside = [&](Half value) { return value.bits == outside.bits; };
+    EXPECT_EQ(std::count_if(all.begin(), all.end(), is_outside), std::ssize(all) - 6 * 5);
+    restore_slices<Half>(item, 0, slices.first(cut), all);
+    for (std::size_t i = 0; i < whole.size(); ++i) ASSERT_EQ(all[i].bits, whole[i].bits);
   }
 }
 
@@ -165,8 +170,6 @@ TEST(Restore, RefusesWhatDoesNotFit) {
   const auto item = prepare_case(upright_case(), {});
   std::vector<std::uint8_t> labels(4 * 6 * 5), full(8 * 9 * 7);
   const std::span<const std::uint8_t> all = labels;
-  EXPECT_THAT(test::error_of([&] { restore<std::uint8_t>(item, all.first(30)); }),
-              HasSubstr("case case: 30 values are no crop of 4x6x5"));
   for (const auto& [first, slices, target] : {std::tuple{std::int64_t{1}, all, std::span(full)},
                                               {std::int64_t{-1}, all.first(30), std::span(full)},
                                               {std::int64_t{0}, all.first(31), std::span(full)},

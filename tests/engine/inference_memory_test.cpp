@@ -45,6 +45,17 @@ TEST(InferenceBytes, CountSumsOfAWindowsDepth) {
             task.pass_bytes + std::int64_t{128} * 128 * 128 * 3 * 4);
 }
 
+TEST(InferenceBytes, OfASmallVolumeAreFew) {
+  auto task = large_task();
+  task.on_gpu = false;
+  task.pass_bytes = 0;
+  task.window = {16, 16, 16};
+  task.prepared = task.crop = task.grid = {16, 16, 16};
+  EXPECT_LT(inference_bytes(task, 1, true).host, 4096 * 100);
+  task.prepared = task.crop = task.grid = {1, 1, 1};
+  EXPECT_LT(inference_bytes(task, 1, true).host, 4096 * 100);
+}
+
 TEST(InferenceBytes, CountTheMapsAskedFor) {
   auto task = large_task();
   const std::int64_t voxels = 600 * 512 * 512;

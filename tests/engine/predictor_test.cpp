@@ -139,6 +139,46 @@ TEST(Predictor, AveragesWhatTheConfigSays) {
   EXPECT_NEAR(background("logits"), 3 / (3 + 2.), 5e-4);  // sqrt(9) : sqrt(4)
 }
 
+TEST(Predictor, UncertaintyOfAnEnsembleHasItsFormulas) {
+  auto config = config_of({4, 4, 4});
+  config.data.classes = {"background", "tumour"};
+  config.inference.mirror_axes = {0};
+  auto item = test::case_of(torch::zeros({1, 5, 4, 4}));
+  const auto entropy = [](double p) { return -p * std::log(p) - (1 - p) * std::log(1 - p); };
+  const double of_mean = entropy(0.55), disagreement = of_mean - (entropy(0.9) + entropy(0.2)) / 2;
+  for (const char* average : {"logits", "probabilities"}) {
+    config.inference.average = average;
+    // Probabilities (0.9, 0.1) and (0.2, 0.8).
+    const Predictor predictor(
+        {std::make_shared<test::ConstantModel>(std::vector{std::log(9.F), 0.F}),
+         std::make_shared<test::ConstantModel>(std::vector{0.F, std::log(4.F)})},
+        config, {.device = "cpu", .precision = "fp32"});
+    const auto prediction = predictor.predict(item, {.uncertainty = true});
+    for (std::size_t i = 0; i < prediction.entropy.size(); ++i) {
+      EXPECT_NEAR(to_float(prediction.entropy[i]), of_mean, 5e-4) << average;
+      EXPECT_NEAR(to_float(prediction.disagreement[i]), disagreement, 5e-4) << average;
+    }
+  }
+}
+
+TEST(Predictor, WindowsBeyondTheVolumeSeeWhatLiesOutside) {
+  struct Watcher : test::LabelModel {
+    torch::Tensor forward(const torch::Tensor& input) override {
+      seen = input.clone();
+      return LabelModel::forward(input);
+    }
+    torch::Tensor seen;
+  };
+  const auto model = std::make_shared<Watcher>();
+  auto config = config_of({4, 4, 4});
+  config.inference.mirror_axes = {};
+  auto item = test::case_of(torch::ones({1, 2, 4, 4}));
+  item.outside = {-2};
+  predictor_of(model, config).predict(item);
+  const auto slices = model->seen.mean({0, 1, 3, 4});
+  EXPECT_TRUE(torch::equal(slices, torch::tensor({-2.F, 1.F, 1.F, -2.F}))) << slices;
+}
+
 // A small network with the weights of this seed.
 std::shared_ptr<nn::SegmentationModel> small_network(TrainConfig& config, int seed) {
   config.model.dims = {4, 8};

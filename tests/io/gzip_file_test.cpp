@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <string>
 
 #include "nifti_bytes.h"
@@ -93,8 +94,10 @@ TEST_F(WriteBlocksTest, NoiseGrowsLittle) {
 
 TEST_F(WriteBlocksTest, TellsFailures) {
   EXPECT_FALSE(write_blocks(folder_.path() / "missing" / "file", true, "head", 10, fill));
+  EXPECT_EQ(errno, ENOENT);
   if (std::filesystem::exists("/dev/full")) {
     EXPECT_FALSE(write_blocks("/dev/full", true, "head", 10 << 20, fill));
+    EXPECT_EQ(errno, ENOSPC);
     EXPECT_FALSE(write_blocks("/dev/full", false, "head", 10, fill));
   }
   const auto fails = [](std::int64_t offset, std::span<char>) {

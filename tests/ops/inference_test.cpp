@@ -40,8 +40,8 @@ TEST(InstanceNorm, EqualsLibTorchsInEveryFormat) {
         return (torch::randn({2, 6, 5, 4, 3}) * 2 + 1).to(type).contiguous(format);
       };
       const auto x = numbers(), shortcut = numbers(), residual = numbers();
-      const auto expected =
-          torch::leaky_relu(normalised(x) + normalised(shortcut), 0.01) + residual.to(torch::kFloat64);
+      const auto expected = torch::leaky_relu(normalised(x) + normalised(shortcut), 0.01) +
+                            residual.to(torch::kFloat64);
       const auto got = instance_norm(
           x,
           {.shortcut = shortcut, .normalises_shortcut = true, .slope = 0.01, .residual = residual});

@@ -16,7 +16,8 @@
 
 namespace segmamba::engine {
 
-// What to do with a case whose label map is there already.
+// What to do with results that are there already. kSkip keeps the cases that have a label map, and
+// what the reports say of them.
 enum class Existing { kRefuse, kOverwrite, kSkip };
 
 // Files in `folder`:
@@ -46,8 +47,8 @@ enum class CaseState { kDone, kKept, kFailed };
 struct CaseOutcome {
   std::string name;
   CaseState state = CaseState::kDone;
-  std::string error = {};  // of kFailed, one line
-  double reading = 0, computing = 0, writing = 0;  // seconds
+  std::string error = {};                                        // of kFailed, one line
+  double reading = 0, computing = 0, writing = 0;                // seconds
   std::vector<std::pair<std::string, double>> millilitres = {};  // by region
   std::vector<post::Change> changes = {};                        // by post-processing
   std::vector<std::string> notes = {};
@@ -56,6 +57,7 @@ struct CaseOutcome {
 struct InferenceSummary {
   std::int64_t done = 0, kept = 0, failed = 0;
   bool interrupted = false;
+  std::filesystem::path report;  // the one to look at
 };
 
 struct InferenceProgress {
@@ -65,9 +67,9 @@ struct InferenceProgress {
   std::function<bool()> cancelled;
 };
 
-// `missing`, of a survey, are reported as cases that failed. Throws Error where a file to be written
-// exists and must not be replaced, before anything is computed, and where the reports cannot be
-// written.
+// `missing`, of a survey, are reported as cases that failed. Throws Error where a label map or a
+// report exists and must not be replaced or a label map would replace an input, before anything is
+// computed, and where the reports cannot be written, which is tried first.
 InferenceSummary run_inference(const Predictor& predictor, const data::DatasetSurvey& survey,
                                const InferenceRunOptions& options,
                                const InferenceProgress& progress = {});
