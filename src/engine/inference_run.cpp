@@ -9,7 +9,7 @@
 #include <optional>
 #include <utility>
 
-#include "segmamba/core/csv.h"
+#include "inference_reports.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
@@ -18,7 +18,6 @@
 #include "segmamba/io/dicom_seg.h"
 #include "segmamba/io/maps.h"
 #include "segmamba/io/picture.h"
-#include "segmamba/io/viewer_report.h"
 
 namespace segmamba::engine {
 namespace {
@@ -31,9 +30,9 @@ double seconds_since(Clock::time_point start) {
 }
 
 // What the reports show beside the labels: the channels as the files have them.
-std::vector<io::Image> images_of(const data::RawCase& raw) {
+std::vector<io::Image> images_of(data::RawCase raw) {
   std::vector<io::Image> images;
-  for (const auto& channel : raw.channels) images.push_back({raw.geometry, channel});
+  for (auto& channel : raw.channels) images.push_back({raw.geometry, std::move(channel)});
   return images;
 }
 
@@ -41,12 +40,6 @@ struct ReadCase {
   data::PreparedCase prepared;
   std::vector<io::Image> images;  // where a picture or the page is asked for
   double seconds = 0;
-};
-
-struct WrittenCase {
-  CaseOutcome outcome;
-  io::LabelMap labels;
-  std::vector<io::Image> images;
 };
 
 std::vector<std::pair<std::string, double>> volumes_of(
@@ -72,37 +65,6 @@ std::string message_of(const std::exception& error) {
   return message.substr(0, message.find('\n'));
 }
 
-Json seconds_of(const CaseOutcome& outcome) {
-  const auto rounded = [](double seconds) { return std::round(seconds * 1000) / 1000; };
-  return {{"reading", rounded(outcome.reading)},
-          {"computing", rounded(outcome.computing)},
-          {"writing", rounded(outcome.writing)}};
-}
-
-// What report.json says of a case.
-Json entry_of(const CaseOutcome& outcome) {
-  Json entry = {{"case", outcome.name}};
-  if (outcome.state == CaseState::kFailed) {
-    entry["state"] = "failed";
-    entry["error"] = outcome.error;
-    return entry;
-  }
-  entry["state"] = "done";
-  entry["seconds"] = seconds_of(outcome);
-  for (const auto& [region, volume] : outcome.millilitres) {
-    entry["millilitres"][region] = json_number(volume);
-  }
-  for (const auto& change : outcome.changes) {
-    if (change.voxels == 0) continue;
-    entry["postprocess"].push_back({{"rule", change.rule},
-                                    {"parts", change.parts},
-                                    {"voxels", change.voxels},
-                                    {"millilitres", json_number(change.millilitres)}});
-  }
-  if (!outcome.notes.empty()) entry["notes"] = outcome.notes;
-  return entry;
-}
-
 class Run {
  public:
   Run(const Predictor& predictor, const data::DatasetSurvey& survey,
@@ -116,7 +78,7 @@ class Run {
       if (!fs::exists(labels_path(item.name))) {
         todo_.push_back(&item);
       } else if (options_.existing == Existing::kSkip) {
-        kept_.push_back(item.name);
+        kept_.push_back(&item);
       } else if (options_.existing == Existing::kOverwrite) {
         todo_.push_back(&item);
       } else {
@@ -125,7 +87,11 @@ class Run {
       }
     }
     make_output_folders();
-    if (options_.page) page_.emplace(viewer_options());
+    const auto missing = std::count_if(
+        survey_.missing.begin(), survey_.missing.end(),
+        [](const data::DatasetProblem& problem) { return !problem.case_name.empty(); });
+    reports_.emplace(options_, predictor_, survey_.dataset.channels,
+                     std::ssize(todo_) + std::ssize(kept_) + missing);
   }
 
   InferenceSummary run();
@@ -134,36 +100,30 @@ class Run {
   fs::path labels_path(const std::string& name) const {
     return options_.folder / (name + ".nii.gz");
   }
-  fs::path report_path(const std::string& stem, const std::string& suffix) const {
-    const auto part = options_.part.empty() ? "" : "." + options_.part;
-    return options_.folder / (stem + part + suffix);
-  }
   bool cancelled() const { return progress_.cancelled && progress_.cancelled(); }
 
   void make_output_folders() const;
-  io::ViewerOptions viewer_options() const;
 
+  data::RawCase read_raw(const data::Case& item) const;
   ReadCase read(const data::Case& item) const;
-  WrittenCase write(Prediction prediction, ReadCase read, double computing) const;
+  CaseOutcome write(Prediction prediction, ReadCase read, double computing);
   void write_files(const Prediction& prediction, const std::vector<io::Image>& images) const;
 
   bool compute_all();
-  void take(WrittenCase written);
+  void take_kept(const data::Case& item);
+  std::vector<io::Image> images_of_kept(const data::Case& item, const io::LabelMap& labels,
+                                        CaseOutcome& outcome) const;
   void take_failure(const std::string& name, double seconds, const std::string& error);
-  void take_kept();
-  void record(const CaseOutcome& outcome, Json entry);
-  void write_reports() const;
+  void take(const CaseOutcome& outcome);
 
   const Predictor& predictor_;
   const data::DatasetSurvey& survey_;
   const InferenceRunOptions& options_;
   const InferenceProgress& progress_;
   const std::vector<metrics::Region> regions_;
-  std::vector<const data::Case*> todo_;
-  std::vector<std::string> kept_;
+  std::vector<const data::Case*> todo_, kept_;
   InferenceSummary summary_;
-  Json entries_ = Json::array();
-  std::optional<io::ViewerReport> page_;
+  std::optional<InferenceReports> reports_;
   Clock::time_point reported_ = Clock::now();
 };
 
@@ -185,25 +145,15 @@ void Run::make_output_folders() const {
   }
 }
 
-io::ViewerOptions Run::viewer_options() const {
-  io::ViewerOptions viewer;
-  viewer.description = concat(predictor_.model_count(), " model",
-                              predictor_.model_count() == 1 ? "" : "s", ", ",
-                              predictor_.precision(), " on ", predictor_.device());
-  const auto& classes = predictor_.config().data.classes;
-  for (std::size_t i = 1; i < classes.size(); ++i) {
-    viewer.labels.push_back({static_cast<std::uint8_t>(i), classes[i]});
-  }
-  for (const auto& region : regions_) viewer.regions.push_back({region.name, region.labels});
-  viewer.expected_cases = std::max<std::int64_t>(1, std::ssize(todo_));
-  return viewer;
+data::RawCase Run::read_raw(const data::Case& item) const {
+  auto unlabelled = item;  // labels may be there, and damaged: they are not needed
+  unlabelled.labels.clear();
+  return data::read_case(survey_.dataset, unlabelled, {.resample_to = options_.resample_to});
 }
 
 ReadCase Run::read(const data::Case& item) const {
   const auto start = Clock::now();
-  auto unlabelled = item;  // labels may be there, and damaged: they are not needed
-  unlabelled.labels.clear();
-  auto raw = data::read_case(survey_.dataset, unlabelled, {.resample_to = options_.resample_to});
+  auto raw = read_raw(item);
   ReadCase result;
   if (options_.pictures || options_.page) result.images = images_of(raw);
   result.prepared = data::prepare_case(std::move(raw), predictor_.config().preprocess);
@@ -250,7 +200,7 @@ void Run::write_files(const Prediction& prediction, const std::vector<io::Image>
   io::write_labels(labels_path(prediction.name), labels);
 }
 
-WrittenCase Run::write(Prediction prediction, ReadCase read, double computing) const {
+CaseOutcome Run::write(Prediction prediction, ReadCase read, double computing) {
   const auto start = Clock::now();
   CaseOutcome outcome{.name = prediction.name,
                       .reading = read.seconds,
@@ -260,77 +210,57 @@ WrittenCase Run::write(Prediction prediction, ReadCase read, double computing) c
   outcome.changes = post::postprocess(labels.voxels, grid_of(labels.geometry), options_.rules);
   outcome.millilitres = volumes_of(labels, regions_);
   write_files(prediction, read.images);
+  reports_->show(outcome, labels, read.images);
   outcome.writing = seconds_since(start);
-  return {std::move(outcome), std::move(labels), std::move(read.images)};
+  return outcome;
 }
 
-void Run::record(const CaseOutcome& outcome, Json entry) {
-  entries_.push_back(std::move(entry));
+void Run::take(const CaseOutcome& outcome) {
+  ++(outcome.state == CaseState::kDone   ? summary_.done
+     : outcome.state == CaseState::kKept ? summary_.kept
+                                         : summary_.failed);
+  reports_->add(outcome);
   if (progress_.on_case) progress_.on_case(outcome);
   constexpr double kReportEvery = 10;  // seconds
   if (seconds_since(reported_) < kReportEvery) return;
-  write_reports();
+  reports_->write(summary_);
   reported_ = Clock::now();
 }
 
-void Run::take(WrittenCase written) {
-  const auto& outcome = written.outcome;
-  ++summary_.done;
-  if (page_) {
-    std::vector<io::ViewerChannel> channels;
-    for (std::size_t c = 0; c < written.images.size(); ++c) {
-      channels.push_back({survey_.dataset.channels[c], &written.images[c]});
-    }
-    page_->add_case(outcome.name, outcome.computing, written.labels, channels);
-  }
-  record(outcome, entry_of(outcome));
-}
-
 void Run::take_failure(const std::string& name, double seconds, const std::string& error) {
-  ++summary_.failed;
-  if (page_) page_->add_failure(name, seconds, error);
-  const CaseOutcome outcome{.name = name, .state = CaseState::kFailed, .error = error};
-  record(outcome, entry_of(outcome));
+  take({.name = name, .state = CaseState::kFailed, .error = error, .computing = seconds});
 }
 
-// Cases of an earlier run are listed as that run has reported them.
-void Run::take_kept() {
-  Json earlier = Json::array();
-  if (!kept_.empty() && fs::exists(report_path("report", ".json"))) {
-    try {
-      earlier = read_json(report_path("report", ".json")).at("cases");
-    } catch (const std::exception&) {  // no report of ours: the labels count
-    }
+// A case of an earlier run: its label map counts as it stands now.
+void Run::take_kept(const data::Case& item) {
+  CaseOutcome outcome{.name = item.name,
+                      .state = CaseState::kKept,
+                      .computing = reports_->earlier_seconds(item.name)};
+  if (cancelled()) return take(outcome);  // the earlier report is not forgotten
+  try {
+    const auto labels = io::read_labels(labels_path(item.name));
+    outcome.millilitres = volumes_of(labels, regions_);
+    if (options_.page) reports_->show(outcome, labels, images_of_kept(item, labels, outcome));
+  } catch (const std::exception& error) {
+    return take_failure(item.name, 0,
+                        concat(message_of(error), "; remove the file to have it segmented again"));
   }
-  for (const auto& name : kept_) {
-    ++summary_.kept;
-    Json entry = {{"case", name}};
-    for (const auto& item : earlier) {
-      if (item.is_object() && item.value("case", "") == name) entry = item;
-    }
-    entry["state"] = "kept";
-    record({.name = name, .state = CaseState::kKept}, std::move(entry));
-  }
+  take(outcome);
 }
 
-void Run::write_reports() const {
-  Json report = options_.about;
-  report["summary"] = {{"done", summary_.done},
-                       {"kept", summary_.kept},
-                       {"failed", summary_.failed},
-                       {"interrupted", summary_.interrupted}};
-  report["cases"] = entries_;
-  write_json(report_path("report", ".json"), report);
-  std::string table = csv_line({"case", "region", "millilitres"});
-  for (const auto& entry : entries_) {
-    if (!entry.contains("millilitres")) continue;
-    for (const auto& [region, volume] : entry["millilitres"].items()) {
-      table += csv_line({entry["case"].get<std::string>(), region,
-                         format_double(volume.get<double>())});
-    }
+// Those of which the label map is; none, with a note in `outcome`, where they are no longer so.
+std::vector<io::Image> Run::images_of_kept(const data::Case& item, const io::LabelMap& labels,
+                                           CaseOutcome& outcome) const {
+  std::string why;
+  try {
+    auto images = images_of(read_raw(item));
+    why = io::geometry_difference(labels.geometry, images.front().geometry);
+    if (why.empty()) return images;
+  } catch (const std::exception& error) {
+    why = message_of(error);
   }
-  write_file_atomically(report_path("volumes", ".csv"), table);
-  if (page_) page_->write(report_path("report", ".html"));
+  outcome.notes.push_back("shown without its images: " + why);
+  return {};
 }
 
 // Returns whether all cases were reached.
@@ -341,7 +271,7 @@ bool Run::compute_all() {
     return std::async(policy, [this, place] { return read(*todo_[place]); });
   };
   std::future<ReadCase> reading;
-  std::future<WrittenCase> writing;
+  std::future<CaseOutcome> writing;
   std::string writing_name;
   const auto finish_writing = [&] {
     if (!writing.valid()) return;
@@ -372,14 +302,14 @@ bool Run::compute_all() {
     const auto start = Clock::now();
     std::optional<Prediction> prediction;
     try {
-      prediction = predictor_.predict(
-          item->prepared, {.probabilities = options_.probabilities,
-                           .uncertainty = options_.uncertainty,
-                           .on_progress =
-                               [&](double share) {
-                                 if (progress_.on_share) progress_.on_share(name, share);
-                               },
-                           .cancelled = progress_.cancelled});
+      prediction = predictor_.predict(item->prepared, {.probabilities = options_.probabilities,
+                                                       .uncertainty = options_.uncertainty,
+                                                       .on_progress =
+                                                           [&](double share) {
+                                                             if (progress_.on_share)
+                                                               progress_.on_share(name, share);
+                                                           },
+                                                       .cancelled = progress_.cancelled});
     } catch (const Interrupted&) {
       complete = false;
       break;
@@ -405,9 +335,9 @@ InferenceSummary Run::run() {
   for (const auto& problem : survey_.missing) {
     if (!problem.case_name.empty()) take_failure(problem.case_name, 0, problem.message);
   }
-  take_kept();
+  for (const auto* item : kept_) take_kept(*item);
   summary_.interrupted = !compute_all();
-  write_reports();
+  reports_->write(summary_);
   return summary_;
 }
 

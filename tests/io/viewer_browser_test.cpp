@@ -34,7 +34,8 @@ const frames = async () => {
   for (let i = 0; i < 3; ++i) await new Promise(requestAnimationFrame);
 };
 const until = async isThere => { while (!isThere()) await new Promise(done => setTimeout(done, 10)); };
-const isDrawn = () => !find("#pictures").hidden && find("#readout").textContent !== "";
+const isDrawn = () => !find("#pictures").hidden && find("#pictures").ariaBusy !== "true" &&
+  find("#readout").textContent !== "";
 // The colour at a place of a plane, in shares of its width and height.
 const colour = (plane, across, down) => {
   const canvas = find(`[data-plane=${plane}] canvas`);

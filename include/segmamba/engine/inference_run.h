@@ -27,7 +27,9 @@ enum class Existing { kRefuse, kOverwrite, kSkip };
 //   dicom/CASE.dcm                           DICOM SEG, where the images were DICOM
 //   pictures/CASE.png                        three planes with outlines
 //   report.json, volumes.csv, report.html    of all cases; the page has a viewer of slices
-// A case's label map is written last: where it is there, all of the case's files are.
+// A case's label map is written last: where it is there, all of the case's files are. Cases that
+// are kept are in the reports as their label maps stand; one whose label map cannot be read has
+// failed.
 struct InferenceRunOptions {
   std::filesystem::path folder;
   Existing existing = Existing::kRefuse;
@@ -47,7 +49,8 @@ struct CaseOutcome {
   std::string name;
   CaseState state = CaseState::kDone;
   std::string error = {};  // of kFailed, one line
-  double reading = 0, computing = 0, writing = 0;  // seconds
+  // Seconds; of kKept only `computing`, in the earlier run, NaN where no report says it.
+  double reading = 0, computing = 0, writing = 0;
   std::vector<std::pair<std::string, double>> millilitres = {};  // by region
   std::vector<post::Change> changes = {};                        // by post-processing
   std::vector<std::string> notes = {};
@@ -65,9 +68,9 @@ struct InferenceProgress {
   std::function<bool()> cancelled;
 };
 
-// `missing`, of a survey, are reported as cases that failed. Throws Error where a file to be written
-// exists and must not be replaced, before anything is computed, and where the reports cannot be
-// written.
+// `missing`, of a survey, are reported as cases that failed. Throws Error where a file to be
+// written exists and must not be replaced, before anything is computed, and where the reports
+// cannot be written.
 InferenceSummary run_inference(const Predictor& predictor, const data::DatasetSurvey& survey,
                                const InferenceRunOptions& options,
                                const InferenceProgress& progress = {});

@@ -22,7 +22,6 @@ function buildPlane(plane) {
   plane.slider.addEventListener("input", () => moveTo(plane.normal, Number(plane.slider.value)));
   plane.canvas.addEventListener("dblclick", () => enlarge(plane.name));
   plane.canvas.addEventListener("wheel", event => turnWheel(plane, event), {passive: false});
-  plane.canvas.addEventListener("contextmenu", event => event.preventDefault());
   plane.canvas.addEventListener("pointerdown", event => startDrag(plane, event));
   plane.canvas.addEventListener("click", event => point(plane, event));
   for (const enter of ["pointerenter", "focus"]) {
@@ -81,8 +80,15 @@ function startDrag(plane, event) {
   if (event.button === 0) drag(event);
   plane.canvas.setPointerCapture(event.pointerId);
   plane.canvas.addEventListener("pointermove", drag);
-  plane.canvas.addEventListener("pointerup",
+  plane.canvas.addEventListener("lostpointercapture",
     () => plane.canvas.removeEventListener("pointermove", drag), {once: true});
+}
+
+// Some systems open the menu where the button is let go, which may be beside the plane.
+let pressedOn = null;
+function withholdMenu(event) {
+  if (event.type === "pointerdown") pressedOn = event.target;
+  else if (planes.some(plane => plane.canvas === pressedOn)) event.preventDefault();
 }
 
 const millimetres = axis => view.scene.size[axis] * view.scene.spacing[axis];
