@@ -29,7 +29,7 @@ constexpr std::uint64_t kRowBytes = 600;  // of a case without pictures, about
 using VoxelCounts = std::array<std::int64_t, 256>;  // by label
 
 void check(const ViewerOptions& options) {
-  if (options.expected_cases < 1 || options.max_bytes < 1 || options.max_size < 1) {
+  if (options.expected_cases < 1 || options.max_bytes < 1 || options.max_voxels < 1) {
     throw Error("viewer: the numbers of cases, of bytes and of voxels must be above 0");
   }
   std::array<bool, 256> used{};
@@ -96,14 +96,14 @@ struct Detail {
 class DetailChoice {
  public:
   DetailChoice(const Geometry& geometry, const IndexBox& box, std::size_t channels,
-               std::int64_t max_size)
+               std::int64_t max_voxels)
       : geometry_(geometry), box_(box), channels_(channels) {
     for (std::size_t axis = 0; axis < 3; ++axis) {
       longest_ =
           std::max(longest_, static_cast<double>(box[axis].length()) * geometry.spacing[axis]);
     }
-    finest_ = std::max(*std::min_element(geometry.spacing.begin(), geometry.spacing.end()),
-                       longest_ / static_cast<double>(max_size));
+    const Detail own{1, *std::min_element(geometry.spacing.begin(), geometry.spacing.end())};
+    finest_ = step_for(own, static_cast<double>(max_voxels), INFINITY);
   }
 
   DisplayGrid grid(const Detail& detail) const {
@@ -120,6 +120,9 @@ class DetailChoice {
   }
 
  private:
+  // As coarse as at most so many voxels ask for, from that of `detail` on; beyond `limit` where
+  // that does not suffice.
+  double step_for(Detail detail, double most, double limit) const;
   // Of `voxels` along the longest axis.
   double coarsest(double voxels) const { return std::max(finest_, longest_ / voxels); }
 
@@ -129,14 +132,18 @@ class DetailChoice {
   double longest_ = 0, finest_ = 0;  // mm
 };
 
+double DetailChoice::step_for(Detail detail, double most, double limit) const {
+  for (double now = voxels(detail); now > most && detail.step <= limit; now = voxels(detail)) {
+    detail.step *= std::cbrt(1.02 * now / most);
+  }
+  return detail.step;
+}
+
 Detail DetailChoice::best(double most) const {
   Detail detail{channels_, finest_};
   while (true) {
     const double limit = coarsest(detail.channels > kFewChannels ? kManyVoxels : kFewVoxels);
-    detail.step = finest_;
-    for (double now = voxels(detail); now > most && detail.step <= limit; now = voxels(detail)) {
-      detail.step *= std::cbrt(1.02 * now / most);
-    }
+    detail.step = step_for({detail.channels, finest_}, most, limit);
     if (detail.step <= limit) return detail;
     if (detail.channels <= 1) return {detail.channels, limit};
     --detail.channels;
@@ -223,7 +230,7 @@ void ViewerReport::embed(const LabelMap& labels, const std::vector<ViewerChannel
   std::vector<const Image*> images;
   for (const ViewerChannel& channel : channels) images.push_back(channel.image);
   const IndexBox box = content_box(labels, images);
-  const DetailChoice choice(labels.geometry, box, channels.size(), options_.max_size);
+  const DetailChoice choice(labels.geometry, box, channels.size(), options_.max_voxels);
   std::vector<ViewerChannel> shown = channels;
   ViewerVolumes volumes;
   Detail detail;

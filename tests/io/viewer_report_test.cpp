@@ -198,7 +198,7 @@ TEST(ViewerReport, ShowsEmptyCasesWhole) {
 
 TEST(ViewerReport, ImagesAreReducedToMeans) {
   ViewerOptions options = brats();
-  options.max_size = 6;
+  options.max_voxels = 96;
   const std::array<std::int64_t, 3> size = {12, 8, 8};
   Image image = filled<float>(size, 0);
   std::mt19937 random(5);
@@ -229,7 +229,7 @@ TEST(ViewerReport, ImagesAreReducedToMeans) {
 
 TEST(ViewerReport, VoxelsThatLieInTwoAreShared) {
   ViewerOptions options = brats();
-  options.max_size = 2;
+  options.max_voxels = 2;
   Image image = filled<float>({3, 1, 1}, 0);
   image.voxels = {0, 30, 90};
   const LabelMap labels = filled<std::uint8_t>({3, 1, 1}, 1);
@@ -248,7 +248,7 @@ TEST(ViewerReport, VoxelsThatLieInTwoAreShared) {
 
 TEST(ViewerReport, ThickSlicesAreKeptBeforeFineOnesAreReduced) {
   ViewerOptions options = brats();
-  options.max_size = 16;
+  options.max_voxels = 2048;
   LabelMap labels = filled<std::uint8_t>({64, 64, 8}, 1);
   labels.geometry.spacing = {0.5, 0.5, 4};
   ViewerReport report(options);
@@ -258,7 +258,7 @@ TEST(ViewerReport, ThickSlicesAreKeptBeforeFineOnesAreReduced) {
 
 TEST(ViewerReport, ReducedLabelsKeepTheirSize) {
   ViewerOptions options = brats();
-  options.max_size = 10;
+  options.max_voxels = 1000;
   const std::array<std::int64_t, 3> size = {40, 40, 40};
   LabelMap labels = filled<std::uint8_t>(size, 0);
   for (std::int64_t z = 0; z < 40; ++z) {
@@ -282,7 +282,7 @@ TEST(ViewerReport, ReducedLabelsKeepTheirSize) {
 
 TEST(ViewerReport, LosesNoLesion) {
   ViewerOptions options = brats();
-  options.max_size = 16;
+  options.max_voxels = 2912;
   const std::array<std::int64_t, 3> size = {50, 45, 40};
   std::mt19937 random(7);
   for (int round = 0; round < 10; ++round) {
@@ -336,7 +336,7 @@ TEST(ViewerReport, LosesNoLesion) {
 
 TEST(ViewerReport, TheRarerLabelWinsAPlaceForTwo) {
   ViewerOptions options = brats();
-  options.max_size = 4;
+  options.max_voxels = 64;
   const std::array<std::int64_t, 3> size = {16, 16, 16};
   LabelMap labels = filled<std::uint8_t>(size, 0);
   labels.voxels.front() = labels.voxels.back() = 2;
@@ -350,7 +350,7 @@ TEST(ViewerReport, TheRarerLabelWinsAPlaceForTwo) {
 
 TEST(ViewerReport, CountsVolumesInTheFullMap) {
   ViewerOptions options = brats();
-  options.max_size = 3;
+  options.max_voxels = 27;
   LabelMap labels = filled<std::uint8_t>({10, 10, 10}, 0);
   labels.geometry.spacing = {1, 2, 5};  // 0.01 mL a voxel
   for (std::size_t i = 0; i < 100; ++i) labels.voxels[i] = 1;

@@ -37,7 +37,7 @@ struct ViewerOptions {
   // Of the run: each gets its share of the page's bytes. More may come.
   std::int64_t expected_cases = 1;
   std::uint64_t max_bytes = std::uint64_t{64} << 20;  // of the page
-  std::int64_t max_size = 256;  // voxels of a case's volume in the page, along its longest axis
+  std::int64_t max_voxels = std::int64_t{1} << 24;    // of a volume in the page
 };
 
 // Takes the cases as they are done. Volumes are kept as they stand in the page: cut to what is not
@@ -48,7 +48,7 @@ struct ViewerOptions {
 class ViewerReport {
  public:
   // Throws Error where a label's value is 0 or there twice, or where `expected_cases`, `max_bytes`
-  // or `max_size` is not above 0.
+  // or `max_voxels` is not above 0.
   explicit ViewerReport(ViewerOptions options);
   ~ViewerReport();
 

@@ -8,7 +8,7 @@ function changed() {
     isDue = false;
     if (!view.scene || element("pictures").hidden) return;
     layPlanes();
-    planes.forEach(drawPlane);
+    shownPlanes().forEach(drawPlane);
     fillControls();
   });
 }
