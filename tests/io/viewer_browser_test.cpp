@@ -236,5 +236,56 @@ TEST_F(ViewerBrowserTest, IsUsedByMouseAndKeys) {
   EXPECT_THAT(seen.at("linked"), ElementsAre(7, "sagittal", "false", "true", "false"));
 }
 
+// CT: air, and a ramp up to 1000 HU.
+Image one_slice_of_ct() {
+  Image image;
+  image.geometry.size = {24, 16, 1};
+  image.voxels.assign(24 * 16, -1000);
+  for (std::size_t i = 100; i < 300; ++i) image.voxels[i] = 5.0f * static_cast<float>(i - 99);
+  return image;
+}
+
+TEST_F(ViewerBrowserTest, SuitsCtSingleSlicesAndCoarseVolumes) {
+  ViewerOptions coarse = options();
+  coarse.max_voxels = 10 * 8 * 6;
+  ViewerReport report(coarse);
+  const Image image = one_slice_of_ct();
+  LabelMap labels;
+  labels.geometry = image.geometry;
+  labels.voxels.assign(image.voxels.size(), 2);
+  report.add_case("slice", 1, labels, {{"CT", &image}});
+  add_turned_case(report, "volume");
+  const Json seen = look(report, R"js(
+    const planes = () => [...document.querySelectorAll("[data-plane]")].filter(plane => !plane.hidden)
+      .map(plane => plane.dataset.plane);
+    const levelAndWidth = () => [find("#level-value").textContent, find("#width-value").textContent];
+    seen.slice = planes();
+    seen.first = levelAndWidth();
+    await press("#presets button:nth-child(2)");
+    seen.lung = levelAndWidth();
+    find("#opacity").focus();
+    await key("o", find("#opacity"));  // a slider does not swallow the keys
+    seen.outlined = find("#outlined").ariaPressed;
+    await key("ArrowDown", find("#cases tr.chosen"));
+    await until(() => find("#case").textContent === "volume" && isDrawn());
+    await frames();
+    seen.focus = document.activeElement.cells[0].textContent;
+    seen.volume = planes();
+    seen.isMr = find("#presets").hidden;
+    seen.readout = find("#readout").textContent;
+)js");
+  EXPECT_FALSE(seen.contains("error")) << seen;
+  EXPECT_THAT(seen.at("slice"), ElementsAre("axial"));
+  EXPECT_NEAR(std::stod(seen.at("first").at(0).get<std::string>()), 40, 8);
+  EXPECT_NEAR(std::stod(seen.at("first").at(1).get<std::string>()), 400, 8);
+  EXPECT_THAT(seen.at("lung"), ElementsAre("-600", "1500"));
+  EXPECT_EQ(seen.at("outlined"), "true");
+  EXPECT_EQ(seen.at("focus"), "volume");
+  EXPECT_THAT(seen.at("volume"), ElementsAre("axial", "coronal", "sagittal"));
+  EXPECT_EQ(seen.at("isMr"), true);
+  EXPECT_THAT(seen.at("readout").get<std::string>(),
+              HasSubstr("shown in voxels of 2 mm, the file has 1 mm"));
+}
+
 }  // namespace
 }  // namespace segmamba::io

@@ -8,7 +8,7 @@ const channel = () => view.scene.item.channels[channelIndex()];
 const currentWindow = () => view.window || (channel() ? channel().window : [0, 255]);
 
 function setWindow(level, width) {
-  const half = clamp(width, 2, 255) / 2, middle = clamp(level, 0, 255);
+  const half = clamp(width, 2, 510) / 2, middle = clamp(level, 0, 255);
   view.window = [middle - half, middle + half];
   changed();
 }
@@ -145,8 +145,9 @@ function pressKey(event) {
   const isText = event.target === element("find"), isSlider = event.target.matches("[type=range]");
   if (isText || element("keys").open || event.ctrlKey || event.metaKey || event.altKey) return;
   if (Object.hasOwn(keys, event.key)) keys[event.key]();
-  else if (activePlane && !isSlider && view.scene && Object.hasOwn(planeKeys, event.key)) planeKeys[event.key](activePlane);
-  else return;
+  else if (activePlane && !isSlider && view.scene && Object.hasOwn(planeKeys, event.key)) {
+    planeKeys[event.key](activePlane);
+  } else return;
   event.preventDefault();
   changed();
 }
