@@ -83,8 +83,10 @@ function buildControls(item) {
 const shortNumber = value => Math.abs(value) >= 100 ? value.toFixed(0) : Number(value.toPrecision(3)).toString();
 
 // "1 mm", or along left, posterior and superior "0.7 \u00d7 0.7 \u00d7 5 mm".
-const lengths = spacing => [...new Set(spacing.map(shortNumber))].length === 1
-  ? shortNumber(spacing[0]) + " mm" : spacing.map(shortNumber).join(" \u00d7 ") + " mm";
+function lengths(spacing) {
+  const texts = spacing.map(mm => String(Number(mm.toPrecision(2))));
+  return (new Set(texts).size === 1 ? texts[0] : texts.join(" \u00d7 ")) + " mm";
+}
 
 function fillReadout() {
   const {scene, at} = view, [l, p, s] = at;
