@@ -34,7 +34,8 @@ Json earlier_entries(const std::filesystem::path& path) {
   Json entries = Json::object();
   if (!std::filesystem::exists(path)) return entries;
   try {
-    for (const auto& entry : read_json(path).at("cases")) {
+    const Json report = read_json(path);
+    for (const auto& entry : report.at("cases")) {
       if (!entry.contains("error")) entries[entry.at("case").get<std::string>()] = entry;
     }
   } catch (const std::exception&) {  // the label maps count
