@@ -45,6 +45,21 @@ pre { overflow-x: auto; background: var(--raised); padding: 10px; border-radius:
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; }
 figure { margin: 0; }
 figcaption { font-size: 13px; color: var(--faint); margin-bottom: 2px; }
+.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 4px 0 12px; }
+button, select, input[type="search"] {
+  font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
+  border-radius: 6px; padding: 3px 10px;
+}
+button, select { cursor: pointer; }
+button:hover, select:hover { border-color: var(--faint); }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
+th[aria-sort]::after { content: " \25B2"; font-size: 10px; }
+th[aria-sort="descending"]::after { content: " \25BC"; }
+dialog {
+  border: 1px solid var(--line); border-radius: 10px; background: var(--ground); color: inherit;
+  max-width: 96vw;
+}
+dialog::backdrop { background: rgb(0 0 0 / 0.45); }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--faint); font-size: 11px; }
 svg .grid { stroke: var(--line); stroke-width: 1; }

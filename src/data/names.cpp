@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "segmamba/core/error.h"
@@ -107,6 +108,18 @@ void refuse_doubled(const std::vector<std::string>& names, const std::string& ke
 std::string canonical_channel(const std::string& name) {
   const auto found = channel_aliases().find(plain(name));
   return found == channel_aliases().end() ? plain(name) : found->second;
+}
+
+std::vector<std::size_t> viewing_order(const std::vector<std::string>& channels) {
+  std::vector<std::size_t> order(channels.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto rank = [&](std::size_t place) {
+    const std::string name = canonical_channel(channels[place]);
+    return name == "t1c" ? 0 : name == "t2f" ? 1 : 2;
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return rank(a) < rank(b); });
+  return order;
 }
 
 std::string canonical_class(const std::string& name) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "segmamba/core/csv.h"
@@ -21,12 +22,18 @@ Json seconds_of(const CaseOutcome& outcome) {
           {"writing", rounded(outcome.writing)}};
 }
 
+Json millilitres_of(const CaseOutcome& outcome) {
+  Json volumes = Json::object();
+  for (const auto& [region, volume] : outcome.millilitres) volumes[region] = json_number(volume);
+  return volumes;
+}
+
 // What report.json says of a case that is done.
-Json entry_of(const CaseOutcome& outcome) {
-  Json entry = {{"case", outcome.name}, {"state", "done"}, {"seconds", seconds_of(outcome)}};
-  for (const auto& [region, volume] : outcome.millilitres) {
-    entry["millilitres"][region] = json_number(volume);
-  }
+Json done_entry(const CaseOutcome& outcome) {
+  Json entry = {{"case", outcome.name},
+                {"state", "done"},
+                {"seconds", seconds_of(outcome)},
+                {"millilitres", millilitres_of(outcome)}};
   for (const auto& change : outcome.changes) {
     if (change.voxels == 0) continue;
     entry["postprocess"].push_back({{"rule", change.rule},
@@ -94,22 +101,48 @@ fs::path InferenceReport::worth_keeping() const {
   return {};
 }
 
-void InferenceReport::add_done(const CaseOutcome& outcome, const io::LabelMap& labels,
-                               const std::vector<io::ViewerChannel>& channels) {
-  if (page_) page_->add_case(outcome.name, outcome.computing, labels, channels);
-  entries_.push_back(entry_of(outcome));
+double InferenceReport::earlier_seconds(const std::string& name) const {
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  if (!earlier_ || !earlier_->contains(name)) return kUnknown;
+  try {
+    return earlier_->at(name).at("seconds").at("computing");
+  } catch (const Json::exception&) {
+    return kUnknown;
+  }
 }
 
-void InferenceReport::add_failed(const CaseOutcome& outcome, double seconds) {
-  if (page_) page_->add_failure(outcome.name, seconds, outcome.error);
-  entries_.push_back({{"case", outcome.name}, {"state", "failed"}, {"error", outcome.error}});
+void InferenceReport::show(const CaseOutcome& outcome, const io::LabelMap& labels,
+                           const std::vector<io::ViewerChannel>& channels) {
+  if (!page_) return;
+  std::vector<std::string> result = {outcome.state == CaseState::kKept ? "kept" : "ok"};
+  result.insert(result.end(), outcome.notes.begin(), outcome.notes.end());
+  const std::lock_guard lock(page_mutex_);
+  page_->add_case(outcome.name, outcome.computing, labels, channels, join(result, "; "));
 }
 
-void InferenceReport::add_kept(const std::string& name) {
-  const bool is_known = earlier_ && earlier_->contains(name);
-  Json entry = is_known ? earlier_->at(name) : Json{{"case", name}};
+Json InferenceReport::kept_entry(const CaseOutcome& outcome) const {
+  const bool is_known = earlier_ && earlier_->contains(outcome.name);
+  Json entry = is_known ? earlier_->at(outcome.name) : Json{{"case", outcome.name}};
   entry["state"] = "kept";
-  entries_.push_back(std::move(entry));
+  if (!outcome.millilitres.empty()) entry["millilitres"] = millilitres_of(outcome);
+  return entry;
+}
+
+void InferenceReport::add(const CaseOutcome& outcome) {
+  switch (outcome.state) {
+    case CaseState::kDone:
+      entries_.push_back(done_entry(outcome));
+      break;
+    case CaseState::kKept:
+      entries_.push_back(kept_entry(outcome));
+      break;
+    case CaseState::kFailed:
+      entries_.push_back({{"case", outcome.name}, {"state", "failed"}, {"error", outcome.error}});
+      if (!page_) break;
+      const std::lock_guard lock(page_mutex_);
+      page_->add_failure(outcome.name, outcome.computing, outcome.error);
+      break;
+  }
 }
 
 std::string InferenceReport::table() const {
@@ -134,7 +167,10 @@ void InferenceReport::write(const InferenceSummary& summary) {
   report["cases"] = entries_;
   write_json(path("report.json"), report);
   write_file_atomically(path("volumes.csv"), table());
-  if (page_) page_->write(path("report.html"));
+  if (page_) {
+    const std::lock_guard lock(page_mutex_);
+    page_->write(path("report.html"));
+  }
   written_ = std::chrono::steady_clock::now();
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,14 +26,17 @@ class InferenceReport {
   std::vector<std::filesystem::path> files() const;
   // Cases of the earlier report.
   std::vector<std::string> earlier_cases() const;
+  // Seconds that computing a case took in the earlier run; NaN where that is not known.
+  double earlier_seconds(const std::string& name) const;
   // One of the files that is there; "" where they only tell that an earlier run has done nothing.
   std::filesystem::path worth_keeping() const;
 
-  void add_done(const CaseOutcome& outcome, const io::LabelMap& labels,
-                const std::vector<io::ViewerChannel>& channels);
-  void add_failed(const CaseOutcome& outcome, double seconds);
-  // As the earlier run has reported it.
-  void add_kept(const std::string& name);
+  // Puts a case that has a result into the page, if there is one. May be called by one thread
+  // beside the other functions.
+  void show(const CaseOutcome& outcome, const io::LabelMap& labels,
+            const std::vector<io::ViewerChannel>& channels);
+  // The case's entry in report.json and volumes.csv; a failed one's row of the page, too.
+  void add(const CaseOutcome& outcome);
 
   // Throws Error where a file cannot be written.
   void write(const InferenceSummary& summary);
@@ -41,11 +45,13 @@ class InferenceReport {
 
  private:
   std::filesystem::path path(const std::string& name) const;
+  Json kept_entry(const CaseOutcome& outcome) const;
   std::string table() const;
 
   const InferenceRunOptions& options_;
   std::optional<std::map<std::string, Json>> earlier_;  // entries of cases
   Json entries_ = Json::array();
+  std::mutex page_mutex_;
   std::optional<io::ViewerReport> page_;
   std::chrono::steady_clock::time_point written_;
 };

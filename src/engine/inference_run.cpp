@@ -31,9 +31,9 @@ double seconds_since(Clock::time_point start) {
 }
 
 // What the reports show beside the labels: the channels as the files have them.
-std::vector<io::Image> images_of(const data::RawCase& raw) {
+std::vector<io::Image> images_of(data::RawCase raw) {
   std::vector<io::Image> images;
-  for (const auto& channel : raw.channels) images.push_back({raw.geometry, channel});
+  for (auto& channel : raw.channels) images.push_back({raw.geometry, std::move(channel)});
   return images;
 }
 
@@ -43,10 +43,9 @@ struct ReadCase {
   double seconds = 0;
 };
 
-struct WrittenCase {
-  CaseOutcome outcome;
-  io::LabelMap labels;
-  std::vector<io::Image> images;
+struct KeptCase {
+  std::string name;
+  const data::Case* item;  // null: of an earlier run only
 };
 
 metrics::Grid grid_of(const io::Geometry& geometry) { return {geometry.size, geometry.spacing}; }
@@ -97,9 +96,11 @@ class Run {
   void check_replacing() const;
   void make_output_folders() const;
   io::ViewerOptions viewer_options() const;
+  std::vector<std::pair<std::string, double>> volumes_of(const io::LabelMap& labels) const;
 
+  data::RawCase read_raw(const data::Case& item) const;
   ReadCase read(const data::Case& item) const;
-  WrittenCase write(Prediction prediction, ReadCase read, double computing) const;
+  CaseOutcome write(Prediction prediction, ReadCase read, double computing);
   void remove_earlier_labels(const fs::path& path) const;
   void write_files(const Prediction& prediction, const std::vector<io::Image>& images) const;
 
@@ -107,10 +108,13 @@ class Run {
   template <class Work>
   auto attempt(const std::string& name, Work work) -> std::optional<decltype(work())>;
   bool compute_all();
-  void take(const WrittenCase& written);
+  void show(const CaseOutcome& outcome, const io::LabelMap& labels,
+            const std::vector<io::Image>& images);
+  void take_kept(const KeptCase& kept);
+  std::vector<io::Image> images_of_kept(const data::Case* item, const io::LabelMap& labels,
+                                        CaseOutcome& outcome) const;
   void take_failure(const std::string& name, double seconds, const std::string& error);
-  void take_kept();
-  void record(const CaseOutcome& outcome);
+  void take(const CaseOutcome& outcome);
 
   const Predictor& predictor_;
   const data::DatasetSurvey& survey_;
@@ -118,7 +122,7 @@ class Run {
   const InferenceProgress& progress_;
   const std::vector<metrics::Region> regions_;
   std::vector<const data::Case*> todo_;
-  std::vector<std::string> kept_;
+  std::vector<KeptCase> kept_;
   InferenceSummary summary_;
   InferenceReport report_;
 };
@@ -129,7 +133,7 @@ void Run::choose_cases() {
   for (const auto& item : survey_.dataset.cases) {
     if (!names.insert(item.name).second) continue;  // of the missing ones
     if (options_.existing == Existing::kSkip && fs::exists(labels_path(item.name))) {
-      kept_.push_back(item.name);
+      kept_.push_back({item.name, &item});
     } else {
       todo_.push_back(&item);
     }
@@ -137,9 +141,12 @@ void Run::choose_cases() {
   if (options_.existing != Existing::kSkip) return;
   // What an earlier run had beside these.
   for (const auto& name : report_.earlier_cases()) {
-    if (!names.contains(name) && fs::exists(labels_path(name))) kept_.push_back(name);
+    if (!names.contains(name) && fs::exists(labels_path(name))) {
+      kept_.push_back({name, nullptr});
+    }
   }
-  std::sort(kept_.begin(), kept_.end());
+  std::sort(kept_.begin(), kept_.end(),
+            [](const KeptCase& a, const KeptCase& b) { return a.name < b.name; });
 }
 
 void Run::check_replacing() const {
@@ -188,15 +195,29 @@ io::ViewerOptions Run::viewer_options() const {
     viewer.labels.push_back({static_cast<std::uint8_t>(i), classes[i]});
   }
   for (const auto& region : regions_) viewer.regions.push_back({region.name, region.labels});
-  viewer.expected_cases = std::max<std::int64_t>(1, std::ssize(todo_));
+  viewer.expected_cases = std::max<std::int64_t>(
+      1, std::ssize(todo_) + std::ssize(kept_) + std::ssize(survey_.missing));
   return viewer;
+}
+
+std::vector<std::pair<std::string, double>> Run::volumes_of(const io::LabelMap& labels) const {
+  std::vector<std::pair<std::string, double>> volumes;
+  for (const auto& region :
+       metrics::region_volumes(labels.voxels, labels.geometry.spacing, regions_)) {
+    volumes.emplace_back(region.name, region.ml);
+  }
+  return volumes;
+}
+
+data::RawCase Run::read_raw(const data::Case& item) const {
+  auto unlabelled = item;  // labels may be there, and damaged: they are not needed
+  unlabelled.labels.clear();
+  return data::read_case(survey_.dataset, unlabelled, {.resample_to = options_.resample_to});
 }
 
 ReadCase Run::read(const data::Case& item) const {
   const auto start = Clock::now();
-  auto unlabelled = item;  // labels may be there, and damaged: they are not needed
-  unlabelled.labels.clear();
-  auto raw = data::read_case(survey_.dataset, unlabelled, {.resample_to = options_.resample_to});
+  auto raw = read_raw(item);
   ReadCase result;
   if (options_.pictures || options_.page) result.images = images_of(raw);
   result.prepared = data::prepare_case(std::move(raw), predictor_.config().preprocess);
@@ -252,7 +273,17 @@ void Run::write_files(const Prediction& prediction, const std::vector<io::Image>
   io::write_labels(labels_path(prediction.name), labels);
 }
 
-WrittenCase Run::write(Prediction prediction, ReadCase read, double computing) const {
+void Run::show(const CaseOutcome& outcome, const io::LabelMap& labels,
+               const std::vector<io::Image>& images) {
+  std::vector<io::ViewerChannel> channels;
+  const auto& names = survey_.dataset.channels;
+  for (const std::size_t place : data::viewing_order(names)) {
+    if (!images.empty()) channels.push_back({names[place], &images.at(place)});
+  }
+  report_.show(outcome, labels, channels);
+}
+
+CaseOutcome Run::write(Prediction prediction, ReadCase read, double computing) {
   const auto start = Clock::now();
   CaseOutcome outcome{.name = prediction.name,
                       .reading = read.seconds,
@@ -260,47 +291,62 @@ WrittenCase Run::write(Prediction prediction, ReadCase read, double computing) c
                       .notes = prediction.notes};
   auto& labels = prediction.labels;
   outcome.changes = post::postprocess(labels.voxels, grid_of(labels.geometry), options_.rules);
-  for (const auto& region :
-       metrics::region_volumes(labels.voxels, labels.geometry.spacing, regions_)) {
-    outcome.millilitres.emplace_back(region.name, region.ml);
-  }
+  outcome.millilitres = volumes_of(labels);
   write_files(prediction, read.images);
+  show(outcome, labels, read.images);
   outcome.writing = seconds_since(start);
-  return {std::move(outcome), std::move(labels), std::move(read.images)};
+  return outcome;
 }
 
-void Run::record(const CaseOutcome& outcome) {
+void Run::take(const CaseOutcome& outcome) {
+  ++(outcome.state == CaseState::kDone   ? summary_.done
+     : outcome.state == CaseState::kKept ? summary_.kept
+                                         : summary_.failed);
+  report_.add(outcome);
   if (progress_.on_case) progress_.on_case(outcome);
   report_.write_if_due(summary_);
 }
 
-void Run::take(const WrittenCase& written) {
-  ++summary_.done;
-  std::vector<io::ViewerChannel> channels;
-  for (std::size_t c = 0; c < written.images.size(); ++c) {
-    channels.push_back({survey_.dataset.channels[c], &written.images[c]});
-  }
-  report_.add_done(written.outcome, written.labels, channels);
-  record(written.outcome);
-}
-
 void Run::take_failure(const std::string& name, double seconds, const std::string& error) {
-  ++summary_.failed;
   const auto prefix = concat("case ", name, ": ");  // is said beside it
-  const CaseOutcome outcome{
-      .name = name,
-      .state = CaseState::kFailed,
-      .error = starts_with(error, prefix) ? error.substr(prefix.size()) : error};
-  report_.add_failed(outcome, seconds);
-  record(outcome);
+  take({.name = name,
+        .state = CaseState::kFailed,
+        .error = starts_with(error, prefix) ? error.substr(prefix.size()) : error,
+        .computing = seconds});
 }
 
-void Run::take_kept() {
-  for (const auto& name : kept_) {
-    ++summary_.kept;
-    report_.add_kept(name);
-    record({.name = name, .state = CaseState::kKept});
+// A case of an earlier run: its label map counts as it stands now.
+void Run::take_kept(const KeptCase& kept) {
+  CaseOutcome outcome{.name = kept.name,
+                      .state = CaseState::kKept,
+                      .computing = report_.earlier_seconds(kept.name)};
+  if (cancelled()) return take(outcome);  // the earlier report is not forgotten
+  try {
+    const auto labels = io::read_labels(labels_path(kept.name));
+    outcome.millilitres = volumes_of(labels);
+    if (options_.page) show(outcome, labels, images_of_kept(kept.item, labels, outcome));
+  } catch (const std::exception& error) {
+    return take_failure(kept.name, 0,
+                        concat(message_of(error), "; remove the file to have it segmented again"));
   }
+  take(outcome);
+}
+
+// Those of which the label map is; none, with a note in `outcome`, where there are none.
+std::vector<io::Image> Run::images_of_kept(const data::Case* item, const io::LabelMap& labels,
+                                           CaseOutcome& outcome) const {
+  std::string why = "the case is not in the input of this run";
+  if (item != nullptr) {
+    try {
+      auto images = images_of(read_raw(*item));
+      why = io::geometry_difference(labels.geometry, images.front().geometry);
+      if (why.empty()) return images;
+    } catch (const std::exception& error) {
+      why = message_of(error);
+    }
+  }
+  outcome.notes.push_back("shown without its images: " + why);
+  return {};
 }
 
 template <class Work>
@@ -322,7 +368,7 @@ bool Run::compute_all() {
     return std::async(policy, [this, place] { return read(*todo_[place]); });
   };
   std::future<ReadCase> reading;
-  std::future<WrittenCase> writing;
+  std::future<CaseOutcome> writing;
   std::string writing_name;
   const auto finish_writing = [&] {
     if (!writing.valid()) return;
@@ -375,7 +421,7 @@ InferenceSummary Run::run() {
   for (const auto& problem : survey_.missing) {
     if (!problem.case_name.empty()) take_failure(problem.case_name, 0, problem.message);
   }
-  take_kept();
+  for (const auto& kept : kept_) take_kept(kept);
   report_.write(summary_);  // a folder that cannot be written to shows before the work
   summary_.interrupted = !compute_all();
   report_.write(summary_);

@@ -30,7 +30,6 @@ constexpr char kStyle[] = R"css(
 .cases thead th { position: sticky; top: 0; background: var(--ground); }
 .montage figure { margin-bottom: 16px; }
 .montage img { width: 100%; display: block; margin-top: 6px; }
-.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 4px 0 12px; }
 td:nth-child(2) { overflow-wrap: anywhere; }
 @media print { .cases { max-height: none; } }
 )css";

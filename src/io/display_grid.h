@@ -6,16 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "index_box.h"
 #include "segmamba/io/volume.h"
 
 namespace segmamba::io {
-
-// Voxels low <= index < high along one axis of the file.
-struct Range {
-  std::int64_t low = 0, high = 0;
-  std::int64_t length() const { return high - low; }
-};
-using IndexBox = std::array<Range, 3>;  // (x, y, z)
 
 // The voxels that are not 0 in some image or in the labels, with a margin; all where there are
 // none. The images have the size of the labels.

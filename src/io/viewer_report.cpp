@@ -21,13 +21,15 @@
 namespace segmamba::io {
 namespace {
 
+constexpr double kManyVoxels = 128;       // of the longest axis, before channels are left out
 constexpr double kFewVoxels = 64;         // of the longest axis, where bytes are few
+constexpr std::size_t kFewChannels = 2;   // stay until the voxels are few
 constexpr std::uint64_t kRowBytes = 600;  // of a case without pictures, about
 
 using VoxelCounts = std::array<std::int64_t, 256>;  // by label
 
 void check(const ViewerOptions& options) {
-  if (options.expected_cases < 1 || options.max_bytes < 1 || options.max_size < 1) {
+  if (options.expected_cases < 1 || options.max_bytes < 1 || options.max_voxels < 1) {
     throw Error("viewer: the numbers of cases, of bytes and of voxels must be above 0");
   }
   std::array<bool, 256> used{};
@@ -84,20 +86,68 @@ std::string counted(std::size_t number, const char* one, const char* many) {
   return concat(number, " ", number == 1 ? one : many);
 }
 
-// From the finest to the coarsest voxels that a case may be shown with, mm.
-struct Steps {
-  double finest = 0, coarsest = 0;
+// How much of a case's volumes the page holds.
+struct Detail {
+  std::size_t channels = 0;
+  double step = 0;  // of the voxels, mm
 };
 
-Steps steps_of(const Geometry& geometry, const IndexBox& box, std::int64_t max_size) {
-  double longest = 0;
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    longest = std::max(longest, static_cast<double>(box[axis].length()) * geometry.spacing[axis]);
+// What of a case may be shown, and what it takes.
+class DetailChoice {
+ public:
+  DetailChoice(const Geometry& geometry, const IndexBox& box, std::size_t channels,
+               std::int64_t max_voxels)
+      : geometry_(geometry), box_(box), channels_(channels) {
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+      longest_ =
+          std::max(longest_, static_cast<double>(box[axis].length()) * geometry.spacing[axis]);
+    }
+    const Detail own{1, *std::min_element(geometry.spacing.begin(), geometry.spacing.end())};
+    finest_ = step_for(own, static_cast<double>(max_voxels), INFINITY);
   }
-  const double finest =
-      std::max(*std::min_element(geometry.spacing.begin(), geometry.spacing.end()),
-               longest / static_cast<double>(max_size));
-  return {finest, std::max(finest, longest / kFewVoxels)};
+
+  DisplayGrid grid(const Detail& detail) const {
+    return display_grid(geometry_, box_, detail.step);
+  }
+  double voxels(const Detail& detail) const {
+    return static_cast<double>(grid(detail).voxel_count()) *
+           static_cast<double>(std::max<std::size_t>(1, detail.channels));
+  }
+  // With at most this many voxels, where that is possible.
+  Detail best(double most) const;
+  bool is_least(const Detail& detail) const {
+    return detail.channels <= 1 && detail.step >= coarsest(kFewVoxels);
+  }
+
+ private:
+  // As coarse as at most so many voxels ask for, from that of `detail` on; beyond `limit` where
+  // that does not suffice.
+  double step_for(Detail detail, double most, double limit) const;
+  // Of `voxels` along the longest axis.
+  double coarsest(double voxels) const { return std::max(finest_, longest_ / voxels); }
+
+  const Geometry& geometry_;
+  const IndexBox& box_;
+  std::size_t channels_;
+  double longest_ = 0, finest_ = 0;  // mm
+};
+
+double DetailChoice::step_for(Detail detail, double most, double limit) const {
+  for (double now = voxels(detail); now > most && detail.step <= limit; now = voxels(detail)) {
+    detail.step *= std::cbrt(1.02 * now / most);
+  }
+  return detail.step;
+}
+
+Detail DetailChoice::best(double most) const {
+  Detail detail{channels_, finest_};
+  while (true) {
+    const double limit = coarsest(detail.channels > kFewChannels ? kManyVoxels : kFewVoxels);
+    detail.step = step_for({detail.channels, finest_}, most, limit);
+    if (detail.step <= limit) return detail;
+    if (detail.channels <= 1) return {detail.channels, limit};
+    --detail.channels;
+  }
 }
 
 std::string number_cell(const std::string& text) {
@@ -108,6 +158,7 @@ std::string number_cell(const std::string& text) {
 
 struct ViewerReport::Case {
   bool failed = false;
+  bool lacks_channels = false;
   double seconds = 0;
   VoxelCounts voxels{};
   std::string row;                   // of the table: cells in HTML
@@ -133,7 +184,7 @@ ViewerReport::ViewerReport(ViewerOptions options) : options_(std::move(options))
 ViewerReport::~ViewerReport() = default;
 
 void ViewerReport::add_case(const std::string& name, double seconds, const LabelMap& labels,
-                            const std::vector<ViewerChannel>& channels) {
+                            const std::vector<ViewerChannel>& channels, const std::string& result) {
   check_sizes(name, labels, channels);
   Case item;
   item.seconds = seconds;
@@ -144,8 +195,8 @@ void ViewerReport::add_case(const std::string& name, double seconds, const Label
     if (item.voxels[label] == 0) continue;
     item.data["ml"][std::to_string(label)] = ml * static_cast<double>(item.voxels[label]);
   }
-  item.row =
-      concat("<td>", escape_html(name), "</td><td>ok</td>", number_cell(format_fixed(seconds, 1)));
+  item.row = concat("<td>", escape_html(name), "</td><td>", escape_html(result), "</td>",
+                    number_cell(std::isnan(seconds) ? "" : format_fixed(seconds, 1)));
   for (const ViewerRegion& region : table_regions(options_)) {
     item.row +=
         number_cell(format_fixed(ml * static_cast<double>(region_voxels(region, item.voxels)), 2));
@@ -179,28 +230,24 @@ void ViewerReport::embed(const LabelMap& labels, const std::vector<ViewerChannel
   std::vector<const Image*> images;
   for (const ViewerChannel& channel : channels) images.push_back(channel.image);
   const IndexBox box = content_box(labels, images);
-  const auto grid_of = [&](double step) { return display_grid(labels.geometry, box, step); };
-  const auto voxels_of = [&](const DisplayGrid& grid) {
-    return static_cast<double>(grid.voxel_count()) *
-           static_cast<double>(std::max<std::size_t>(1, channels.size()));
-  };
-
-  const Steps steps = steps_of(labels.geometry, box, options_.max_size);
-  double step = steps.finest;
-  double bytes = bytes_per_voxel_ * voxels_of(grid_of(step));
+  const DetailChoice choice(labels.geometry, box, channels.size(), options_.max_voxels);
+  std::vector<ViewerChannel> shown = channels;
   ViewerVolumes volumes;
+  Detail detail;
+  double bytes = 0;
   do {
-    // A little coarser than the guess says, so that it seldom takes a second one.
-    if (bytes > share) step = std::min(steps.coarsest, step * std::cbrt(1.05 * bytes / share));
-    const DisplayGrid grid = grid_of(step);
-    volumes = viewer_volumes(labels, channels, grid);
+    // A little less than the guess allows, so that it seldom takes a second one.
+    detail = choice.best(0.97 * share / bytes_per_voxel_);
+    shown.resize(std::min(shown.size(), detail.channels));
+    volumes = viewer_volumes(labels, shown, choice.grid(detail));
     bytes = static_cast<double>(volumes.size());
-    bytes_per_voxel_ = bytes / voxels_of(grid);
-  } while (bytes > share && step < steps.coarsest);
+    bytes_per_voxel_ = bytes / choice.voxels(detail);
+  } while (bytes > share && !choice.is_least(detail));
   if (bytes > left) return;
   item.data["grid"] = std::move(volumes.grid);
   item.data["channels"] = std::move(volumes.channels);
   item.volumes = std::move(volumes.packed);
+  item.lacks_channels = shown.size() < channels.size();
 }
 
 std::string ViewerReport::header() const {
@@ -208,7 +255,7 @@ std::string ViewerReport::header() const {
   const auto failed = static_cast<std::size_t>(
       std::count_if(cases_.begin(), cases_.end(), [](const Case& item) { return item.failed; }));
   double seconds = 0;
-  for (const Case& item : cases_) seconds += item.seconds;
+  for (const Case& item : cases_) seconds += std::isnan(item.seconds) ? 0 : item.seconds;
   std::string line = counted(cases_.size() - failed, "case segmented", "cases segmented");
   if (failed > 0) line += concat(", ", failed, " failed");
   if (cases_.size() < total) line += concat("; ", total - cases_.size(), " to come");
@@ -231,15 +278,18 @@ std::string ViewerReport::table() const {
                    cases_[i].row, "</tr>\n");
   }
   text += "</tbody></table></div>\n";
-  const auto left_out =
-      static_cast<std::size_t>(std::count_if(cases_.begin(), cases_.end(), [](const Case& item) {
-        return !item.failed && item.volumes.empty();
-      }));
-  if (left_out > 0) {
-    text += concat("<p class=\"note\">", counted(left_out, "case has", "cases have"),
-                   " no pictures here: they would make the page larger than ",
-                   format_bytes(options_.max_bytes), ".</p>\n");
-  }
+  const auto note = [&](auto concerns, const char* one, const char* many) {
+    const auto cases =
+        static_cast<std::size_t>(std::count_if(cases_.begin(), cases_.end(), concerns));
+    if (cases == 0) return;
+    text += concat("<p class=\"note\">", counted(cases, one, many),
+                   ", which would make the page larger than ", format_bytes(options_.max_bytes),
+                   ".</p>\n");
+  };
+  note([](const Case& item) { return item.lacks_channels; }, "case is shown without some channels",
+       "cases are shown without some channels");
+  note([](const Case& item) { return !item.failed && item.volumes.empty(); },
+       "case has no pictures here", "cases have no pictures here");
   return text;
 }
 

@@ -24,7 +24,7 @@ std::string pack(const std::vector<std::uint8_t>& voxels, int level) {
 
 // The values that are not 0 (few of many, evenly), sorted; {0} where there are none.
 std::vector<float> sample_of(const std::vector<float>& values) {
-  constexpr std::size_t kSamples = 400'000;
+  constexpr std::size_t kSamples = 100'000;
   std::vector<float> sample;
   const std::size_t stride = std::max<std::size_t>(1, values.size() / kSamples);
   for (std::size_t i = 0; i < values.size(); i += stride) {
@@ -35,10 +35,15 @@ std::vector<float> sample_of(const std::vector<float>& values) {
   return sample;
 }
 
+// Of CT, in Hounsfield units: that of air (what lies outside the scanned circle may be lower), and
+// the usual window of soft tissue.
+constexpr float kAir = -1024, kTissueLow = -160, kTissueHigh = 240;
+
 struct Bytes {
   std::vector<std::uint8_t> voxels;
-  float low = 0, high = 1;               // values of the bytes 0 and 255
-  std::array<std::uint8_t, 2> window{};  // black at zero, white at the 99.5th percentile
+  float low = 0, high = 1;  // values of the bytes 0 and 255
+  // Black at zero, white at the 99.5th percentile; of CT that of soft tissue.
+  std::array<std::uint8_t, 2> window{};
 };
 
 Bytes to_bytes(const std::vector<float>& values) {
@@ -47,16 +52,17 @@ Bytes to_bytes(const std::vector<float>& values) {
     return sample[static_cast<std::size_t>(
         std::llround(share * static_cast<double>(sample.size() - 1)))];
   };
+  const bool is_ct = percentile(0.005) < kAir / 2;
   Bytes bytes;
-  bytes.low = std::min(0.0f, percentile(0.0005));
+  bytes.low = std::min(0.0f, std::max(percentile(0.0005), is_ct ? kAir : -INFINITY));
   bytes.high = std::max(bytes.low, percentile(0.9995));
   if (bytes.high <= bytes.low) bytes.high = bytes.low + 1;
   const float scale = 255 / (bytes.high - bytes.low);
   const auto byte_of = [&](float value) {
     return static_cast<std::uint8_t>(std::clamp((value - bytes.low) * scale + 0.5f, 0.0f, 255.0f));
   };
-  const std::uint8_t black = byte_of(std::min(0.0f, percentile(0.005)));
-  const std::uint8_t white = byte_of(percentile(0.995));
+  const std::uint8_t black = byte_of(is_ct ? kTissueLow : std::min(0.0f, percentile(0.005)));
+  const std::uint8_t white = byte_of(is_ct ? kTissueHigh : percentile(0.995));
   bytes.window = {black, std::max<std::uint8_t>(white, black < 255 ? black + 1 : 255)};
   bytes.voxels.resize(values.size());
   std::transform(values.begin(), values.end(), bytes.voxels.begin(), byte_of);
@@ -96,18 +102,25 @@ std::uint64_t ViewerVolumes::size() const {
   return bytes;
 }
 
-void predict(std::vector<std::uint8_t>& voxels, std::int64_t width, std::int64_t height) {
-  const auto row_length = static_cast<std::size_t>(width);
-  const std::size_t slice = row_length * static_cast<std::size_t>(height);
-  // Backwards, so that the neighbours are still the voxels.
-  for (std::size_t i = voxels.size(); i-- > 0;) {
-    const bool has_left = i % row_length > 0, has_above = i % slice >= row_length;
-    const int left = has_left ? voxels[i - 1] : 0, above = has_above ? voxels[i - row_length] : 0;
-    const int corner = has_left && has_above ? voxels[i - row_length - 1] : 0;
-    const int expected =
-        std::clamp(left + above - corner, std::min(left, above), std::max(left, above));
-    voxels[i] = static_cast<std::uint8_t>(voxels[i] - expected);
+std::vector<std::uint8_t> predict(const std::vector<std::uint8_t>& voxels, std::int64_t width,
+                                  std::int64_t height) {
+  const auto length = static_cast<std::size_t>(width);
+  const std::vector<std::uint8_t> outside(length, 0);
+  std::vector<std::uint8_t> differences(voxels.size());
+  for (std::size_t begin = 0, row = 0; begin < voxels.size(); begin += length, ++row) {
+    const std::uint8_t* line = voxels.data() + begin;
+    const bool is_first = row % static_cast<std::size_t>(height) == 0;
+    const std::uint8_t* above = is_first ? outside.data() : line - length;
+    std::uint8_t* out = differences.data() + begin;
+    out[0] = static_cast<std::uint8_t>(line[0] - above[0]);
+    for (std::size_t x = 1; x < length; ++x) {
+      const int left = line[x - 1], up = above[x];
+      const int expected =
+          std::clamp(left + up - above[x - 1], std::min(left, up), std::max(left, up));
+      out[x] = static_cast<std::uint8_t>(line[x] - expected);
+    }
   }
+  return differences;
 }
 
 ViewerVolumes viewer_volumes(const LabelMap& labels, const std::vector<ViewerChannel>& channels,
@@ -118,9 +131,9 @@ ViewerVolumes viewer_volumes(const LabelMap& labels, const std::vector<ViewerCha
   volumes.channels = Json::array();
   volumes.packed.push_back(pack(reduce_labels(labels, grid), kLabelLevel));
   for (const ViewerChannel& channel : channels) {
-    Bytes bytes = to_bytes(reduce_image(*channel.image, grid));
-    predict(bytes.voxels, grid.axes[0].count, grid.axes[1].count);
-    volumes.packed.push_back(pack(bytes.voxels, kImageLevel));
+    const Bytes bytes = to_bytes(reduce_image(*channel.image, grid));
+    volumes.packed.push_back(
+        pack(predict(bytes.voxels, grid.axes[0].count, grid.axes[1].count), kImageLevel));
     volumes.channels.push_back({{"name", channel.name},
                                 {"low", bytes.low},
                                 {"high", bytes.high},

@@ -27,6 +27,7 @@ ViewerVolumes viewer_volumes(const LabelMap& labels, const std::vector<ViewerCha
 
 // In each slice of [depth, height, width] the difference, modulo 256, of a voxel to the median of
 // left, above and left + above - above left (LOCO-I of JPEG-LS, ISO 14495-1): 0 outside.
-void predict(std::vector<std::uint8_t>& voxels, std::int64_t width, std::int64_t height);
+std::vector<std::uint8_t> predict(const std::vector<std::uint8_t>& voxels, std::int64_t width,
+                                  std::int64_t height);
 
 }  // namespace segmamba::io

@@ -79,6 +79,14 @@ class Infer : public test::Programs {
   }
 };
 
+// What the page holds for its script.
+Json page_data(const fs::path& page) {
+  const auto html = read_file(page);
+  const std::string begin = "id=\"data\">";
+  const auto first = html.find(begin) + begin.size();
+  return parse_json(html.substr(first, html.find("</script>", first) - first), page.string());
+}
+
 TEST_F(Infer, WritesWhatIsAskedForAndReportsIt) {
   const Outcome outcome =
       run(command(cases(), "out", {"--probabilities", "--uncertainty", "--regions", "--pictures"}));
@@ -128,6 +136,13 @@ TEST_F(Infer, WritesWhatIsAskedForAndReportsIt) {
     rows += static_cast<std::int64_t>(entry["millilitres"].size());
   }
   EXPECT_EQ(line_count(read_file(folder / "volumes.csv")), rows);
+  const auto page = page_data(folder / "report.html");
+  ASSERT_EQ(page["cases"].size(), 5U);
+  for (const auto& item : page["cases"]) {
+    std::vector<std::string> channels;
+    for (const auto& channel : item["channels"]) channels.push_back(channel["name"]);
+    EXPECT_THAT(channels, ElementsAre("t1c", "t2f", "t1n", "t2w"));
+  }
 }
 
 TEST_F(Infer, ABadCaseIsReportedAndTheRestGoOn) {
@@ -204,9 +219,67 @@ TEST_F(Infer, AStoppedRunGoesOn) {
   for (const auto& entry : second["cases"]) {
     EXPECT_TRUE(entry.contains("millilitres")) << entry;  // of the kept ones, too
   }
+  const auto page = page_data(folder / "report.html");
+  ASSERT_EQ(page["cases"].size(), 5U);
+  for (const auto& item : page["cases"]) EXPECT_EQ(item["channels"].size(), 4U) << item["name"];
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     EXPECT_THAT(entry.path().filename().string(), ::testing::Not(HasSubstr("tmp")));
   }
+}
+
+TEST_F(Infer, KeptCasesAreReportedAsTheirFilesStand) {
+  const auto data = copy_of_cases("data");
+  const auto all = names();
+  auto words = command(data, "out", {"--no-tta"});
+  ASSERT_EQ(run(words).exit_code, 0);
+  const auto folder = folder_.path() / "out";
+  const auto path = [&](int i) { return folder / (all[static_cast<std::size_t>(i)] + ".nii.gz"); };
+  const auto before = read_json(folder / "report.json")["cases"];
+
+  auto corrected = io::read_labels(path(0));
+  std::fill(corrected.voxels.begin(), corrected.voxels.end(), std::uint8_t{0});
+  std::fill_n(corrected.voxels.begin(), 50, std::uint8_t{3});
+  io::write_labels(path(0), corrected);
+  write_file_atomically(path(1), read_file(path(1)).substr(0, 200));
+  const auto image = data / all[2] / (all[2] + "-t2f.nii.gz");
+  write_file_atomically(image, read_file(image).substr(0, 500));
+  fs::remove(path(4));
+
+  words.insert(words.end(), {"--skip-existing", "-q"});
+  const Outcome outcome = run(words);
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_EQ(line_count(outcome.err), 2) << outcome.err;
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr(path(1).filename().string()), HasSubstr("remove"),
+                                 HasSubstr(image.filename().string())));
+  const auto report = read_json(folder / "report.json");
+  EXPECT_EQ(report["summary"],
+            (Json{{"done", 1}, {"kept", 3}, {"failed", 1}, {"interrupted", false}}));
+  const auto& spacing = corrected.geometry.spacing;
+  const double volume = 50 * spacing[0] * spacing[1] * spacing[2] / 1000;
+  const std::vector<std::string> states = {"kept", "failed", "kept", "kept", "done"};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto& entry = report["cases"][i];
+    EXPECT_EQ(entry["case"], all[i]);
+    EXPECT_EQ(entry["state"], states[i]) << entry;
+    if (states[i] == "kept") {
+      EXPECT_EQ(entry.at("seconds"), before[i].at("seconds"));
+    }
+    if (i >= 2) {
+      EXPECT_EQ(entry.at("millilitres"), before[i].at("millilitres"));
+    }
+  }
+  EXPECT_NEAR(report["cases"][0]["millilitres"]["ET"].get<double>(), volume, 1e-9);
+  EXPECT_THAT(read_file(folder / "volumes.csv"),
+              HasSubstr(concat(all[0], ",ET,", format_double(volume), "\n")));
+
+  const auto page = page_data(folder / "report.html")["cases"];
+  ASSERT_EQ(page.size(), 5U);
+  EXPECT_EQ(page[0]["ml"].size(), 1U);
+  EXPECT_NEAR(page[0]["ml"]["3"].get<double>(), volume, 1e-9);
+  EXPECT_TRUE(page[1].contains("error"));
+  EXPECT_TRUE(page[2]["channels"].empty());
+  for (const std::size_t i : {0, 3, 4}) EXPECT_EQ(page[i]["channels"].size(), 4U) << i;
+  for (const std::size_t i : {0, 2, 3, 4}) EXPECT_TRUE(page[i].contains("grid")) << i;
 }
 
 TEST_F(Infer, NamedFilesAndEnsembles) {

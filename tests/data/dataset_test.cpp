@@ -611,6 +611,14 @@ TEST_F(DatasetTest, NamesWithoutChannelsAndClasses) {
   EXPECT_THAT(dataset.cases.at(0).images, IsEmpty());
 }
 
+TEST_F(DatasetTest, ChannelsAreLookedAtWhereLesionsStandOut) {
+  EXPECT_THAT(viewing_order(kBratsChannels), ElementsAre(1, 3, 0, 2));
+  EXPECT_THAT(viewing_order({"T2", "FLAIR", "T1", "T1-Gd"}), ElementsAre(3, 1, 0, 2));
+  EXPECT_THAT(viewing_order({"T2w", "t2_flair"}), ElementsAre(1, 0));
+  EXPECT_THAT(viewing_order({"PET", "CT"}), ElementsAre(0, 1));
+  EXPECT_THAT(viewing_order({}), ElementsAre());
+}
+
 TEST_F(DatasetTest, ConfigListsItsKeys) {
   const auto document = ConfigDocument::from_text(
       "root: x\nlayout: nnunet\nchannels: [CT]\nclasses: [background, liver]\nlabel_map: [2=liver]",

@@ -34,7 +34,8 @@ const frames = async () => {
   for (let i = 0; i < 3; ++i) await new Promise(requestAnimationFrame);
 };
 const until = async isThere => { while (!isThere()) await new Promise(done => setTimeout(done, 10)); };
-const isDrawn = () => !find("#pictures").hidden && find("#readout").textContent !== "";
+const isDrawn = () => !find("#pictures").hidden && find("#pictures").ariaBusy !== "true" &&
+  find("#readout").textContent !== "";
 // The colour at a place of a plane, in shares of its width and height.
 const colour = (plane, across, down) => {
   const canvas = find(`[data-plane=${plane}] canvas`);
@@ -233,6 +234,57 @@ TEST_F(ViewerBrowserTest, IsUsedByMouseAndKeys) {
   EXPECT_THAT(seen.at("found"), ElementsAre("a </pre> bad"));
   EXPECT_EQ(seen.at("count"), "1 of 3");
   EXPECT_THAT(seen.at("linked"), ElementsAre(7, "sagittal", "false", "true", "false"));
+}
+
+// CT: air, and a ramp up to 1000 HU.
+Image one_slice_of_ct() {
+  Image image;
+  image.geometry.size = {24, 16, 1};
+  image.voxels.assign(24 * 16, -1000);
+  for (std::size_t i = 100; i < 300; ++i) image.voxels[i] = 5.0f * static_cast<float>(i - 99);
+  return image;
+}
+
+TEST_F(ViewerBrowserTest, SuitsCtSingleSlicesAndCoarseVolumes) {
+  ViewerOptions coarse = options();
+  coarse.max_voxels = 10 * 8 * 6;
+  ViewerReport report(coarse);
+  const Image image = one_slice_of_ct();
+  LabelMap labels;
+  labels.geometry = image.geometry;
+  labels.voxels.assign(image.voxels.size(), 2);
+  report.add_case("slice", 1, labels, {{"CT", &image}});
+  add_turned_case(report, "volume");
+  const Json seen = look(report, R"js(
+    const planes = () => [...document.querySelectorAll("[data-plane]")].filter(plane => !plane.hidden)
+      .map(plane => plane.dataset.plane);
+    const levelAndWidth = () => [find("#level-value").textContent, find("#width-value").textContent];
+    seen.slice = planes();
+    seen.first = levelAndWidth();
+    await press("#presets button:nth-child(2)");
+    seen.lung = levelAndWidth();
+    find("#opacity").focus();
+    await key("o", find("#opacity"));  // a slider does not swallow the keys
+    seen.outlined = find("#outlined").ariaPressed;
+    await key("ArrowDown", find("#cases tr.chosen"));
+    await until(() => find("#case").textContent === "volume" && isDrawn());
+    await frames();
+    seen.focus = document.activeElement.cells[0].textContent;
+    seen.volume = planes();
+    seen.isMr = find("#presets").hidden;
+    seen.readout = find("#readout").textContent;
+)js");
+  EXPECT_FALSE(seen.contains("error")) << seen;
+  EXPECT_THAT(seen.at("slice"), ElementsAre("axial"));
+  EXPECT_NEAR(std::stod(seen.at("first").at(0).get<std::string>()), 40, 8);
+  EXPECT_NEAR(std::stod(seen.at("first").at(1).get<std::string>()), 400, 8);
+  EXPECT_THAT(seen.at("lung"), ElementsAre("-600", "1500"));
+  EXPECT_EQ(seen.at("outlined"), "true");
+  EXPECT_EQ(seen.at("focus"), "volume");
+  EXPECT_THAT(seen.at("volume"), ElementsAre("axial", "coronal", "sagittal"));
+  EXPECT_EQ(seen.at("isMr"), true);
+  EXPECT_THAT(seen.at("readout").get<std::string>(),
+              HasSubstr("shown in voxels of 2 mm, the file has 1 mm"));
 }
 
 }  // namespace

@@ -198,7 +198,7 @@ TEST(ViewerReport, ShowsEmptyCasesWhole) {
 
 TEST(ViewerReport, ImagesAreReducedToMeans) {
   ViewerOptions options = brats();
-  options.max_size = 6;
+  options.max_voxels = 96;
   const std::array<std::int64_t, 3> size = {12, 8, 8};
   Image image = filled<float>(size, 0);
   std::mt19937 random(5);
@@ -229,7 +229,7 @@ TEST(ViewerReport, ImagesAreReducedToMeans) {
 
 TEST(ViewerReport, VoxelsThatLieInTwoAreShared) {
   ViewerOptions options = brats();
-  options.max_size = 2;
+  options.max_voxels = 2;
   Image image = filled<float>({3, 1, 1}, 0);
   image.voxels = {0, 30, 90};
   const LabelMap labels = filled<std::uint8_t>({3, 1, 1}, 1);
@@ -248,7 +248,7 @@ TEST(ViewerReport, VoxelsThatLieInTwoAreShared) {
 
 TEST(ViewerReport, ThickSlicesAreKeptBeforeFineOnesAreReduced) {
   ViewerOptions options = brats();
-  options.max_size = 16;
+  options.max_voxels = 2048;
   LabelMap labels = filled<std::uint8_t>({64, 64, 8}, 1);
   labels.geometry.spacing = {0.5, 0.5, 4};
   ViewerReport report(options);
@@ -258,7 +258,7 @@ TEST(ViewerReport, ThickSlicesAreKeptBeforeFineOnesAreReduced) {
 
 TEST(ViewerReport, ReducedLabelsKeepTheirSize) {
   ViewerOptions options = brats();
-  options.max_size = 10;
+  options.max_voxels = 1000;
   const std::array<std::int64_t, 3> size = {40, 40, 40};
   LabelMap labels = filled<std::uint8_t>(size, 0);
   for (std::int64_t z = 0; z < 40; ++z) {
@@ -282,7 +282,7 @@ TEST(ViewerReport, ReducedLabelsKeepTheirSize) {
 
 TEST(ViewerReport, LosesNoLesion) {
   ViewerOptions options = brats();
-  options.max_size = 16;
+  options.max_voxels = 2912;
   const std::array<std::int64_t, 3> size = {50, 45, 40};
   std::mt19937 random(7);
   for (int round = 0; round < 10; ++round) {
@@ -336,7 +336,7 @@ TEST(ViewerReport, LosesNoLesion) {
 
 TEST(ViewerReport, TheRarerLabelWinsAPlaceForTwo) {
   ViewerOptions options = brats();
-  options.max_size = 4;
+  options.max_voxels = 64;
   const std::array<std::int64_t, 3> size = {16, 16, 16};
   LabelMap labels = filled<std::uint8_t>(size, 0);
   labels.voxels.front() = labels.voxels.back() = 2;
@@ -350,7 +350,7 @@ TEST(ViewerReport, TheRarerLabelWinsAPlaceForTwo) {
 
 TEST(ViewerReport, CountsVolumesInTheFullMap) {
   ViewerOptions options = brats();
-  options.max_size = 3;
+  options.max_voxels = 27;
   LabelMap labels = filled<std::uint8_t>({10, 10, 10}, 0);
   labels.geometry.spacing = {1, 2, 5};  // 0.01 mL a voxel
   for (std::size_t i = 0; i < 100; ++i) labels.voxels[i] = 1;
@@ -399,6 +399,19 @@ TEST(ViewerReport, FirstWindowIsThatOfThePictures) {
   EXPECT_NEAR(channel["window"][1].get<double>(), 0.995 * 255, 1);
 }
 
+TEST(ViewerReport, CtOpensInTheWindowOfSoftTissue) {
+  Image image = filled<float>({20, 20, 20}, -1000);
+  for (std::size_t i = 0; i < 4000; ++i) image.voxels[i] = static_cast<float>(i % 1000);
+  for (std::size_t i = 7000; i < 8000; ++i) image.voxels[i] = -3024;  // outside of the circle
+  ViewerReport report(brats());
+  report.add_case("a", 1, filled<std::uint8_t>({20, 20, 20}, 1), {{"CT", &image}});
+  const Json channel = ViewerPage(report).data()["cases"][0]["channels"][0];
+  EXPECT_EQ(channel["low"], -1024);
+  const double low = channel["low"], step = (channel["high"].get<double>() - low) / 255;
+  EXPECT_NEAR(low + step * channel["window"][0].get<double>(), -160, step);
+  EXPECT_NEAR(low + step * channel["window"][1].get<double>(), 240, step);
+}
+
 TEST(ViewerReport, EscapesEverything) {
   const std::string nasty = "</script><script>alert(1)</script>\"'&<b>\xc3\xbc\xe8\x84\xb3";
   ViewerOptions options = brats();
@@ -425,8 +438,11 @@ TEST(ViewerReport, KeepsFailedCasesAndSaysHowFarTheRunIs) {
               HasSubstr("<p>0 cases segmented; 4 to come; 0:00 of work"));
   report.add_case("a", 60, filled<std::uint8_t>({4, 4, 4}, 1), {});
   report.add_failure("b", 5, "t1c.nii.gz: truncated");
+  report.add_case("c", std::nan(""), filled<std::uint8_t>({4, 4, 4}, 1), {}, "kept; <no> image");
   const ViewerPage page(report);
-  EXPECT_THAT(page.html(), HasSubstr("<p>1 case segmented, 1 failed; 2 to come; 1:05 of work"));
+  EXPECT_THAT(page.html(), HasSubstr("<p>2 cases segmented, 1 failed; 1 to come; 1:05 of work"));
+  EXPECT_THAT(page.html(),
+              HasSubstr("<td>c</td><td>kept; &lt;no&gt; image</td><td class=\"number\"></td>"));
   EXPECT_THAT(page.html(), HasSubstr("<tr data-case=\"1\" class=\"failed\"><td>b</td>"
                                      "<td class=\"error\">t1c.nii.gz: truncated</td>"
                                      "<td class=\"number\">5.0</td><td class=\"number\"></td>"));
@@ -471,6 +487,48 @@ TEST(ViewerReport, SharesTheBytesAmongTheCases) {
   // Cases of 64 voxels an axis take 350 kB: some fit, and then no more.
   const auto few = sizes_of(6, 1'200'000);
   EXPECT_EQ(few, (std::vector<std::int64_t>{64, 64, 64, 0, 0, 0}));
+}
+
+TEST(ViewerReport, LeavesOutTheLastChannelsBeforeVoxelsAreFew) {
+  const std::array<std::int64_t, 3> size = {160, 40, 40};
+  const std::vector<Image> images = {noise(size, 1), noise(size, 2), noise(size, 3),
+                                     noise(size, 4)};
+  const LabelMap labels = filled<std::uint8_t>(size, 2);
+  const auto empty_page = ViewerPage(ViewerReport(brats())).html().size();
+  const auto shown = [&](std::uint64_t room) {
+    ViewerOptions options = brats();
+    options.max_bytes = empty_page + room;
+    ViewerReport report(options);
+    report.add_case(
+        "a", 1, labels,
+        {{"t1c", &images[0]}, {"t2f", &images[1]}, {"t1n", &images[2]}, {"t2w", &images[3]}});
+    const ViewerPage page(report);
+    EXPECT_LE(page.html().size(), options.max_bytes);
+    const Json& item = page.data()["cases"][0];
+    const std::size_t channels = item.contains("channels") ? item["channels"].size() : 0;
+    EXPECT_EQ(page.html().find("1 case is shown without some channels") != std::string::npos,
+              channels > 0 && channels < 4);
+    if (channels == 0) return std::pair(channels, std::int64_t{0});
+    EXPECT_EQ(item["channels"][0]["name"], "t1c");
+    return std::pair(channels, item["grid"]["size"][0].get<std::int64_t>());
+  };
+  // A channel takes 343 kB, 175 kB where it has 128 voxels along the longest axis, 22 kB of 64.
+  EXPECT_EQ(shown(1'450'000), std::pair(std::size_t{4}, std::int64_t{160}));
+  const auto [all, fewer_voxels] = shown(850'000);
+  EXPECT_EQ(all, 4u);
+  EXPECT_GE(fewer_voxels, 128);
+  EXPECT_LT(fewer_voxels, 150);
+  const auto [three, enough_voxels] = shown(620'000);
+  EXPECT_EQ(three, 3u);
+  EXPECT_GE(enough_voxels, 128);
+  const auto [two, few_voxels] = shown(120'000);
+  EXPECT_EQ(two, 2u);
+  EXPECT_GE(few_voxels, 64);
+  EXPECT_LT(few_voxels, 128);
+  const auto [one, fewest_voxels] = shown(28'000);
+  EXPECT_EQ(one, 1u);
+  EXPECT_GE(fewest_voxels, 64);
+  EXPECT_EQ(shown(15'000).first, 0u);
 }
 
 TEST(ViewerReport, MoreCasesThanExpectedStayWithinTheBytes) {

@@ -136,6 +136,10 @@ std::vector<std::filesystem::path> find_case_folders(const std::filesystem::path
 // "oedema"; names that no rule knows come back in lower case without spaces and hyphens.
 std::string canonical_class(const std::string& name);
 
+// The places of channels in the order in which they are looked at: t1c, where enhancing tumour
+// stands out; t2f, where oedema does; then the others as they are. Names may be spelt in any way.
+std::vector<std::size_t> viewing_order(const std::vector<std::string>& channels);
+
 // The patient of a case: its name without the number of the visit, where it ends in two numbers
 // ("BraTS-GLI-00001-000" is of "BraTS-GLI-00001"); otherwise the name itself.
 std::string patient_of(const std::string& case_name);

@@ -28,7 +28,9 @@ enum class Existing { kRefuse, kOverwrite, kSkip };
 //   dicom/CASE.dcm                           DICOM SEG, where the images were DICOM
 //   pictures/CASE.png                        three planes with outlines
 //   report.json, volumes.csv, report.html    of all cases; the page has a viewer of slices
-// A case's label map is written last: where it is there, all of the case's files are.
+// A case's label map is written last: where it is there, all of the case's files are. Cases that
+// are kept are in the reports as their label maps stand; one whose label map cannot be read has
+// failed.
 struct InferenceRunOptions {
   std::filesystem::path folder;
   Existing existing = Existing::kRefuse;
@@ -47,8 +49,9 @@ enum class CaseState { kDone, kKept, kFailed };
 struct CaseOutcome {
   std::string name;
   CaseState state = CaseState::kDone;
-  std::string error = {};                                        // of kFailed, one line
-  double reading = 0, computing = 0, writing = 0;                // seconds
+  std::string error = {};  // of kFailed, one line
+  // Seconds; of kKept only `computing`, in the earlier run, NaN where no report says it.
+  double reading = 0, computing = 0, writing = 0;
   std::vector<std::pair<std::string, double>> millilitres = {};  // by region
   std::vector<post::Change> changes = {};                        // by post-processing
   std::vector<std::string> notes = {};

@@ -37,24 +37,27 @@ struct ViewerOptions {
   // Of the run: each gets its share of the page's bytes. More may come.
   std::int64_t expected_cases = 1;
   std::uint64_t max_bytes = std::uint64_t{64} << 20;  // of the page
-  std::int64_t max_size = 256;  // voxels of a case's volume in the page, along its longest axis
+  std::int64_t max_voxels = std::int64_t{1} << 24;    // of a volume in the page
 };
 
 // Takes the cases as they are done. Volumes are kept as they stand in the page: cut to what is not
 // empty, as coarse as the page's bytes ask for (labels so that no lesion is lost), 8 bits a voxel.
-// Where not even coarse ones have room any more, a case is a row of the table only. Calls one at a
+// Before they would have fewer than 128 voxels along the longest axis, channels are left out, down
+// to two; below 64 the second one is, and then a case is a row of the table only. Calls one at a
 // time.
 class ViewerReport {
  public:
   // Throws Error where a label's value is 0 or there twice, or where `expected_cases`, `max_bytes`
-  // or `max_size` is not above 0.
+  // or `max_voxels` is not above 0.
   explicit ViewerReport(ViewerOptions options);
   ~ViewerReport();
 
-  // Channels must have the size of the labels; what else their grids say is not read. Throws Error
-  // naming the case where they have not.
+  // The first channel is the one that is seen first; where bytes are few, the last ones are left
+  // out. They must have the size of the labels; what else their grids say is not read. NaN seconds
+  // are not known; `result` is a word on how it went. Throws Error naming the case where the sizes
+  // differ.
   void add_case(const std::string& name, double seconds, const LabelMap& labels,
-                const std::vector<ViewerChannel>& channels);
+                const std::vector<ViewerChannel>& channels, const std::string& result = "ok");
   // A case without a result, and why.
   void add_failure(const std::string& name, double seconds, const std::string& error);
 
@@ -74,7 +77,7 @@ class ViewerReport {
 
   ViewerOptions options_;
   std::vector<Case> cases_;
-  std::uint64_t bytes_ = 0;       // of the page, so far
+  std::uint64_t bytes_ = 0;        // of the page, so far
   double bytes_per_voxel_ = 0.35;  // of the volumes of the last case; a guess until there is one
 };
 

@@ -44,6 +44,7 @@ function markRow() {
     const isChosen = indexOf(row) === view.index;
     row.classList.toggle("chosen", isChosen);
     row.setAttribute("aria-current", isChosen);
+    row.tabIndex = isChosen ? 0 : -1;
     if (isChosen) showInBox(row);
   }
 }
@@ -86,8 +87,9 @@ async function chooseCase(index, voxel = null) {
   view.scene = null;
   element("case").textContent = item.name;
   element("case").hidden = element("slices").hidden = false;
-  element("pictures").hidden = true;
-  showMessage(reason || "Unpacking \u2026");
+  element("pictures").setAttribute("aria-busy", true);
+  if (reason) element("pictures").hidden = true;
+  showMessage(reason || (element("pictures").hidden ? "Unpacking \u2026" : ""));
   markRow();
   changed();
   if (reason) return;
@@ -100,10 +102,12 @@ async function chooseCase(index, voxel = null) {
     view.at = voxel ? displayedVoxel(scene, voxel) : fullestVoxel(scene);
     showMessage("");
     element("pictures").hidden = false;
+    element("pictures").setAttribute("aria-busy", false);
     buildControls(item);
     changed();
   } catch (error) {
     view.scene = null;
+    element("pictures").hidden = true;
     showMessage("The page is damaged: the pictures of this case cannot be unpacked (" + error.message + ").");
   }
 }
@@ -113,13 +117,18 @@ function listenToCases() {
     heading.tabIndex = 0;
     heading.addEventListener("click", () => sortBy(column));
   });
-  for (const row of rows) row.tabIndex = 0;
   element("cases").addEventListener("click", event => {
     const row = event.target.closest("tbody tr");
     if (row) chooseCase(indexOf(row));
   });
   element("cases").addEventListener("keydown", event => {
+    const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
     if (event.key === "Enter") event.target.click();
+    if (!step || !event.target.matches("tbody tr")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    stepCase(step);
+    rows.find(row => indexOf(row) === view.index).focus({preventScroll: true});
   });
   element("find").addEventListener("input", () => {
     order.find = element("find").value;

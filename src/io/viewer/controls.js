@@ -8,9 +8,17 @@ const channel = () => view.scene.item.channels[channelIndex()];
 const currentWindow = () => view.window || (channel() ? channel().window : [0, 255]);
 
 function setWindow(level, width) {
-  const half = clamp(width, 2, 255) / 2, middle = clamp(level, 0, 255);
+  const half = clamp(width, 2, 510) / 2, middle = clamp(level, 0, 255);
   view.window = [middle - half, middle + half];
   changed();
+}
+
+// Of CT, in Hounsfield units.
+function addPreset(name, level, width) {
+  element("presets").append(button(name, {title: `Level ${level}, width ${width} HU`}, () => {
+    const {low, high} = channel(), scale = 255 / (high - low);
+    setWindow((level - low) * scale, width * scale);
+  }));
 }
 
 async function chooseChannel(name) {
@@ -74,6 +82,12 @@ function buildControls(item) {
 // Three digits.
 const shortNumber = value => Math.abs(value) >= 100 ? value.toFixed(0) : Number(value.toPrecision(3)).toString();
 
+// "1 mm", or along left, posterior and superior "0.7 \u00d7 0.7 \u00d7 5 mm".
+function lengths(spacing) {
+  const texts = spacing.map(mm => String(Number(mm.toPrecision(2))));
+  return (new Set(texts).size === 1 ? texts[0] : texts.join(" \u00d7 ")) + " mm";
+}
+
 function fillReadout() {
   const {scene, at} = view, [l, p, s] = at;
   const voxel = fileVoxel(scene, at), point = worldPoint(scene, voxel);
@@ -88,12 +102,17 @@ function fillReadout() {
   }
   const label = labelOf.get(scene.labels[place]);
   parts.push(label ? label.name : "no label");
+  const own = scene.spacing.map((mm, axis) => mm / Math.abs(scene.stride[axis]));
+  if (scene.stride.some(files => Math.abs(files) > 1)) {
+    parts.push(`shown in voxels of ${lengths(scene.spacing)}, the file has ${lengths(own)}`);
+  }
   element("readout").textContent = parts.join(" \u00b7 ");
 }
 
 function fillWindow() {
   const [low, high] = currentWindow(), shown = channel();
   const value = byte => shown ? shown.low + (shown.high - shown.low) * byte / 255 : byte;
+  element("presets").hidden = !shown || shown.low > -500;
   element("level").value = (low + high) / 2;
   element("width").value = high - low;
   element("level-value").textContent = shortNumber(value((low + high) / 2));
@@ -125,11 +144,12 @@ const planeKeys = {
 };
 
 function pressKey(event) {
-  const isInput = event.target.matches("input") || element("keys").open;
-  if (isInput || event.ctrlKey || event.metaKey || event.altKey) return;
+  const isText = event.target === element("find"), isSlider = event.target.matches("[type=range]");
+  if (isText || element("keys").open || event.ctrlKey || event.metaKey || event.altKey) return;
   if (Object.hasOwn(keys, event.key)) keys[event.key]();
-  else if (activePlane && view.scene && Object.hasOwn(planeKeys, event.key)) planeKeys[event.key](activePlane);
-  else return;
+  else if (activePlane && !isSlider && view.scene && Object.hasOwn(planeKeys, event.key)) {
+    planeKeys[event.key](activePlane);
+  } else return;
   event.preventDefault();
   changed();
 }
@@ -157,6 +177,9 @@ function listenToControls() {
     element(id).addEventListener("input", () =>
       setWindow(Number(element("level").value), Number(element("width").value)));
   }
+  addPreset("Soft tissue", 40, 400);
+  addPreset("Lung", -600, 1500);
+  addPreset("Bone", 400, 1800);
   element("first-window").addEventListener("click", () => { view.window = null; changed(); });
   document.addEventListener("keydown", pressKey);
 }

@@ -22,7 +22,6 @@ function buildPlane(plane) {
   plane.slider.addEventListener("input", () => moveTo(plane.normal, Number(plane.slider.value)));
   plane.canvas.addEventListener("dblclick", () => enlarge(plane.name));
   plane.canvas.addEventListener("wheel", event => turnWheel(plane, event), {passive: false});
-  plane.canvas.addEventListener("contextmenu", event => event.preventDefault());
   plane.canvas.addEventListener("pointerdown", event => startDrag(plane, event));
   plane.canvas.addEventListener("click", event => point(plane, event));
   for (const enter of ["pointerenter", "focus"]) {
@@ -43,9 +42,11 @@ function moveTo(axis, voxel) {
   changed();
 }
 
+// A large plane fills the window.
 function enlarge(name) {
   view.enlarged = view.enlarged === name ? "" : name;
   changed();
+  if (view.enlarged !== "") requestAnimationFrame(() => element("planes").scrollIntoView());
 }
 
 // A notch of a mouse's wheel is a slice, at least; the little that a touchpad tells is summed up.
@@ -81,22 +82,37 @@ function startDrag(plane, event) {
   if (event.button === 0) drag(event);
   plane.canvas.setPointerCapture(event.pointerId);
   plane.canvas.addEventListener("pointermove", drag);
-  plane.canvas.addEventListener("pointerup",
+  plane.canvas.addEventListener("lostpointercapture",
     () => plane.canvas.removeEventListener("pointermove", drag), {once: true});
+}
+
+// Some systems open the menu where the button is let go, which may be beside the plane.
+let pressedOn = null;
+function withholdMenu(event) {
+  if (event.type === "pointerdown") pressedOn = event.target;
+  else if (planes.some(plane => plane.canvas === pressedOn)) event.preventDefault();
 }
 
 const millimetres = axis => view.scene.size[axis] * view.scene.spacing[axis];
 
+// Of a single slice the two planes across it show nothing.
+function shownPlanes() {
+  const {size} = view.scene;
+  const shown = planes.filter(plane => size[plane.column] > 1 && size[plane.row] > 1);
+  return shown.length > 0 ? shown : planes;
+}
+
 // All planes to one scale beside each other, as high as the window has room below what stands above
 // them; or one large, as high as the window, and the others above each other beside it.
 function layPlanes() {
-  const box = element("planes");
-  const lead = planes.find(plane => plane.name === view.enlarged);
+  const box = element("planes"), shown = shownPlanes();
+  const lead = shown.find(plane => plane.name === view.enlarged);
   const shape = plane => millimetres(plane.row) / millimetres(plane.column);
-  const others = planes.filter(plane => plane !== (lead || planes[0]));
+  const others = shown.filter(plane => plane !== (lead || shown[0]));
   box.classList.toggle("enlarged", lead !== undefined);
   for (const plane of planes) {
-    plane.figure.classList.toggle("lead", plane === (lead || planes[0]));
+    plane.figure.hidden = !shown.includes(plane);
+    plane.figure.classList.toggle("lead", plane === (lead || shown[0]));
     plane.canvas.style.aspectRatio = 1 / shape(plane);
     plane.enlarge.textContent = plane === lead ? "\u2921" : "\u2922";
     const what = plane === lead ? "Show all planes alike" : `Enlarge the ${plane.name} plane`;
@@ -104,15 +120,16 @@ function layPlanes() {
     plane.enlarge.setAttribute("aria-label", what);
   }
   const top = box.getBoundingClientRect().top + window.scrollY;
-  const around = 84;  // pixels of captions, sliders and the line below
+  const around = 84, between = 62;  // pixels of captions and sliders: with the line below; of two planes
   const room = Math.max(460, window.innerHeight - around - (lead ? 0 : top));
-  const narrow = lead ? shape(lead) / (shape(others[0]) + shape(others[1])) : 0;
-  const widths = planes.map(plane => millimetres(plane.column));
-  const tallest = Math.max(...planes.map(plane => millimetres(plane.row)));
+  const sum = (list, value) => list.reduce((total, item) => total + value(item), 0);
+  const narrow = lead && others.length > 0 ? shape(lead) / sum(others, shape) * (1 - between / room) : 0;
+  const width = plane => millimetres(plane.column), columns = list => list.map(plane => width(plane) + "fr").join(" ");
+  const tallest = Math.max(...shown.map(plane => millimetres(plane.row)));
   box.style.setProperty("--room", room + "px");
-  box.style.setProperty("--columns", lead ? `1fr ${narrow}fr` : widths.map(width => width + "fr").join(" "));
-  box.style.setProperty("--shape", lead ? (1 + narrow) / shape(lead) : (widths[0] + widths[1] + widths[2]) / tallest);
-  box.style.setProperty("--pair", others.map(plane => millimetres(plane.column) + "fr").join(" "));
+  box.style.setProperty("--columns", lead ? "1fr" + (narrow > 0 ? ` ${narrow}fr` : "") : columns(shown));
+  box.style.setProperty("--shape", lead ? (1 + narrow) / shape(lead) : sum(shown, width) / tallest);
+  box.style.setProperty("--pair", columns(others) || "1fr");
 }
 
 // The plane's slice of a volume, rows from the top.
@@ -229,10 +246,13 @@ function drawScale(context, plane, pixel) {
   if (!length) return;
   const right = width - 8 * pixel, left = right - length * perMm, y = height - 9 * pixel;
   context.fillStyle = "rgba(255, 255, 255, 0.8)";
+  context.shadowColor = "black";
+  context.shadowBlur = 3 * pixel;
   context.fillRect(left, y, right - left, 2 * pixel);
   context.font = 11 * pixel + "px system-ui, sans-serif";
   context.textAlign = "right";
   context.fillText(length + " mm", right, y - 4 * pixel);
+  context.shadowBlur = 0;
 }
 
 function drawPlane(plane) {

@@ -8,7 +8,7 @@ function changed() {
     isDue = false;
     if (!view.scene || element("pictures").hidden) return;
     layPlanes();
-    planes.forEach(drawPlane);
+    shownPlanes().forEach(drawPlane);
     fillControls();
   });
 }
@@ -16,6 +16,7 @@ function changed() {
 element("planes").append(...planes.map(buildPlane));
 listenToCases();
 listenToControls();
+for (const type of ["pointerdown", "contextmenu"]) document.addEventListener(type, withholdMenu);
 const observer = new ResizeObserver(changed);
 observer.observe(element("planes"));
 observer.observe(element("cases").parentNode);  // its height can be dragged

@@ -8,7 +8,8 @@ const pageIsRead = new Promise(done => {
 // Base64 of zlib.
 async function unpack(id) {
   await pageIsRead;
-  const packed = Uint8Array.from(atob(element(id).textContent), letter => letter.charCodeAt(0));
+  const text = atob(element(id).textContent), packed = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; ++i) packed[i] = text.charCodeAt(i);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
