@@ -14,6 +14,7 @@
 #include "dicom_pixels.h"
 #include "dicom_series.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::io {
@@ -222,11 +223,12 @@ Image read_dicom(const fs::path& name) {
     z_of[series.slices[z].file][series.slices[z].frame] = z;
   }
   const auto plane = static_cast<std::size_t>(series.geometry.size[0] * series.geometry.size[1]);
-  for (std::size_t i = 0; i < series.files.size(); ++i) {
+  parallel_for(std::ssize(series.files), [&](std::int64_t item) {
+    const auto i = static_cast<std::size_t>(item);
     read_frames(series.files[i], [&](std::size_t frame) {
       return std::span(image.voxels).subspan(z_of[i][frame] * plane, plane);
     });
-  }
+  });
   return image;
 }
 

@@ -38,10 +38,9 @@ bool unpack(std::string_view packed, std::span<char> output, std::size_t first, 
   return true;
 }
 
-// `bits` is what the codec takes for allocated.
 template <class Codec>
-std::string decode_by_gdcm(Codec& codec, const Codestream& stream, const FrameShape& shape,
-                           std::span<char> output) {
+std::string decode_by_gdcm(Codec& codec, const gdcm::PixelFormat& format, const Codestream& stream,
+                           const FrameShape& shape, std::span<char> output) {
   const std::array size = {static_cast<unsigned>(shape.columns), static_cast<unsigned>(shape.rows),
                            1u};
   codec.SetNumberOfDimensions(2);
@@ -49,6 +48,7 @@ std::string decode_by_gdcm(Codec& codec, const Codestream& stream, const FrameSh
   codec.SetPlanarConfiguration(0);
   codec.SetPhotometricInterpretation(gdcm::PhotometricInterpretation::MONOCHROME2);
   codec.SetNeedOverlayCleanup(false);
+  codec.SetPixelFormat(format);  // the last: it hands on the others
   const auto fragments = gdcm::SequenceOfFragments::New();
   gdcm::Fragment fragment;
   fragment.SetByteValue(stream.bytes.data(), static_cast<std::uint32_t>(stream.bytes.size()));
@@ -77,8 +77,8 @@ std::string decode_jpeg(std::string_view frame, const FrameShape& shape, std::sp
   if (stream.process == kLossless) return decode_lossless_jpeg(stream.bytes, shape, output);
   if (stream.process == kJpegLs) return "is a JPEG-LS stream";
   gdcm::JPEGCodec codec;
-  codec.SetPixelFormat(format_of(stream.precision, stream.precision, false));
-  return decode_by_gdcm(codec, stream, shape, output);
+  const auto format = format_of(stream.precision, stream.precision, false);
+  return decode_by_gdcm(codec, format, stream, shape, output);
 }
 
 std::string decode_jpeg_ls(std::string_view frame, const FrameShape& shape,
@@ -89,8 +89,8 @@ std::string decode_jpeg_ls(std::string_view frame, const FrameShape& shape,
   constexpr int kJpegLs = 0xf7;
   if (stream.process != kJpegLs) return "is no JPEG-LS stream";
   gdcm::JPEGLSCodec codec;
-  codec.SetPixelFormat(format_of(shape.bits_allocated, stream.precision, false));
-  return decode_by_gdcm(codec, stream, shape, output);
+  const auto format = format_of(shape.bits_allocated, stream.precision, false);
+  return decode_by_gdcm(codec, format, stream, shape, output);
 }
 
 std::string decode_jpeg_2000(std::string_view frame, const FrameShape& shape,
@@ -100,8 +100,8 @@ std::string decode_jpeg_2000(std::string_view frame, const FrameShape& shape,
   if (!fault.empty()) return fault;
   gdcm::JPEG2000Codec codec;
   codec.SetNumberOfThreadsForDecompression(0);
-  codec.SetPixelFormat(format_of(shape.bits_allocated, stream.precision, stream.is_signed));
-  return decode_by_gdcm(codec, stream, shape, output);
+  const auto format = format_of(shape.bits_allocated, stream.precision, stream.is_signed);
+  return decode_by_gdcm(codec, format, stream, shape, output);
 }
 
 }  // namespace

@@ -33,8 +33,7 @@ class DicomDamage : public test::DicomSeriesTest {
          {TransferSyntax::ExplicitVRLittleEndian, TransferSyntax::ImplicitVRLittleEndian,
           TransferSyntax::DeflatedExplicitVRLittleEndian, TransferSyntax::RLELossless,
           TransferSyntax::JPEGLosslessProcess14_1, TransferSyntax::JPEGBaselineProcess1,
-          TransferSyntax::JPEGExtendedProcess2_4, TransferSyntax::JPEGLSLossless,
-          TransferSyntax::JPEG2000Lossless}) {
+          TransferSyntax::JPEGLSLossless, TransferSyntax::JPEG2000Lossless}) {
       const bool is_of_bytes = syntax == TransferSyntax::JPEGBaselineProcess1;
       const int bits = is_of_bytes ? 8 : 12;
       DicomBytes slice = dicom_slice(0);
@@ -55,14 +54,21 @@ class DicomDamage : public test::DicomSeriesTest {
       const fs::path path = folder_.path() / "slice";
       slice.write(path);
       if (syntax != TransferSyntax::ExplicitVRLittleEndian) compress(path, syntax);
-      slices.emplace_back(TransferSyntax::GetTSString(syntax), read_bytes(path));
+      std::string bytes = read_bytes(path);
+      if (syntax == TransferSyntax::DeflatedExplicitVRLittleEndian) {
+        constexpr std::size_t kGzipEnd = 8;  // GDCM's own idea
+        bytes.resize(bytes.size() - kGzipEnd);
+      }
+      slices.emplace_back(TransferSyntax::GetTSString(syntax), bytes);
     }
     return slices;
   }
 
   // What reading a series of these bytes says; "" where it is sound.
   std::string error_of_bytes(const std::string& bytes) const {
-    write_bytes(series_ / "slice.dcm", bytes);
+    const fs::path path = series_ / "slice.dcm";
+    fs::remove(path);  // some file systems flush what is overwritten
+    write_bytes(path, bytes);
     return error();
   }
 };
