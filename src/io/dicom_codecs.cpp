@@ -2,7 +2,6 @@
 
 #include <gdcmDataElement.h>
 #include <gdcmJPEG2000Codec.h>
-#include <gdcmJPEGCodec.h>
 #include <gdcmJPEGLSCodec.h>
 #include <gdcmSequenceOfFragments.h>
 
@@ -73,12 +72,15 @@ std::string decode_jpeg(std::string_view frame, const FrameShape& shape, std::sp
   Codestream stream;
   auto fault = check_jpeg(frame, shape, stream);
   if (!fault.empty()) return fault;
-  constexpr int kLossless = 0xc3, kJpegLs = 0xf7;
-  if (stream.process == kLossless) return decode_lossless_jpeg(stream.bytes, shape, output);
-  if (stream.process == kJpegLs) return "is a JPEG-LS stream";
-  gdcm::JPEGCodec codec;
-  const auto format = format_of(stream.precision, stream.precision, false);
-  return decode_by_gdcm(codec, format, stream, shape, output);
+  switch (stream.process) {
+    case 0xc0:
+    case 0xc1:
+      return decode_dct_jpeg(stream.bytes, shape, output);
+    case 0xc3:
+      return decode_lossless_jpeg(stream.bytes, shape, output);
+    default:
+      return "is a JPEG-LS stream";
+  }
 }
 
 std::string decode_jpeg_ls(std::string_view frame, const FrameShape& shape,

@@ -28,9 +28,11 @@ std::string decode_frame(DicomCompression compression, std::string_view frame,
 // PS3.5, annex G.
 std::string decode_rle(std::string_view frame, const FrameShape& shape, std::span<char> output);
 
-// The lossless process of ITU-T T.81 with Huffman coding (annex H), of a stream that check_jpeg
-// passed.
+// JPEG with Huffman coding, ITU-T T.81: the lossless process, and the sequential ones with the
+// cosine transform. Of streams that check_jpeg passed.
 std::string decode_lossless_jpeg(std::string_view stream, const FrameShape& shape,
                                  std::span<char> output);
+std::string decode_dct_jpeg(std::string_view stream, const FrameShape& shape,
+                            std::span<char> output);
 
 }  // namespace segmamba::io

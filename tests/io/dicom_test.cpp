@@ -136,6 +136,32 @@ TEST_F(DicomTest, CompressedSlices) {
   }
 }
 
+// Against GDCM's decoder, whose transform is one of whole numbers.
+TEST_F(DicomTest, LossyJpeg) {
+  constexpr int kWide = 21, kHigh = 12;  // no whole blocks
+  std::vector<std::uint8_t> values;
+  for (int i = 0; i < kWide * kHigh; ++i) {
+    const int x = i % kWide, y = i / kWide;
+    values.push_back(static_cast<std::uint8_t>(x > 12 && y < 6 ? 250 : 8 * x + 5 * y));
+  }
+  DicomBytes slice = dicom_slice(0);
+  slice.text(tag::kThickness, "DS", "2").number(tag::kSigned, 0);
+  slice.number(tag::kRows, kHigh).number(tag::kColumns, kWide);
+  slice.number(tag::kBitsAllocated, 8).number(tag::kBitsStored, 8).number(tag::kHighBit, 7);
+  slice.numbers(tag::kPixels, "OB", values).write(file(0));
+  compress(file(0), gdcm::TransferSyntax::JPEGBaselineProcess1);
+  gdcm::ImageReader reader;
+  reader.SetFileName(file(0).c_str());
+  ASSERT_TRUE(reader.Read());
+  std::vector<char> expected(reader.GetImage().GetBufferLength());
+  ASSERT_TRUE(reader.GetImage().GetBuffer(expected.data()));
+  const auto got = read_dicom(series_).voxels;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    EXPECT_NEAR(got[i], static_cast<unsigned char>(expected[i]), 1) << i;
+    EXPECT_NEAR(got[i], values[i], 40) << i;
+  }
+}
+
 TEST_F(DicomTest, EnhancedMultiFrameFile) {
   enhanced_file().write(series_ / "all.dcm");
   const Image image = read_dicom(series_);
