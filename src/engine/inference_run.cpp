@@ -12,6 +12,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
+#include "segmamba/data/dataset.h"
 #include "segmamba/data/preprocess.h"
 #include "segmamba/engine/out_of_memory.h"
 #include "segmamba/engine/validation.h"
@@ -262,7 +263,8 @@ void Run::write_files(const Prediction& prediction, const std::vector<io::Image>
     std::vector<io::DicomSegment> segments;
     const auto& classes = predictor_.config().data.classes;
     for (std::size_t i = 1; i < classes.size(); ++i) {
-      segments.push_back(io::dicom_segment(static_cast<std::uint8_t>(i), classes[i]));
+      segments.push_back(io::dicom_segment(static_cast<std::uint8_t>(i), classes[i],
+                                           data::canonical_class(classes[i])));
     }
     io::write_dicom_seg(path("dicom", ".dcm"), labels, segments);
   }

@@ -11,8 +11,10 @@
 
 #include "dicom_file.h"
 #include "dicom_grid.h"
+#include "dicom_pixels.h"
 #include "dicom_series.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::io {
@@ -220,12 +222,13 @@ Image read_dicom(const fs::path& name) {
   for (std::size_t z = 0; z < series.slices.size(); ++z) {
     z_of[series.slices[z].file][series.slices[z].frame] = z;
   }
-  for (std::size_t i = 0; i < series.files.size(); ++i) {
-    read_frames(series.files[i], [&](std::size_t frame, std::span<const float> values) {
-      const auto begin = static_cast<std::ptrdiff_t>(z_of[i][frame] * values.size());
-      std::copy(values.begin(), values.end(), image.voxels.begin() + begin);
+  const auto plane = static_cast<std::size_t>(series.geometry.size[0] * series.geometry.size[1]);
+  parallel_for(std::ssize(series.files), [&](std::int64_t item) {
+    const auto i = static_cast<std::size_t>(item);
+    read_frames(series.files[i], [&](std::size_t frame) {
+      return std::span(image.voxels).subspan(z_of[i][frame] * plane, plane);
     });
-  }
+  });
   return image;
 }
 

@@ -1,12 +1,10 @@
 #pragma once
-// One DICOM file as plain values. GDCM is used in the .cpp file only.
+// What a DICOM file says of its image, as plain values. GDCM is used in the .cpp file only.
 
 #include <array>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +27,7 @@ struct DicomFile {
   std::string modality, series_description;
   std::int64_t columns = 0, rows = 0;
   int samples_per_pixel = 1, bits_allocated = 16, bits_stored = 16, high_bit = 15;
+  bool is_signed = false;
   std::string photometric_interpretation;
   bool has_modality_table = false;  // stored values go through a table, not slope and intercept
   bool is_multi_frame = false;
@@ -36,16 +35,8 @@ struct DicomFile {
   std::vector<DicomAttribute> context;  // of DicomSeries
 };
 
-// Whether the file has the mark of DICOM files ("DICM" after 128 bytes).
-bool has_dicom_mark(const std::filesystem::path& path);
-
-// What the file says up to its pixel data; nothing where it is no image (report, DICOMDIR,
-// segmentation, ...). Throws DamagedFileError.
+// Nothing where the file is no image (report, DICOMDIR, segmentation, ...). The pixel data are
+// there and as many as the rest says, but not decoded. Throws Error.
 std::optional<DicomFile> open_dicom(const std::filesystem::path& path);
-
-// Gives each frame's [rows, columns] values, rescaled, to `sink`. The file must hold one grey
-// sample a pixel. Throws DamagedFileError and, for values too large for float, NotFiniteError.
-void read_frames(const DicomFile& file,
-                 const std::function<void(std::size_t frame, std::span<const float>)>& sink);
 
 }  // namespace segmamba::io

@@ -10,7 +10,6 @@
 #include <array>
 #include <cstdio>
 #include <ctime>
-#include <map>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -18,12 +17,12 @@
 #include "cielab.h"
 #include "dicom_elements.h"
 #include "dicom_series.h"
+#include "dicom_text.h"
 #include "gdcm_door.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
-#include "segmamba/io/picture.h"
 
 namespace segmamba::io {
 namespace {
@@ -33,7 +32,6 @@ using gdcm::DataSet;
 
 constexpr auto kSegmentationStorage = "1.2.840.10008.5.1.4.1.1.66.4";
 constexpr auto kMaker = "segmamba";
-const DicomCode kTissue = {"85756007", "SCT", "Tissue"};
 
 [[noreturn]] void fail(const fs::path& path, const std::string& what) {
   throw Error(concat("cannot write ", path.string(), ": ", what));
@@ -69,13 +67,6 @@ DataSet item_of(const DicomCode& code) {
   return item;
 }
 
-bool is_name(const std::string& text) {
-  constexpr std::size_t kLongest = 64;
-  return !text.empty() && text.size() <= kLongest && trim(text) == text &&
-         std::all_of(text.begin(), text.end(),
-                     [](char c) { return c >= ' ' && c <= '~' && c != '\\'; });
-}
-
 struct Frame {
   std::size_t segment = 0;  // from 0 on
   std::size_t z = 0;
@@ -94,6 +85,7 @@ class SegBuilder {
              const std::vector<DicomSegment>& segments, const DicomSegOptions& options)
       : path_(path), labels_(labels), segments_(segments), options_(options) {
     check();
+    choose_text();
   }
 
   DataSet data_set() const {
@@ -140,8 +132,8 @@ class SegBuilder {
         fail(path_, concat("label ", +segment.label, " is the background or has two segments"));
       }
       const auto check_name = [&](const std::string& name) {
-        if (is_name(name)) return;
-        fail(path_, concat("'", name, "' is not 1 to 64 printable characters of ASCII without \\"));
+        if (is_dicom_text(name)) return;
+        fail(path_, concat("'", name, "' is not 1 to 64 printable characters without \\"));
       };
       for (const auto& code : {segment.category, segment.type}) {
         for (const auto& text : {code.value, code.scheme, code.meaning}) check_name(text);
@@ -155,12 +147,26 @@ class SegBuilder {
     }
   }
 
+  // The source's texts stay as they are where ours are ASCII, which every character set holds.
+  void choose_text() {
+    context_ = series().context;
+    std::vector<std::string*> names = {&options_.series_description, &options_.algorithm};
+    for (auto& segment : segments_) {
+      for (auto* code : {&segment.category, &segment.type}) names.push_back(&code->meaning);
+      names.push_back(&segment.name);
+    }
+    const bool is_plain = std::all_of(names.begin(), names.end(),
+                                      [](const std::string* name) { return is_ascii(*name); });
+    if (is_plain || to_utf8(context_)) return;
+    for (auto* name : names) *name = to_ascii(*name);
+  }
+
   const DicomSeries& series() const { return *labels_.geometry.dicom; }
 
   // Patient, study and frame of reference of the source.
   void put_context(DataSet& set) const {
     const gdcm::Dicts& dictionary = gdcm::Global::GetInstance().GetDicts();
-    for (const auto& attribute : series().context) {
+    for (const auto& attribute : context_) {
       const gdcm::Tag tag(attribute.group, attribute.element);
       put_bytes(set, tag, dictionary.GetDictEntry(tag).GetVR(), attribute.value);
     }
@@ -185,7 +191,7 @@ class SegBuilder {
     put<kw::ImageType>(set, "DERIVED\\PRIMARY");
     put<kw::ContentLabel>(set, "SEGMENTATION");
     put<kw::ContentDescription>(set, options_.series_description);
-    put<kw::ContentCreatorName>(set, kMaker);
+    put<kw::ContentCreatorName>(set, "");  // no person
     put<kw::SegmentationType>(set, "BINARY");
     put_bytes(set, gdcm::Tag(0x0062, 0x0013), gdcm::VR::CS, "NO");  // Segments Overlap
     const std::time_t now = std::time(nullptr);
@@ -343,23 +349,12 @@ class SegBuilder {
 
   const fs::path& path_;
   const LabelMap& labels_;
-  const std::vector<DicomSegment>& segments_;
-  const DicomSegOptions& options_;
+  std::vector<DicomSegment> segments_;
+  DicomSegOptions options_;
+  std::vector<DicomAttribute> context_;
 };
 
 }  // namespace
-
-DicomSegment dicom_segment(std::uint8_t label, const std::string& name) {
-  const DicomCode abnormal = {"49755003", "SCT", "Morphologically Abnormal Structure"};
-  // Context 7168, brain lesion segmentation types.
-  const std::map<std::string, std::pair<DicomCode, Colour>> parts = {
-      {"necrosis", {{"6574001", "SCT", "Necrosis"}, label_colour(1)}},
-      {"oedema", {{"79654002", "SCT", "Edema"}, label_colour(2)}},
-      {"enhancing", {{"C113842", "NCIt", "Enhancing Lesion"}, label_colour(3)}}};
-  const auto part = parts.find(name);
-  if (part == parts.end()) return {label, name, kTissue, kTissue, std::nullopt};
-  return {label, name, abnormal, part->second.first, part->second.second};
-}
 
 void write_dicom_seg(const fs::path& path, const LabelMap& labels,
                      const std::vector<DicomSegment>& segments, const DicomSegOptions& options) {

@@ -7,11 +7,8 @@
 #include <set>
 
 #include "../../src/io/cielab.h"
-#include "dicom_bytes.h"
+#include "dicom_series_test.h"
 #include "segmamba/core/version.h"
-#include "segmamba/io/dicom.h"
-#include "support/error_of.h"
-#include "support/temporary_folder.h"
 
 namespace segmamba::io {
 namespace {
@@ -21,15 +18,12 @@ namespace tag = test::tag;
 using test::dicom_slice;
 using test::DicomBytes;
 using test::error_of;
-using test::kColumns;
-using test::kRows;
+using test::kPixels;
+using test::kSlices;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int kSlices = 4;
-constexpr std::size_t kPixels = std::size_t{kColumns} * kRows;
-
-constexpr std::uint32_t kSegments = 0x00620002, kSegmentNumber = 0x00620004,
+constexpr std::uint32_t kCharset = 0x00080005, kSegments = 0x00620002, kSegmentNumber = 0x00620004,
                         kSegmentLabel = 0x00620005, kSegmentIdentification = 0x0062000a,
                         kReferencedSegment = 0x0062000b, kColour = 0x0062000d,
                         kCategory = 0x00620003, kType = 0x0062000f, kFrameContent = 0x00209111,
@@ -37,14 +31,11 @@ constexpr std::uint32_t kSegments = 0x00620002, kSegmentNumber = 0x00620004,
                         kReferencedInstance = 0x00081155, kReferencedFrame = 0x00081160,
                         kReferencedSeries = 0x00081115, kReferencedInstances = 0x0008114a;
 
-class DicomSegTest : public ::testing::Test {
+constexpr auto kUmlaut = "\xc3\xbc";
+
+class DicomSegTest : public test::DicomSeriesTest {
  protected:
-  DicomSegTest() {
-    fs::create_directory(series_);
-    for (int z = 0; z < kSlices; ++z) {
-      dicom_slice(z).write(series_ / std::to_string((z + 2) % kSlices));
-    }
-  }
+  DicomSegTest() { write_series(); }
 
   // A map on the grid of the series, with label_at(x + 5 * (y + 3 * z)).
   LabelMap map(const std::function<std::uint8_t(std::size_t)>& label_at) const {
@@ -60,13 +51,18 @@ class DicomSegTest : public ::testing::Test {
     return error_of([&] { write_dicom_seg(file_, labels, segments); });
   }
 
-  test::TemporaryFolder folder_;
-  const fs::path series_ = folder_.path() / "series";
   const fs::path file_ = folder_.path() / "seg.dcm";
 };
 
-const std::vector<DicomSegment> kTumour = {dicom_segment(1, "necrosis"), dicom_segment(2, "oedema"),
-                                           dicom_segment(4, "enhancing")};
+const std::vector<DicomSegment> kTumour = {dicom_segment(1, "NCR", "necrosis"),
+                                           dicom_segment(2, "oedema", "oedema"),
+                                           dicom_segment(4, "enhancing", "enhancing")};
+
+DicomSegment named(std::uint8_t label, const std::string& name) {
+  DicomSegment segment = dicom_segment(label, "", "");
+  segment.name = name;
+  return segment;
+}
 
 // Label by segment and slice; the masks of a file put together again.
 std::vector<std::uint8_t> labels_of(const DicomBytes& seg,
@@ -90,8 +86,8 @@ TEST_F(DicomSegTest, MasksComeBack) {
   const LabelMap labels = map([](std::size_t i) { return static_cast<std::uint8_t>(i * i % 7); });
   const DicomBytes seg = written(labels, kTumour);
   EXPECT_EQ(labels_of(seg, kTumour), labels.voxels);
-  EXPECT_EQ(seg.text(tag::kFrames), "12");
-  EXPECT_EQ(seg.at(tag::kPixels).value.size(), (12 * kPixels + 7) / 8 + 1);  // even
+  EXPECT_EQ(seg.text(tag::kFrames), "15");
+  EXPECT_EQ(seg.at(tag::kPixels).value.size(), (15 * kPixels + 7) / 8 + 1);  // even
 }
 
 TEST_F(DicomSegTest, EmptySlicesAreLeftOut) {
@@ -160,12 +156,13 @@ TEST_F(DicomSegTest, NewIdentityEachTime) {
 }
 
 TEST_F(DicomSegTest, SegmentsHaveCodesAndColours) {
-  std::vector<DicomSegment> segments = {dicom_segment(4, "enhancing"), dicom_segment(9, "cavity")};
+  std::vector<DicomSegment> segments = {dicom_segment(4, "ET", "enhancing"),
+                                        dicom_segment(9, "cavity", "cavity")};
   const LabelMap labels = map([](std::size_t) { return 9; });
   const DicomBytes seg = written(labels, segments);
   const DicomBytes &first = seg.items(kSegments).at(0), &second = seg.items(kSegments).at(1);
   EXPECT_THAT(first.numbers<std::uint16_t>(kSegmentNumber), ElementsAre(1));
-  EXPECT_EQ(first.text(kSegmentLabel), "enhancing");
+  EXPECT_EQ(first.text(kSegmentLabel), "ET");
   EXPECT_EQ(first.item(kCategory).text(0x00080100), "49755003");
   EXPECT_EQ(first.item(kType).text(0x00080100), "C113842");
   EXPECT_EQ(first.item(kType).text(0x00080102), "NCIt");
@@ -176,8 +173,7 @@ TEST_F(DicomSegTest, SegmentsHaveCodesAndColours) {
 }
 
 TEST_F(DicomSegTest, FramesOfAMultiFrameSource) {
-  fs::remove_all(series_);
-  fs::create_directory(series_);
+  remove_series();
   DicomBytes file = dicom_slice(0);
   std::vector<DicomBytes> groups;
   for (int frame = 0; frame < kSlices; ++frame) {
@@ -211,7 +207,7 @@ TEST_F(DicomSegTest, MapsOnAnotherGrid) {
 
 TEST_F(DicomSegTest, SourceWithoutFrameOfReference) {
   for (int z = 0; z < kSlices; ++z) {
-    dicom_slice(z).remove(tag::kFrameOfReference).write(series_ / std::to_string(z));
+    dicom_slice(z).remove(tag::kFrameOfReference).write(file(z));
   }
   EXPECT_THAT(error(map([](std::size_t) { return 1; }), kTumour),
               HasSubstr("has no Frame of Reference UID"));
@@ -221,17 +217,65 @@ TEST_F(DicomSegTest, BadSegments) {
   const LabelMap labels = map([](std::size_t) { return 3; });
   EXPECT_THAT(error(labels, kTumour), HasSubstr("label 3 has no segment"));
   EXPECT_THAT(error(labels, {}), HasSubstr("at least one segment"));
-  EXPECT_THAT(error(labels, {dicom_segment(3, "a"), dicom_segment(3, "b")}),
+  EXPECT_THAT(error(labels, {named(3, "a"), named(3, "b")}),
               HasSubstr("label 3 is the background or has two segments"));
-  EXPECT_THAT(error(labels, {dicom_segment(0, "a")}), HasSubstr("label 0 is the background"));
-  for (const std::string name : {"", "a\\b", "a\n", "caf\xc3\xa9", " a"}) {
-    EXPECT_THAT(error(labels, {dicom_segment(3, name)}), HasSubstr("is not 1 to 64 printable"));
+  EXPECT_THAT(error(labels, {named(0, "a")}), HasSubstr("label 0 is the background"));
+  for (const std::string name : {"", "a\\b", "a\n", "caf\xe9", " a", "\xc2\x85"}) {
+    EXPECT_THAT(error(labels, {named(3, name)}), HasSubstr("is not 1 to 64 printable"));
   }
-  EXPECT_THAT(error(labels, {dicom_segment(3, std::string(65, 'a'))}), HasSubstr("1 to 64"));
-  EXPECT_EQ(error(labels, {dicom_segment(3, std::string(64, 'a'))}), "");
-  DicomSegment uncoded = dicom_segment(3, "a");
+  EXPECT_THAT(error(labels, {named(3, std::string(65, 'a'))}), HasSubstr("1 to 64"));
+  EXPECT_EQ(error(labels, {named(3, std::string(64, 'a'))}), "");
+  DicomSegment uncoded = named(3, "a");
   uncoded.type.value = "";
   EXPECT_THAT(error(labels, {uncoded}), HasSubstr("'' is not 1 to 64"));
+}
+
+TEST_F(DicomSegTest, NamesAreMadeToFit) {
+  EXPECT_EQ(dicom_segment(3, "NCR/NET", "").name, "NCR/NET");
+  EXPECT_EQ(dicom_segment(3, " a\\b\n", "").name, "a_b_");
+  EXPECT_EQ(dicom_segment(3, "", "").name, "label 3");
+  EXPECT_EQ(dicom_segment(3, "caf\xe9", "").name, "caf_");
+  EXPECT_EQ(dicom_segment(3, "\xe8\x85\xab\xe7\x98\xa4", "").name, "\xe8\x85\xab\xe7\x98\xa4");
+  std::string umlauts;
+  for (int i = 0; i < 70; ++i) umlauts += kUmlaut;
+  EXPECT_EQ(dicom_segment(3, umlauts, "").name, umlauts.substr(0, 128));  // 64 characters
+}
+
+// What becomes of a source's name and ours, in which character set.
+struct Texts {
+  std::string charset, patient, label;
+};
+
+TEST_F(DicomSegTest, CharacterSets) {
+  const auto written_with = [&](const Texts& source) {
+    write_series([&](int, DicomBytes& slice) {
+      if (!source.charset.empty()) slice.text(kCharset, "CS", source.charset);
+      slice.text(tag::kPatientName, "PN", source.patient);
+    });
+    const DicomBytes seg = written(map([](std::size_t) { return 1; }), {named(1, source.label)});
+    return Texts{seg.has(kCharset) ? seg.text(kCharset) : "", seg.text(tag::kPatientName),
+                 seg.item(kSegments).text(kSegmentLabel)};
+  };
+  const auto expect = [&](const Texts& source, const Texts& expected) {
+    const Texts got = written_with(source);
+    EXPECT_EQ(got.charset, expected.charset);
+    EXPECT_EQ(got.patient, expected.patient);
+    EXPECT_EQ(got.label, expected.label);
+  };
+  const std::string latin = "M\xfcller", utf8 = std::string("M") + kUmlaut + "ller";
+  const std::string japanese = "Yamada=\033$B;3ED\033(B", two_sets = "\\ISO 2022 IR 87";
+  // Ours in ASCII: the source's as it was, even where it forgot its character set.
+  for (const auto& source :
+       {Texts{"ISO_IR 100", latin, "a"}, Texts{"ISO_IR 192", utf8, "a"},
+        Texts{two_sets, japanese, "a"}, Texts{"", "Doe", "a"}, Texts{"", latin, "a"}}) {
+    expect(source, source);
+  }
+  // Ours beyond it: in UTF-8, where the source can be, too.
+  expect({"ISO_IR 100", latin, kUmlaut}, {"ISO_IR 192", utf8, kUmlaut});
+  expect({"ISO_IR 192", utf8, kUmlaut}, {"ISO_IR 192", utf8, kUmlaut});
+  expect({"", "Doe", kUmlaut}, {"ISO_IR 192", "Doe", kUmlaut});
+  expect({two_sets, japanese, kUmlaut}, {two_sets, japanese, "?"});
+  expect({"", latin, kUmlaut}, {"", latin, "?"});
 }
 
 TEST_F(DicomSegTest, FolderThatDoesNotExist) {

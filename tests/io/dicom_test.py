@@ -27,7 +27,7 @@ def rotation(x, y, z):
 
 AXES = rotation(0.3, -0.2, 0.9)  # columns: along a row, along a column, the normal; LPS
 ORIGIN = np.array([-91.25, 88.5, -40.75])
-# Index (x, y, z) to RAS.
+#Index(x, y, z) to RAS.
 AFFINE = np.eye(4)
 AFFINE[:3, :3] = np.diag([-1, -1, 1]) @ AXES @ np.diag(SPACING[::-1])
 AFFINE[:3, 3] = np.array([-1, -1, 1]) * ORIGIN

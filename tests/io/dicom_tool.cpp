@@ -22,7 +22,8 @@ void segment(const std::vector<std::string>& arguments) {
   labels.geometry = geometry;
   std::vector<DicomSegment> segments;
   for (std::size_t i = 3; i < arguments.size(); ++i) {
-    segments.push_back(segmamba::io::dicom_segment(static_cast<std::uint8_t>(i - 2), arguments[i]));
+    segments.push_back(
+        segmamba::io::dicom_segment(static_cast<std::uint8_t>(i - 2), arguments[i], arguments[i]));
   }
   segmamba::io::write_dicom_seg(arguments.at(2), labels, segments);
 }

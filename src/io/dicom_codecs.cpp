@@ -1,0 +1,147 @@
+#include "dicom_codecs.h"
+
+#include <gdcmDataElement.h>
+#include <gdcmJPEG2000Codec.h>
+#include <gdcmJPEGLSCodec.h>
+#include <gdcmSequenceOfFragments.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "dicom_codestream.h"
+#include "gdcm_door.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::io {
+namespace {
+
+constexpr auto kNotDecoded = "cannot be decoded";
+
+// PackBits: `step` bytes apart, from output[first] on, until the output is full.
+bool unpack(std::string_view packed, std::span<char> output, std::size_t first, std::size_t step) {
+  std::size_t at = 0, target = first;
+  while (target < output.size()) {
+    if (at == packed.size()) return false;
+    const int code = static_cast<signed char>(packed[at++]);
+    if (code == -128) continue;
+    const bool is_run = code < 0;
+    const auto count = static_cast<std::size_t>(is_run ? 1 - code : 1 + code);
+    if (packed.size() - at < (is_run ? 1 : count)) return false;
+    if ((output.size() - target + step - 1) / step < count) return false;
+    for (std::size_t i = 0; i < count; ++i, target += step) {
+      output[target] = packed[is_run ? at : at + i];
+    }
+    at += is_run ? 1 : count;
+  }
+  return true;
+}
+
+template <class Codec>
+std::string decode_by_gdcm(Codec& codec, const gdcm::PixelFormat& format, const Codestream& stream,
+                           const FrameShape& shape, std::span<char> output) {
+  const std::array size = {static_cast<unsigned>(shape.columns), static_cast<unsigned>(shape.rows),
+                           1u};
+  codec.SetNumberOfDimensions(2);
+  codec.SetDimensions(size.data());
+  codec.SetPlanarConfiguration(0);
+  codec.SetPhotometricInterpretation(gdcm::PhotometricInterpretation::MONOCHROME2);
+  codec.SetNeedOverlayCleanup(false);
+  codec.SetPixelFormat(format);  // the last: it hands on the others
+  const auto fragments = gdcm::SequenceOfFragments::New();
+  gdcm::Fragment fragment;
+  fragment.SetByteValue(stream.bytes.data(), static_cast<std::uint32_t>(stream.bytes.size()));
+  fragments->AddFragment(fragment);
+  gdcm::DataElement coded(kPixelData), decoded(kPixelData);
+  coded.SetValue(*fragments);
+  if (!succeeds([&] { return codec.Decode(coded, decoded); })) return kNotDecoded;
+  const gdcm::ByteValue* bytes = decoded.GetByteValue();
+  if (bytes == nullptr || bytes->GetLength() < output.size()) return "lacks values";
+  std::memcpy(output.data(), bytes->GetPointer(), output.size());
+  return "";
+}
+
+// A format that a codec finds nothing to mend in.
+gdcm::PixelFormat format_of(int allocated, int stored, bool is_signed) {
+  const auto bits = static_cast<std::uint16_t>(stored);
+  return gdcm::PixelFormat(1, static_cast<std::uint16_t>(allocated), bits,
+                           static_cast<std::uint16_t>(bits - 1), is_signed ? 1 : 0);
+}
+
+std::string decode_jpeg(std::string_view frame, const FrameShape& shape, std::span<char> output) {
+  Codestream stream;
+  auto fault = check_jpeg(frame, shape, stream);
+  if (!fault.empty()) return fault;
+  switch (stream.process) {
+    case 0xc0:
+    case 0xc1:
+      return decode_dct_jpeg(stream.bytes, shape, output);
+    case 0xc3:
+      return decode_lossless_jpeg(stream.bytes, shape, output);
+    default:
+      return "is a JPEG-LS stream";
+  }
+}
+
+std::string decode_jpeg_ls(std::string_view frame, const FrameShape& shape,
+                           std::span<char> output) {
+  Codestream stream;
+  auto fault = check_jpeg(frame, shape, stream);
+  if (!fault.empty()) return fault;
+  constexpr int kJpegLs = 0xf7;
+  if (stream.process != kJpegLs) return "is no JPEG-LS stream";
+  gdcm::JPEGLSCodec codec;
+  const auto format = format_of(shape.bits_allocated, stream.precision, false);
+  return decode_by_gdcm(codec, format, stream, shape, output);
+}
+
+std::string decode_jpeg_2000(std::string_view frame, const FrameShape& shape,
+                             std::span<char> output) {
+  Codestream stream;
+  auto fault = check_jpeg2000(frame, shape, stream);
+  if (!fault.empty()) return fault;
+  gdcm::JPEG2000Codec codec;
+  codec.SetNumberOfThreadsForDecompression(0);
+  const auto format = format_of(shape.bits_allocated, stream.precision, stream.is_signed);
+  return decode_by_gdcm(codec, format, stream, shape, output);
+}
+
+}  // namespace
+
+std::string decode_rle(std::string_view frame, const FrameShape& shape, std::span<char> output) {
+  constexpr std::size_t kHeader = 64;
+  const auto planes = static_cast<std::size_t>(shape.bits_allocated / 8);
+  if (frame.size() < kHeader) return "is truncated";
+  std::array<std::uint32_t, kHeader / 4> header{};
+  std::memcpy(header.data(), frame.data(), kHeader);
+  if (header[0] != planes) {
+    return concat("has ", header[0], " planes of bytes, the header says ", planes);
+  }
+  for (std::size_t plane = 0; plane < planes; ++plane) {  // the highest bytes first
+    const std::size_t begin = header[1 + plane];
+    const std::size_t end = plane + 1 < planes ? header[2 + plane] : frame.size();
+    if (begin < kHeader || end < begin || end > frame.size()) return "has a damaged header";
+    if (!unpack(frame.substr(begin, end - begin), output, planes - 1 - plane, planes)) {
+      return "lacks values or has too many";
+    }
+  }
+  return "";
+}
+
+std::string decode_frame(DicomCompression compression, std::string_view frame,
+                         const FrameShape& shape, std::span<char> output) {
+  switch (compression) {
+    case DicomCompression::kRle:
+      return decode_rle(frame, shape, output);
+    case DicomCompression::kJpeg:
+      return decode_jpeg(frame, shape, output);
+    case DicomCompression::kJpegLs:
+      return decode_jpeg_ls(frame, shape, output);
+    case DicomCompression::kJpeg2000:
+      return decode_jpeg_2000(frame, shape, output);
+    default:
+      return kNotDecoded;
+  }
+}
+
+}  // namespace segmamba::io
