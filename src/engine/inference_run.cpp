@@ -236,7 +236,10 @@ void Run::take_kept(const data::Case& item) {
   CaseOutcome outcome{.name = item.name,
                       .state = CaseState::kKept,
                       .computing = reports_->earlier_seconds(item.name)};
-  if (cancelled()) return take(outcome);  // the earlier report is not forgotten
+  if (cancelled()) {
+    summary_.interrupted = true;
+    return take(outcome);  // what the earlier report says is not forgotten
+  }
   try {
     const auto labels = io::read_labels(labels_path(item.name));
     outcome.millilitres = volumes_of(labels, regions_);
@@ -336,7 +339,7 @@ InferenceSummary Run::run() {
     if (!problem.case_name.empty()) take_failure(problem.case_name, 0, problem.message);
   }
   for (const auto* item : kept_) take_kept(*item);
-  summary_.interrupted = !compute_all();
+  if (!compute_all()) summary_.interrupted = true;
   reports_->write(summary_);
   return summary_;
 }
