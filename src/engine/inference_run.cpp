@@ -25,6 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
+constexpr double kReportEvery = 10;  // seconds, at most so often
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -125,6 +127,7 @@ class Run {
   InferenceSummary summary_;
   std::optional<InferenceReports> reports_;
   Clock::time_point reported_ = Clock::now();
+  double report_pause_ = kReportEvery;
 };
 
 void Run::make_output_folders() const {
@@ -221,10 +224,12 @@ void Run::take(const CaseOutcome& outcome) {
                                          : summary_.failed);
   reports_->add(outcome);
   if (progress_.on_case) progress_.on_case(outcome);
-  constexpr double kReportEvery = 10;  // seconds
-  if (seconds_since(reported_) < kReportEvery) return;
+  if (seconds_since(reported_) < report_pause_) return;
+  const auto start = Clock::now();
   reports_->write(summary_);
   reported_ = Clock::now();
+  constexpr double kShare = 0.05;  // of the time, for a large page on a slow disk
+  report_pause_ = std::max(kReportEvery, seconds_since(start) / kShare);
 }
 
 void Run::take_failure(const std::string& name, double seconds, const std::string& error) {
