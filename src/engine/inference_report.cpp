@@ -159,6 +159,7 @@ std::string InferenceReport::table() const {
 }
 
 void InferenceReport::write(const InferenceSummary& summary) {
+  const auto start = std::chrono::steady_clock::now();
   Json report = options_.about;
   report["summary"] = {{"done", summary.done},
                        {"kept", summary.kept},
@@ -171,12 +172,14 @@ void InferenceReport::write(const InferenceSummary& summary) {
     const std::lock_guard lock(page_mutex_);
     page_->write(path("report.html"));
   }
-  written_ = std::chrono::steady_clock::now();
+  const auto end = std::chrono::steady_clock::now();
+  // A twentieth of the time at most, for a large page on a slow disk.
+  due_ = end + std::max<std::chrono::steady_clock::duration>(std::chrono::seconds(10),
+                                                             20 * (end - start));
 }
 
 void InferenceReport::write_if_due(const InferenceSummary& summary) {
-  constexpr std::chrono::seconds kEvery(10);
-  if (std::chrono::steady_clock::now() - written_ > kEvery) write(summary);
+  if (std::chrono::steady_clock::now() > due_) write(summary);
 }
 
 }  // namespace segmamba::engine

@@ -40,7 +40,7 @@ class InferenceReport {
 
   // Throws Error where a file cannot be written.
   void write(const InferenceSummary& summary);
-  // The same where the last time is a while ago.
+  // The same where the last time is a while ago: the longer, the longer writing took.
   void write_if_due(const InferenceSummary& summary);
 
  private:
@@ -53,7 +53,7 @@ class InferenceReport {
   Json entries_ = Json::array();
   std::mutex page_mutex_;
   std::optional<io::ViewerReport> page_;
-  std::chrono::steady_clock::time_point written_;
+  std::chrono::steady_clock::time_point due_;
 };
 
 }  // namespace segmamba::engine

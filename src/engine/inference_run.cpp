@@ -322,7 +322,10 @@ void Run::take_kept(const KeptCase& kept) {
   CaseOutcome outcome{.name = kept.name,
                       .state = CaseState::kKept,
                       .computing = report_.earlier_seconds(kept.name)};
-  if (cancelled()) return take(outcome);  // the earlier report is not forgotten
+  if (cancelled()) {
+    summary_.interrupted = true;
+    return take(outcome);  // what the earlier report says is not forgotten
+  }
   try {
     const auto labels = io::read_labels(labels_path(kept.name));
     outcome.millilitres = volumes_of(labels);
@@ -425,7 +428,7 @@ InferenceSummary Run::run() {
   }
   for (const auto& kept : kept_) take_kept(kept);
   report_.write(summary_);  // a folder that cannot be written to shows before the work
-  summary_.interrupted = !compute_all();
+  if (!compute_all()) summary_.interrupted = true;
   report_.write(summary_);
   summary_.report = report_.files().front();
   return summary_;

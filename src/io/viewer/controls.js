@@ -75,6 +75,7 @@ function buildControls(item) {
     addChip(element("regions"), region, regionMl(item, region),
       () => view.labelsOn && view.regions.has(region.name), () => toggle(view.regions, region.name));
   }
+  element("channels").parentNode.hidden = item.channels.length === 0;  // nothing to window
   addSwitch(element("styles"), element("filled"), () => !view.outlined);
   addSwitch(element("styles"), element("outlined"), () => view.outlined);
 }

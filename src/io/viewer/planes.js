@@ -120,7 +120,7 @@ function layPlanes() {
     plane.enlarge.setAttribute("aria-label", what);
   }
   const top = box.getBoundingClientRect().top + window.scrollY;
-  const around = 84, between = 62;  // pixels of captions and sliders: with the line below; of two planes
+  const around = 100, between = 62;  // pixels of captions and sliders: with the line below; of two planes
   const room = Math.max(460, window.innerHeight - around - (lead ? 0 : top));
   const sum = (list, value) => list.reduce((total, item) => total + value(item), 0);
   const narrow = lead && others.length > 0 ? shape(lead) / sum(others, shape) * (1 - between / room) : 0;
