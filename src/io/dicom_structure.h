@@ -36,7 +36,8 @@ struct DicomElement {
   bool is_of_bytes = false;                 // OB: no words that an order of bytes could swap
 };
 
-enum class DicomCompression { kNone, kRle, kJpeg, kJpegLs, kJpeg2000, kOther };
+// JPEG-LS is one of the processes of JPEG.
+enum class DicomCompression { kNone, kRle, kJpeg, kJpeg2000, kOther };
 
 struct DicomSyntax {
   std::string uid;
