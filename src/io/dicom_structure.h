@@ -12,6 +12,8 @@
 
 namespace segmamba::io {
 
+inline constexpr std::uint32_t kPixelTag = 0x7fe00010;
+
 struct DicomElement;
 
 // Elements in ascending order of their tags.
