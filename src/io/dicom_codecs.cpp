@@ -37,9 +37,22 @@ bool unpack(std::string_view packed, std::span<char> output, std::size_t first, 
   return true;
 }
 
+// Values of fewer bytes than output has for each.
+void widen(std::string_view values, bool is_signed, std::span<char> output) {
+  const std::size_t count = values.size(), bytes = output.size() / count;
+  for (std::size_t i = 0; i < count; ++i) {
+    output[bytes * i] = values[i];
+    const bool is_negative = is_signed && values[i] < 0;
+    std::fill_n(&output[bytes * i + 1], bytes - 1, is_negative ? '\xff' : '\0');
+  }
+}
+
+// GDCM takes a header for damaged that allocates more bytes for a value than its stream needs, so
+// it gets one of its own.
 template <class Codec>
-std::string decode_by_gdcm(Codec& codec, const gdcm::PixelFormat& format, const Codestream& stream,
-                           const FrameShape& shape, std::span<char> output) {
+std::string decode_by_gdcm(Codec& codec, const Codestream& stream, const FrameShape& shape,
+                           std::span<char> output) {
+  const int bits = stream.precision <= 8 ? 8 : stream.precision <= 16 ? 16 : 32;
   const std::array size = {static_cast<unsigned>(shape.columns), static_cast<unsigned>(shape.rows),
                            1u};
   codec.SetNumberOfDimensions(2);
@@ -47,7 +60,9 @@ std::string decode_by_gdcm(Codec& codec, const gdcm::PixelFormat& format, const 
   codec.SetPlanarConfiguration(0);
   codec.SetPhotometricInterpretation(gdcm::PhotometricInterpretation::MONOCHROME2);
   codec.SetNeedOverlayCleanup(false);
-  codec.SetPixelFormat(format);  // the last: it hands on the others
+  codec.SetPixelFormat(gdcm::PixelFormat(
+      1, static_cast<std::uint16_t>(bits), static_cast<std::uint16_t>(stream.precision),
+      static_cast<std::uint16_t>(stream.precision - 1), stream.is_signed ? 1 : 0));
   const auto fragments = gdcm::SequenceOfFragments::New();
   gdcm::Fragment fragment;
   fragment.SetByteValue(stream.bytes.data(), static_cast<std::uint32_t>(stream.bytes.size()));
@@ -56,43 +71,28 @@ std::string decode_by_gdcm(Codec& codec, const gdcm::PixelFormat& format, const 
   coded.SetValue(*fragments);
   if (!succeeds([&] { return codec.Decode(coded, decoded); })) return kNotDecoded;
   const gdcm::ByteValue* bytes = decoded.GetByteValue();
-  if (bytes == nullptr || bytes->GetLength() < output.size()) return "lacks values";
-  std::memcpy(output.data(), bytes->GetPointer(), output.size());
+  const std::size_t expected = shape.pixels() * static_cast<std::size_t>(bits / 8);
+  if (bytes == nullptr || bytes->GetLength() < expected) return "lacks values";
+  const std::string_view values(bytes->GetPointer(), expected);
+  if (expected == output.size()) {
+    std::copy(values.begin(), values.end(), output.begin());
+  } else if (bits == 8) {
+    widen(values, stream.is_signed, output);
+  } else {
+    return concat("has values of ", stream.precision, " bits, the header allocates ",
+                  shape.bits_allocated);
+  }
   return "";
-}
-
-// A format that a codec finds nothing to mend in.
-gdcm::PixelFormat format_of(int allocated, int stored, bool is_signed) {
-  const auto bits = static_cast<std::uint16_t>(stored);
-  return gdcm::PixelFormat(1, static_cast<std::uint16_t>(allocated), bits,
-                           static_cast<std::uint16_t>(bits - 1), is_signed ? 1 : 0);
 }
 
 std::string decode_jpeg(std::string_view frame, const FrameShape& shape, std::span<char> output) {
   Codestream stream;
   auto fault = check_jpeg(frame, shape, stream);
   if (!fault.empty()) return fault;
-  switch (stream.process) {
-    case 0xc0:
-    case 0xc1:
-      return decode_dct_jpeg(stream.bytes, shape, output);
-    case 0xc3:
-      return decode_lossless_jpeg(stream.bytes, shape, output);
-    default:
-      return "is a JPEG-LS stream";
-  }
-}
-
-std::string decode_jpeg_ls(std::string_view frame, const FrameShape& shape,
-                           std::span<char> output) {
-  Codestream stream;
-  auto fault = check_jpeg(frame, shape, stream);
-  if (!fault.empty()) return fault;
-  constexpr int kJpegLs = 0xf7;
-  if (stream.process != kJpegLs) return "is no JPEG-LS stream";
+  if (stream.process == kLosslessJpeg) return decode_lossless_jpeg(stream.bytes, shape, output);
+  if (stream.process != kJpegLs) return decode_dct_jpeg(stream.bytes, shape, output);
   gdcm::JPEGLSCodec codec;
-  const auto format = format_of(shape.bits_allocated, stream.precision, false);
-  return decode_by_gdcm(codec, format, stream, shape, output);
+  return decode_by_gdcm(codec, stream, shape, output);
 }
 
 std::string decode_jpeg_2000(std::string_view frame, const FrameShape& shape,
@@ -102,8 +102,7 @@ std::string decode_jpeg_2000(std::string_view frame, const FrameShape& shape,
   if (!fault.empty()) return fault;
   gdcm::JPEG2000Codec codec;
   codec.SetNumberOfThreadsForDecompression(0);
-  const auto format = format_of(shape.bits_allocated, stream.precision, stream.is_signed);
-  return decode_by_gdcm(codec, format, stream, shape, output);
+  return decode_by_gdcm(codec, stream, shape, output);
 }
 
 }  // namespace
@@ -135,8 +134,6 @@ std::string decode_frame(DicomCompression compression, std::string_view frame,
       return decode_rle(frame, shape, output);
     case DicomCompression::kJpeg:
       return decode_jpeg(frame, shape, output);
-    case DicomCompression::kJpegLs:
-      return decode_jpeg_ls(frame, shape, output);
     case DicomCompression::kJpeg2000:
       return decode_jpeg_2000(frame, shape, output);
     default:

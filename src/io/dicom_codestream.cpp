@@ -32,34 +32,32 @@ std::string check_shape(const FrameShape& shape, std::int64_t columns, std::int6
     return concat("is of ", columns, "x", rows, " values of ", components,
                   " components, the header says ", shape.columns, "x", shape.rows, " of 1");
   }
-  if (precision <= shape.bits_allocated - 8 || precision > shape.bits_allocated) {
-    return concat("has values of ", precision, " bits, the header says ", shape.bits_allocated);
+  if (precision > shape.bits_allocated) {
+    return concat("has values of ", precision, " bits, the header allocates ",
+                  shape.bits_allocated);
   }
   return "";
 }
 
-constexpr std::uint32_t kStart = 0xd8, kEnd = 0xd9, kScan = 0xda, kLosslessFrame = 0xc3,
-                        kJpegLsFrame = 0xf7;
+constexpr std::uint32_t kStart = 0xd8, kEnd = 0xd9, kScan = 0xda;
 
 // Frames of all processes; 0xc4, 0xc8 and 0xcc mean other things.
 bool is_frame(std::uint32_t marker) {
   return (marker >= 0xc0 && marker <= 0xcf && marker % 4 != 0) || marker == 0xc0 ||
-         marker == kJpegLsFrame;
+         marker == kJpegLs;
 }
 bool is_restart(std::uint32_t marker) { return marker >= 0xd0 && marker <= 0xd7; }
 bool is_comment(std::uint32_t marker) {
   return (marker >= 0xe0 && marker <= 0xef) || marker == 0xfe;
 }
 
+bool is_supported(int process) {
+  return process == 0xc0 || process == 0xc1 || process == kLosslessJpeg || process == kJpegLs;
+}
 bool fits_process(int process, int precision) {
-  switch (process) {
-    case 0xc0:
-      return precision == 8;
-    case 0xc1:
-      return precision == 8 || precision == 12;
-    default:
-      return precision >= 2 && precision <= 16;
-  }
+  if (process == 0xc0) return precision == 8;
+  if (process == 0xc1) return precision == 8 || precision == 12;
+  return precision >= 2 && precision <= 16;
 }
 
 // Behind the coded values from `at` on: where the next marker stands that is none of theirs.
@@ -105,8 +103,8 @@ std::string check_jpeg(std::string_view stream, const FrameShape& shape, Codestr
   int scans = 0;
   std::size_t at = 2;
   for (;;) {
-    if (reader.byte(at) != 0xff)
-      return at >= reader.size() ? kTruncated : "has no marker where one is due";
+    if (at >= reader.size()) return kTruncated;
+    if (reader.byte(at) != 0xff) return "has no marker where one is due";
     while (reader.byte(at + 1) == 0xff) ++at;  // fill
     const std::uint32_t marker = reader.byte(at + 1);
     if (marker == kEnd) break;
@@ -123,15 +121,13 @@ std::string check_jpeg(std::string_view stream, const FrameShape& shape, Codestr
       auto fault = check_shape(shape, reader.word(at + 7), reader.word(at + 5), reader.byte(at + 9),
                                result.precision);
       if (!fault.empty()) return fault;
-      if (marker != 0xc0 && marker != 0xc1 && marker != kLosslessFrame && marker != kJpegLsFrame) {
-        return "is of a JPEG process that is not supported";
-      }
+      if (!is_supported(result.process)) return "is of a JPEG process that is not supported";
       if (length != 11 || !fits_process(result.process, result.precision)) {
         return "has a damaged frame header";
       }
     } else if (marker == kScan) {
       if (result.process == 0) return "has values before it says what they are";
-      end = end_of_values(reader, end, result.process == static_cast<int>(kJpegLsFrame));
+      end = end_of_values(reader, end, result.process == kJpegLs);
       ++scans;
     }
     if (!is_comment(marker)) result.bytes += stream.substr(at, end - at);

@@ -125,24 +125,29 @@ DicomFrame frame_of(const FrameAttributes& attributes) {
   return frame;
 }
 
-void read_frame_attributes(const DicomSet& set, DicomFile& file) {
+std::size_t frame_count(const DicomSet& set, const fs::path& path) {
+  constexpr double kMostFrames = 1 << 20;
   const double frames = number_of(text_of<kw::NumberOfFrames>(set), 1);
+  const std::size_t described = items_of<kw::PerFrameFunctionalGroupsSequence>(set).size();
+  if (!(frames >= 1 && frames <= kMostFrames && frames == std::floor(frames)) ||
+      (described > 0 && static_cast<double>(described) != frames)) {
+    fail_damaged(path, concat("is damaged: it says that it has ", frames, " frames and describes ",
+                              described));
+  }
+  return static_cast<std::size_t>(frames);
+}
+
+void read_frame_attributes(const DicomSet& set, DicomFile& file) {
   const auto& shared = items_of<kw::SharedFunctionalGroupsSequence>(set);
   const auto& per_frame = items_of<kw::PerFrameFunctionalGroupsSequence>(set);
-  constexpr double kMostFrames = 1 << 20;
-  const auto groups = static_cast<double>(per_frame.size());
-  if (!(frames >= 1 && frames <= kMostFrames && frames == std::floor(frames)) ||
-      (groups > 0 && groups != frames)) {
-    fail_damaged(file.path, concat("is damaged: it says that it has ", frames,
-                                   " frames and describes ", groups));
-  }
-  file.is_multi_frame = frames > 1 || groups > 0;
+  const bool has_many = file.frames.size() > 1;
+  file.is_multi_frame = has_many || !per_frame.empty();
   const DicomSet* of_all = shared.empty() ? nullptr : &shared.front();
-  for (std::size_t i = 0; i < static_cast<std::size_t>(frames); ++i) {
-    const DicomSet* own = groups > 0 ? &per_frame[i] : nullptr;
-    file.frames.push_back(frame_of({set, of_all, own}));
+  for (std::size_t i = 0; i < file.frames.size(); ++i) {
+    const DicomSet* own = per_frame.empty() ? nullptr : &per_frame[i];
+    file.frames[i] = frame_of({set, of_all, own});
     // One position for the file says nothing of its frames.
-    if (frames > 1 && own == nullptr) file.frames.back().position.reset();
+    if (has_many && own == nullptr) file.frames[i].position.reset();
   }
 }
 
@@ -229,8 +234,9 @@ DicomFile parse(const fs::path& path, const DicomContent& content) {
   file.photometric_interpretation = shown_text_of<kw::PhotometricInterpretation>(set);
   file.has_modality_table = !items_of<kw::ModalityLUTSequence>(set).empty();
   file.context = context_of(set);
-  read_frame_attributes(set, file);
+  file.frames.resize(frame_count(set, path));
   check_pixels(file, content);
+  read_frame_attributes(set, file);
   return file;
 }
 

@@ -78,49 +78,11 @@ bool read_scan_header(std::string_view segment, JpegScan& scan) {
 
 }  // namespace
 
-std::uint32_t JpegBits::peek(int count) {
-  while (count_ < count) {
-    buffer_ = buffer_ << 8 | next();
-    count_ += 8;
-  }
-  return static_cast<std::uint32_t>(buffer_ >> (count_ - count)) & ((1u << count) - 1);
-}
-
-std::uint32_t JpegBits::take(int count) {
-  const std::uint32_t bits = peek(count);
-  count_ -= count;
-  return bits;
-}
-
-int JpegBits::take_signed(int count) {
-  if (count == 0) return 0;
-  const int value = static_cast<int>(take(count));
-  return value >> (count - 1) != 0 ? value : value - (1 << count) + 1;
-}
-
 bool JpegBits::restart() {
   count_ = missing_ = 0;
   if (byte_of(bytes_, at_) != 0xff || (byte_of(bytes_, at_ + 1) & 0xf8) != 0xd0) return false;
   at_ += 2;
   return true;
-}
-
-std::uint32_t JpegBits::next() {
-  const std::uint32_t byte = byte_of(bytes_, at_);
-  const bool is_stuffed = byte == 0xff;
-  if (at_ >= bytes_.size() || (is_stuffed && byte_of(bytes_, at_ + 1) != 0)) {
-    ++missing_;
-    return 0;
-  }
-  at_ += is_stuffed ? 2 : 1;
-  return byte;
-}
-
-std::optional<int> take_symbol(JpegBits& bits, const JpegTable& table) {
-  const JpegCode code = table[bits.peek(16)];
-  if (code.length == 0) return std::nullopt;
-  bits.take(code.length);
-  return code.symbol;
 }
 
 bool read_jpeg_header(std::string_view stream, JpegScan& scan) {

@@ -14,18 +14,44 @@ class JpegBits {
  public:
   explicit JpegBits(std::string_view bytes) : bytes_(bytes) {}
 
-  // The next 0 to 16 bits; take() goes on behind them.
-  std::uint32_t peek(int count);
-  std::uint32_t take(int count);
-  // A number of that many bits, of which a first bit of 0 means a negative one (F.2.2.1).
-  int take_signed(int count);
+  // The next 1 to 16 bits; take() goes on behind them.
+  std::uint32_t peek(int count) {
+    while (count_ < count) {
+      buffer_ = buffer_ << 8 | next();
+      count_ += 8;
+    }
+    return static_cast<std::uint32_t>(buffer_ >> (count_ - count)) & ((1u << count) - 1);
+  }
+  std::uint32_t take(int count) {
+    const std::uint32_t bits = peek(count);
+    count_ -= count;
+    return bits;
+  }
+  // A number of 0 to 16 bits, of which a first bit of 0 means a negative one (F.2.2.1).
+  int take_signed(int count) {
+    if (count == 0) return 0;
+    const int value = static_cast<int>(take(count));
+    return value >> (count - 1) != 0 ? value : value - (1 << count) + 1;
+  }
   // Goes on behind the restart marker that is due; false where there is none.
   bool restart();
   // Whether more bits were taken than there are.
   bool is_overdrawn() const { return 8 * missing_ > count_; }
 
  private:
-  std::uint32_t next();
+  std::uint32_t next() {
+    const auto byte = at_ < bytes_.size() ? static_cast<unsigned char>(bytes_[at_]) : 0xff;
+    if (byte != 0xff) {
+      ++at_;
+      return byte;
+    }
+    if (at_ + 1 < bytes_.size() && bytes_[at_ + 1] == 0) {  // stuffed
+      at_ += 2;
+      return byte;
+    }
+    ++missing_;
+    return 0;
+  }
 
   std::string_view bytes_;
   std::size_t at_ = 0;
@@ -40,7 +66,13 @@ struct JpegCode {
 };
 using JpegTable = std::vector<JpegCode>;
 
-std::optional<int> take_symbol(JpegBits& bits, const JpegTable& table);
+// Nothing where no code fits.
+inline std::optional<int> take_symbol(JpegBits& bits, const JpegTable& table) {
+  const JpegCode code = table[bits.peek(16)];
+  if (code.length == 0) return std::nullopt;
+  bits.take(code.length);
+  return code.symbol;
+}
 
 struct JpegScan {
   int precision = 0;

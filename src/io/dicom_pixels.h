@@ -2,7 +2,6 @@
 // The pixel data of a DICOM file.
 
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <span>
 
@@ -10,8 +9,6 @@
 #include "dicom_structure.h"
 
 namespace segmamba::io {
-
-inline constexpr std::uint32_t kPixelTag = 0x7fe00010;
 
 // Throws DamagedFileError where there are none, or (of compressed ones: far) fewer than the header
 // says.

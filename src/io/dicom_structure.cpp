@@ -21,7 +21,7 @@ constexpr std::size_t kPreamble = 128;
 constexpr std::string_view kMark = "DICM";
 constexpr std::uint32_t kItem = 0xfffee000, kItemEnd = 0xfffee00d, kSequenceEnd = 0xfffee0dd;
 constexpr std::uint32_t kUndefined = 0xffffffff;
-constexpr std::uint32_t kTransferSyntax = 0x00020010, kPixels = 0x7fe00010;
+constexpr std::uint32_t kTransferSyntax = 0x00020010;
 constexpr int kDeepest = 32;
 // A damaged or hostile file must not take any amount of memory.
 constexpr std::size_t kMostElements = std::size_t{1} << 21;
@@ -157,7 +157,7 @@ class Walker {
       length = take<std::uint32_t>(end);
     }
     element.is_of_bytes = type == "OB";
-    const bool holds_pixels = tag == kPixels || type == "OB" || type == "OW";
+    const bool holds_pixels = tag == kPixelTag || type == "OB" || type == "OW";
     const bool is_sequence =
         encoding_.is_explicit ? type == "SQ" && !is_private(tag) : is_known_sequence(tag);
     if (length == kUndefined && holds_pixels) {
@@ -237,8 +237,8 @@ DicomSyntax syntax_of(const std::string& uid) {
       {"1.2.840.10008.1.2.4.51", kJpeg},
       {"1.2.840.10008.1.2.4.57", kJpeg},
       {"1.2.840.10008.1.2.4.70", kJpeg},
-      {"1.2.840.10008.1.2.4.80", kJpegLs},
-      {"1.2.840.10008.1.2.4.81", kJpegLs},
+      {"1.2.840.10008.1.2.4.80", kJpeg},
+      {"1.2.840.10008.1.2.4.81", kJpeg},
       {"1.2.840.10008.1.2.4.90", kJpeg2000},
       {"1.2.840.10008.1.2.4.91", kJpeg2000},
       {"1.2.840.10008.1.2.5", kRle}};

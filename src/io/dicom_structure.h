@@ -12,6 +12,8 @@
 
 namespace segmamba::io {
 
+inline constexpr std::uint32_t kPixelTag = 0x7fe00010;
+
 struct DicomElement;
 
 // Elements in ascending order of their tags.
@@ -36,7 +38,8 @@ struct DicomElement {
   bool is_of_bytes = false;                 // OB: no words that an order of bytes could swap
 };
 
-enum class DicomCompression { kNone, kRle, kJpeg, kJpegLs, kJpeg2000, kOther };
+// JPEG-LS is one of the processes of JPEG.
+enum class DicomCompression { kNone, kRle, kJpeg, kJpeg2000, kOther };
 
 struct DicomSyntax {
   std::string uid;

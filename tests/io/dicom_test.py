@@ -62,8 +62,8 @@ def make_data(sop_class, bits, signed):
     return data
 
 
-def put_pixels(data, stored, syntax):
-    """stored: [frames, rows, columns]."""
+def put_pixels(data, stored, syntax, fragments=1):
+    """stored: [frames, rows, columns]; fragments of a compressed frame."""
     order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
     kind = "i" if data.PixelRepresentation else "u"
     frames = stored.astype(f"{order}{kind}{data.BitsAllocated // 8}")
@@ -76,7 +76,7 @@ def put_pixels(data, stored, syntax):
         stream = io.BytesIO()
         PIL.Image.fromarray(frame).save(stream, format="JPEG2000", irreversible=False, no_jp2=True)
         streams.append(stream.getvalue())
-    data.PixelData = encapsulate(streams)
+    data.PixelData = encapsulate(streams, fragments_per_frame=fragments)
     data["PixelData"].is_undefined_length = True
 
 
@@ -98,7 +98,7 @@ def write_classic(folder, stored, syntax=uid.ExplicitVRLittleEndian, bits=16, si
         save(f"{folder}/{(5 * z + 3) % 7}.dcm", data, syntax)
 
 
-def write_enhanced(folder, stored, syntax):
+def write_enhanced(folder, stored, syntax, fragments=1):
     data = make_data(uid.EnhancedMRImageStorage, 16, False)
     data.NumberOfFrames = SIZE[0]
     shared, transformation = Dataset(), Dataset()
@@ -118,7 +118,7 @@ def write_enhanced(folder, stored, syntax):
             setattr(group, sequence, [item])
         groups.append(group)
     data.PerFrameFunctionalGroupsSequence = groups
-    put_pixels(data, stored[order], syntax)
+    put_pixels(data, stored[order], syntax, fragments)
     save(f"{folder}/all.dcm", data, syntax)
 
 
@@ -184,5 +184,8 @@ for bits, signed in ((8, False), (8, True), (12, True), (16, True)):
         check_reading(f"{bits} bits, signed {signed}, {syntax.name}", stored, write_classic, syntax,
                       bits, signed)
         count += 1
+check_reading("frames in fragments", random.integers(0, 4000, SIZE), write_enhanced,
+              uid.JPEG2000Lossless, 2)
+count += 1
 check_segmentation(random.integers(0, 4000, SIZE))
 print(count, "series read, a segmentation written")

@@ -15,12 +15,14 @@ namespace segmamba::io {
 // Whether there is a DICOM file in the folder. Opens files only until it has found one.
 bool is_dicom_series(const std::filesystem::path& series);
 
-// The slices in the order of their place along the normal, with the rescaling of each applied.
-// Grey values in every transfer syntax that GDCM reads: raw, deflated, RLE, JPEG, JPEG-LS,
-// JPEG 2000. Throws DamagedFileError for files that are cut off or do not decode, NotFiniteError
+// The slices in the order of their place along the normal, with the rescaling of each applied, read
+// by thread_count() threads. Grey values that are raw, deflated, or compressed by RLE, JPEG (lossless,
+// baseline, extended), JPEG-LS or JPEG 2000. Whatever is in the files, it is a volume or an Error:
+// DamagedFileError for files that are cut off, contradict themselves or do not decode, NotFiniteError
 // for values that float does not hold, and Error where the slices are no regular grid (missing,
 // double, sheared by a tilted gantry, of differing size or direction), without a place in the
-// patient, in colour or inverted (MONOCHROME1), or where there is no series or more than one.
+// patient, in colour, inverted (MONOCHROME1) or in another transfer syntax, or where there is no
+// series or more than one.
 Image read_dicom(const std::filesystem::path& series);
 
 // The same without the voxels; the pixel data are not read.
