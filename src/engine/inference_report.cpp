@@ -21,9 +21,11 @@ Json seconds_of(const CaseOutcome& outcome) {
           {"writing", rounded(outcome.writing)}};
 }
 
-// What report.json says of a case that is done.
+// What report.json says of a case with labels.
 Json entry_of(const CaseOutcome& outcome) {
-  Json entry = {{"case", outcome.name}, {"state", "done"}, {"seconds", seconds_of(outcome)}};
+  const bool is_done = outcome.state == CaseState::kDone;
+  Json entry = {{"case", outcome.name}, {"state", is_done ? "done" : "kept"}};
+  if (is_done) entry["seconds"] = seconds_of(outcome);
   for (const auto& [region, volume] : outcome.millilitres) {
     entry["millilitres"][region] = json_number(volume);
   }
@@ -82,6 +84,10 @@ std::vector<std::string> InferenceReport::earlier_cases() const {
   return names;
 }
 
+bool InferenceReport::knows(const std::string& name) const {
+  return earlier_ && earlier_->contains(name) && earlier_->at(name).contains("millilitres");
+}
+
 fs::path InferenceReport::worth_keeping() const {
   const bool has_done_nothing =
       earlier_ && std::all_of(earlier_->begin(), earlier_->end(), [](const auto& item) {
@@ -105,9 +111,8 @@ void InferenceReport::add_failed(const CaseOutcome& outcome, double seconds) {
   entries_.push_back({{"case", outcome.name}, {"state", "failed"}, {"error", outcome.error}});
 }
 
-void InferenceReport::add_kept(const std::string& name) {
-  const bool is_known = earlier_ && earlier_->contains(name);
-  Json entry = is_known ? earlier_->at(name) : Json{{"case", name}};
+void InferenceReport::add_kept(const CaseOutcome& outcome) {
+  Json entry = knows(outcome.name) ? earlier_->at(outcome.name) : entry_of(outcome);
   entry["state"] = "kept";
   entries_.push_back(std::move(entry));
 }

@@ -25,14 +25,16 @@ class InferenceReport {
   std::vector<std::filesystem::path> files() const;
   // Cases of the earlier report.
   std::vector<std::string> earlier_cases() const;
+  // Whether the earlier report tells of a case's labels.
+  bool knows(const std::string& name) const;
   // One of the files that is there; "" where they only tell that an earlier run has done nothing.
   std::filesystem::path worth_keeping() const;
 
   void add_done(const CaseOutcome& outcome, const io::LabelMap& labels,
                 const std::vector<io::ViewerChannel>& channels);
   void add_failed(const CaseOutcome& outcome, double seconds);
-  // As the earlier run has reported it.
-  void add_kept(const std::string& name);
+  // As the earlier run has reported it, where it has.
+  void add_kept(const CaseOutcome& outcome);
 
   // Throws Error where a file cannot be written.
   void write(const InferenceSummary& summary);

@@ -25,6 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+using Volumes = decltype(CaseOutcome::millilitres);
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -99,6 +100,7 @@ class Run {
   io::ViewerOptions viewer_options() const;
 
   ReadCase read(const data::Case& item) const;
+  Volumes volumes_of(const io::LabelMap& labels) const;
   WrittenCase write(Prediction prediction, ReadCase read, double computing) const;
   void remove_earlier_labels(const fs::path& path) const;
   void write_files(const Prediction& prediction, const std::vector<io::Image>& images) const;
@@ -252,6 +254,15 @@ void Run::write_files(const Prediction& prediction, const std::vector<io::Image>
   io::write_labels(labels_path(prediction.name), labels);
 }
 
+Volumes Run::volumes_of(const io::LabelMap& labels) const {
+  Volumes volumes;
+  for (const auto& region :
+       metrics::region_volumes(labels.voxels, labels.geometry.spacing, regions_)) {
+    volumes.emplace_back(region.name, region.ml);
+  }
+  return volumes;
+}
+
 WrittenCase Run::write(Prediction prediction, ReadCase read, double computing) const {
   const auto start = Clock::now();
   CaseOutcome outcome{.name = prediction.name,
@@ -260,10 +271,7 @@ WrittenCase Run::write(Prediction prediction, ReadCase read, double computing) c
                       .notes = prediction.notes};
   auto& labels = prediction.labels;
   outcome.changes = post::postprocess(labels.voxels, grid_of(labels.geometry), options_.rules);
-  for (const auto& region :
-       metrics::region_volumes(labels.voxels, labels.geometry.spacing, regions_)) {
-    outcome.millilitres.emplace_back(region.name, region.ml);
-  }
+  outcome.millilitres = volumes_of(labels);
   write_files(prediction, read.images);
   outcome.writing = seconds_since(start);
   return {std::move(outcome), std::move(labels), std::move(read.images)};
@@ -297,9 +305,15 @@ void Run::take_failure(const std::string& name, double seconds, const std::strin
 
 void Run::take_kept() {
   for (const auto& name : kept_) {
+    CaseOutcome outcome{.name = name, .state = CaseState::kKept};
+    if (!report_.knows(name)) {  // the earlier run was killed before it has told
+      const auto labels = attempt(name, [&] { return io::read_labels(labels_path(name)); });
+      if (!labels) continue;
+      outcome.millilitres = volumes_of(*labels);
+    }
     ++summary_.kept;
-    report_.add_kept(name);
-    record({.name = name, .state = CaseState::kKept});
+    report_.add_kept(outcome);
+    record(outcome);
   }
 }
 
