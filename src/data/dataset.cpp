@@ -120,6 +120,11 @@ DatasetSurvey survey_dataset(const DatasetConfig& config, Labels labels) {
   dataset.channels = config.channels;
   dataset.classes = config.classes;
   const LayoutJob job{config, parse_label_map(config), labels, absolute_root(config.root), survey};
+  if (is_file(job.root) && !without_nifti_suffix(job.root.filename().string()).empty()) {
+    throw Error(concat(config.root,
+                       ": is one image; give the folder of its case, or (segmamba-infer) "
+                       "CHANNEL=FILE for each channel"));
+  }
   dataset.layout = found_layout(config, job.root);
   if (dataset.layout == "csv") {
     list_csv(job);

@@ -1,24 +1,20 @@
 #include "segmamba/engine/inference_run.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <future>
 #include <optional>
 #include <set>
 #include <utility>
 
+#include "case_files.h"
 #include "inference_report.h"
 #include "segmamba/core/error.h"
-#include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/dataset.h"
 #include "segmamba/data/preprocess.h"
 #include "segmamba/engine/out_of_memory.h"
 #include "segmamba/engine/validation.h"
-#include "segmamba/io/dicom_seg.h"
-#include "segmamba/io/maps.h"
-#include "segmamba/io/picture.h"
 #include "segmamba/metrics/region_volumes.h"
 
 namespace segmamba::engine {
@@ -26,6 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+using Volumes = decltype(CaseOutcome::millilitres);
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -77,33 +74,28 @@ class Run {
         options_(options),
         progress_(progress),
         regions_(validation_regions(predictor.config().data)),
+        files_(options, regions_, predictor.config().data.classes),
         report_(options) {
     choose_cases();
     check_replacing();
-    make_output_folders();
+    files_.make_folders();
     if (options_.page) report_.open_page(viewer_options());
   }
 
   InferenceSummary run();
 
  private:
-  fs::path labels_path(const std::string& name) const {
-    return options_.folder / (name + ".nii.gz");
-  }
   bool cancelled() const { return progress_.cancelled && progress_.cancelled(); }
 
   // Into todo_ and kept_.
   void choose_cases();
   void check_replacing() const;
-  void make_output_folders() const;
   io::ViewerOptions viewer_options() const;
-  std::vector<std::pair<std::string, double>> volumes_of(const io::LabelMap& labels) const;
+  Volumes volumes_of(const io::LabelMap& labels) const;
 
   data::RawCase read_raw(const data::Case& item) const;
   ReadCase read(const data::Case& item) const;
   CaseOutcome write(Prediction prediction, ReadCase read, double computing);
-  void remove_earlier_labels(const fs::path& path) const;
-  void write_files(const Prediction& prediction, const std::vector<io::Image>& images) const;
 
   // What work() gives; nothing where it fails, which is then told.
   template <class Work>
@@ -125,6 +117,7 @@ class Run {
   std::vector<const data::Case*> todo_;
   std::vector<KeptCase> kept_;
   InferenceSummary summary_;
+  const CaseFiles files_;
   InferenceReport report_;
 };
 
@@ -133,7 +126,7 @@ void Run::choose_cases() {
   for (const auto& problem : survey_.missing) names.insert(problem.case_name);
   for (const auto& item : survey_.dataset.cases) {
     if (!names.insert(item.name).second) continue;  // of the missing ones
-    if (options_.existing == Existing::kSkip && fs::exists(labels_path(item.name))) {
+    if (options_.existing == Existing::kSkip && fs::exists(files_.labels_path(item.name))) {
       kept_.push_back({item.name, &item});
     } else {
       todo_.push_back(&item);
@@ -142,7 +135,7 @@ void Run::choose_cases() {
   if (options_.existing != Existing::kSkip) return;
   // What an earlier run had beside these.
   for (const auto& name : report_.earlier_cases()) {
-    if (!names.contains(name) && fs::exists(labels_path(name))) {
+    if (!names.contains(name) && fs::exists(files_.labels_path(name))) {
       kept_.push_back({name, nullptr});
     }
   }
@@ -152,8 +145,8 @@ void Run::choose_cases() {
 
 void Run::check_replacing() const {
   for (const auto* item : todo_) {
-    if (is_input(labels_path(item->name), *item)) {
-      throw Error(concat(labels_path(item->name).string(),
+    if (is_input(files_.labels_path(item->name), *item)) {
+      throw Error(concat(files_.labels_path(item->name).string(),
                          " is a file of the case itself: choose another folder for the results"));
     }
   }
@@ -163,27 +156,9 @@ void Run::check_replacing() const {
                        " exists: add --overwrite, or --skip-existing to go on with what is there"));
   };
   for (const auto* item : todo_) {
-    if (fs::exists(labels_path(item->name))) refuse(labels_path(item->name));
+    if (fs::exists(files_.labels_path(item->name))) refuse(files_.labels_path(item->name));
   }
   if (const auto report = report_.worth_keeping(); !report.empty()) refuse(report);
-}
-
-void Run::make_output_folders() const {
-  std::vector<fs::path> folders = {options_.folder};
-  const auto add = [&](bool wanted, const fs::path& name) {
-    if (wanted) folders.push_back(options_.folder / name);
-  };
-  add(options_.probabilities, "probabilities");
-  add(options_.uncertainty, "entropy");
-  add(options_.uncertainty, "disagreement");
-  add(options_.pictures, "pictures");
-  for (const auto& region : regions_) {
-    add(options_.region_masks, fs::path("regions") / region.name);
-  }
-  for (const auto& folder : folders) {
-    make_folders(folder);
-    remove_stale_temporaries(folder);
-  }
 }
 
 io::ViewerOptions Run::viewer_options() const {
@@ -201,8 +176,8 @@ io::ViewerOptions Run::viewer_options() const {
   return viewer;
 }
 
-std::vector<std::pair<std::string, double>> Run::volumes_of(const io::LabelMap& labels) const {
-  std::vector<std::pair<std::string, double>> volumes;
+Volumes Run::volumes_of(const io::LabelMap& labels) const {
+  Volumes volumes;
   for (const auto& region :
        metrics::region_volumes(labels.voxels, labels.geometry.spacing, regions_)) {
     volumes.emplace_back(region.name, region.ml);
@@ -226,55 +201,6 @@ ReadCase Run::read(const data::Case& item) const {
   return result;
 }
 
-// Where this ends half-way, no label map must stand beside the new files.
-void Run::remove_earlier_labels(const fs::path& path) const {
-  if (options_.existing != Existing::kOverwrite) return;
-  std::error_code error;
-  fs::remove(path, error);
-  if (error) throw Error(concat("cannot replace ", path.string(), ": ", error.message()));
-}
-
-void Run::write_files(const Prediction& prediction, const std::vector<io::Image>& images) const {
-  const auto& labels = prediction.labels;
-  remove_earlier_labels(labels_path(prediction.name));
-  const auto path = [&](const fs::path& kind, const char* suffix = ".nii.gz") {
-    return options_.folder / kind / (prediction.name + suffix);
-  };
-  if (options_.probabilities) {
-    io::write_probabilities(path("probabilities"), labels.geometry, prediction.outputs,
-                            prediction.probabilities);
-  }
-  if (options_.uncertainty) {
-    io::write_map(path("entropy"), labels.geometry, "entropy", prediction.entropy);
-    io::write_map(path("disagreement"), labels.geometry, "disagreement", prediction.disagreement);
-  }
-  if (options_.region_masks) {
-    for (const auto& region : regions_) {
-      io::LabelMap mask{labels.geometry, std::vector<std::uint8_t>(labels.voxels.size())};
-      std::array<std::uint8_t, 256> inside{};
-      for (const auto label : region.labels) inside[label] = 1;
-      std::transform(labels.voxels.begin(), labels.voxels.end(), mask.voxels.begin(),
-                     [&](std::uint8_t label) { return inside[label]; });
-      io::write_labels(path(fs::path("regions") / region.name), mask);
-    }
-  }
-  if (labels.geometry.dicom != nullptr) {
-    make_folders(options_.folder / "dicom");
-    std::vector<io::DicomSegment> segments;
-    const auto& classes = predictor_.config().data.classes;
-    for (std::size_t i = 1; i < classes.size(); ++i) {
-      segments.push_back(io::dicom_segment(static_cast<std::uint8_t>(i), classes[i],
-                                           data::canonical_class(classes[i])));
-    }
-    io::write_dicom_seg(path("dicom", ".dcm"), labels, segments);
-  }
-  if (options_.pictures) {
-    io::write_overlay_picture(path("pictures", ".png"), images.back(), nullptr, &labels,
-                              {.style = io::LabelStyle::kOutlined});
-  }
-  io::write_labels(labels_path(prediction.name), labels);
-}
-
 void Run::show(const CaseOutcome& outcome, const io::LabelMap& labels,
                const std::vector<io::Image>& images) {
   std::vector<io::ViewerChannel> channels;
@@ -294,7 +220,7 @@ CaseOutcome Run::write(Prediction prediction, ReadCase read, double computing) {
   auto& labels = prediction.labels;
   outcome.changes = post::postprocess(labels.voxels, grid_of(labels.geometry), options_.rules);
   outcome.millilitres = volumes_of(labels);
-  write_files(prediction, read.images);
+  files_.write(prediction, read.images);
   show(outcome, labels, read.images);
   outcome.writing = seconds_since(start);
   return outcome;
@@ -327,7 +253,7 @@ void Run::take_kept(const KeptCase& kept) {
     return take(outcome);  // what the earlier report says is not forgotten
   }
   try {
-    const auto labels = io::read_labels(labels_path(kept.name));
+    const auto labels = io::read_labels(files_.labels_path(kept.name));
     outcome.millilitres = volumes_of(labels);
     if (options_.page) show(outcome, labels, images_of_kept(kept.item, labels, outcome));
   } catch (const std::exception& error) {

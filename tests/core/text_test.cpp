@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <locale>
 
 namespace segmamba {
 namespace {
@@ -14,6 +15,19 @@ TEST(Text, SplitJoinTrim) {
   EXPECT_EQ(join(std::vector<int>{1, 2, 3}, "x"), "1x2x3");
   EXPECT_EQ(trim(" \t a b\n"), "a b");
   EXPECT_EQ(trim("  "), "");
+}
+
+// Those of a program that the library is a guest in.
+TEST(Text, NumbersDoNotDependOnTheLocale) {
+  struct Continental : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  const auto before = std::locale::global(std::locale(std::locale::classic(), new Continental));
+  EXPECT_EQ(concat(1234567, " ", 0.5), "1234567 0.5");
+  EXPECT_EQ(join(std::vector{1024.5, 2048.0}, "x"), "1024.5x2048");
+  std::locale::global(before);
 }
 
 TEST(Text, NumbersForPeopleAndMachines) {

@@ -168,6 +168,8 @@ TEST_F(DatasetTest, BratsValuesFollowTheNamesOfTheClasses) {
 TEST_F(DatasetTest, BratsSaysWhatIsMissing) {
   EXPECT_THAT(error_of(config()), HasSubstr("no cases"));
   EXPECT_THAT(error_of(config("absent")), HasSubstr("absent"));
+  touch("scan.nii.gz");
+  EXPECT_THAT(error_of(config("scan.nii.gz")), HasSubstr("scan.nii.gz: is one image; give the "));
   write_case(root(), kName);
   write_case(root(), "BraTS-GLI-00002-000");
   fs::remove(case_file(root(), kName, "seg"));

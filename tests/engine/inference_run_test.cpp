@@ -276,6 +276,11 @@ TEST_F(InferenceRun, SkippingKeepsCasesAndWhatIsReportedOfThem) {
   write_file_atomically(options_.folder / "report.json", std::string("{\"cases\": [1, {}]}"));
   EXPECT_EQ(run().kept, 1);
   EXPECT_EQ(states(), (States{{"c", "kept"}}));
+  EXPECT_EQ(read_file(options_.folder / "volumes.csv"),
+            table.substr(0, table.find("a,")) + table.substr(table.find("c,")));
+  write_file_atomically(output("c"), std::string("broken"));
+  fs::remove(options_.folder / "report.json");
+  EXPECT_EQ(run().failed, 1);
 }
 
 TEST_F(InferenceRun, OverwritingLeavesNoOldLabelsBesideNewFiles) {

@@ -2,6 +2,7 @@
 // Small helpers on strings.
 
 #include <cstdint>
+#include <locale>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -10,10 +11,12 @@
 
 namespace segmamba {
 
-// concat("size ", 3, " of ", path): what operator<< prints for each argument, joined.
+// concat("size ", 3, " of ", path): what operator<< prints for each argument, joined; numbers as in
+// C++ whatever the program's locale.
 template <class... Args>
 std::string concat(const Args&... args) {
   std::ostringstream stream;
+  stream.imbue(std::locale::classic());
   (stream << ... << args);
   return stream.str();
 }
@@ -22,6 +25,7 @@ std::string concat(const Args&... args) {
 template <class Range>
 std::string join(const Range& range, std::string_view separator) {
   std::ostringstream stream;
+  stream.imbue(std::locale::classic());
   bool first = true;
   for (const auto& item : range) {
     if (!first) stream << separator;
