@@ -60,8 +60,9 @@ std::string explain_unknown(const CLI::App& app, const std::string& otherwise) {
 std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   const bool no_command = !app.get_subcommands({}).empty() && app.get_subcommands().empty();
   if (no_command) return explain_command(app);
-  const auto& kind = error.get_name();
-  const bool may_be_unknown = kind == "RequiredError" || kind == "ExtrasError";
+  const auto kind = static_cast<CLI::ExitCodes>(error.get_exit_code());
+  const bool may_be_unknown =
+      kind == CLI::ExitCodes::RequiredError || kind == CLI::ExitCodes::ExtrasError;
   return may_be_unknown ? explain_unknown(app, first_line(error.what())) : first_line(error.what());
 }
 
