@@ -51,8 +51,9 @@ engine::TrainConfig read_config(const Options& options) {
                          " holds no run to go on with; give --config to start one there"));
     }
   }
-  if (path.empty())
+  if (path.empty()) {
     throw UsageError("--config is missing (only --resume does without); see --help");
+  }
   // A run again, from its folder alone: the same config and the same split.
   const bool is_run = fs::is_directory(path);
   const engine::RunFolder earlier{path};

@@ -20,8 +20,6 @@
 # on all cores unless their options say otherwise.
 . "$(dirname "$0")/common.sh"
 
-usage() { sed -n '2,22s/^# \{0,1\}//p' "$0"; }
-
 venv="$root/.deps/bench-venv"
 one_core=()
 command -v taskset >/dev/null && one_core=(taskset -c 0)
@@ -141,6 +139,5 @@ case "${1:-}" in
   post) bench_post ;;
   data) shift; bench_data "$@" ;;
   train) shift; bench_train "$@" ;;
-  -h | --help) usage ;;
-  *) usage >&2; exit 2 ;;
+  *) print_help >&2; exit 2 ;;
 esac

@@ -13,7 +13,6 @@
 #                                 same torch, to be timed side by side
 . "$(dirname "$0")/common.sh"
 
-case "${1:-}" in -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 dry=()
 if [ "${1:-}" = --dry ]; then
   dry=(--dry)

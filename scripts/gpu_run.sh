@@ -7,10 +7,10 @@
 #                                      PATH. --dry: what the CPU can do of it, small, to try this
 set -uo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-device=cuda iterations=100
+device=cuda cases=8 size=64 iterations=100
 if [ "${1:-}" = --dry ]; then
   shift
-  device=cpu iterations=10
+  device=cpu cases=4 size=48 iterations=4
 fi
 output="${1:-$here}"
 mkdir -p "$output/logs"
@@ -67,7 +67,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 end_to_end() {
   set -e
-  "$here/bin/segmamba-data" phantom --output "$work/data" --cases 8 --size 64 --seed 1
+  "$here/bin/segmamba-data" phantom --output "$work/data" --cases "$cases" --size "$size" --seed 1
   "$here/bin/segmamba-data" split "$work/data" --seed 1 --output "$work/split.yaml"
   "$here/bin/segmamba-train" --config "$here/demo.yaml" --set data.root="$work/data" \
     --set data.split="$work/split.yaml" --set training.iterations="$iterations" \

@@ -11,7 +11,6 @@
 case "${1:-}" in
   cpu) preset=cpu-only ;;
   cuda) preset=cuda ;;
-  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit ;;
   *) die "expected cpu or cuda; see --help" ;;
 esac
 

@@ -4,7 +4,7 @@
 #
 #   tarball_test.sh TARBALL|BUILD WORK     77: this system does not allow what is needed
 set -euo pipefail
-source="$1" work="$2"
+source="$1" work=$(realpath -m "$2")
 config="$(dirname "$0")/tiny.yaml"
 
 fail() { echo "tarball_test: $*" >&2; exit 1; }
