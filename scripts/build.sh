@@ -21,7 +21,7 @@ if [ ! -f "$build/build.ninja" ] || [ ${#cmake_args[@]} -gt 0 ]; then
     cat "$log" >&2
     die "CMake could not configure the build"
   }
-  grep -E '^-- (LibTorch|CUDA kernels|GDCM):' "$log" || true
+  grep -E '^-- (LibTorch|CUDA kernels|ITK):' "$log" || true
   rm -f "$log"
 fi
 cmake --build "$build" --parallel "$(build_jobs)" --target "${targets[@]}"

@@ -15,7 +15,7 @@ TEST_PACKAGES=(numpy nibabel pillow pydicom tensorboard)
 
 packages=(
   g++ cmake ninja-build git
-  libgdcm-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
+  libinsighttoolkit5-dev libgdcm-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   zlib1g-dev libdeflate-dev libpng-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
   ccache mold
 )
