@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <locale>
 #include <numeric>
 #include <sstream>
 
@@ -315,6 +316,7 @@ Json ViewerReport::page_data() const {
 }
 
 void ViewerReport::print(std::ostream& out) const {
+  out.imbue(std::locale::classic());  // numbers of scripts, whatever the host program has set
   out << html_page_begin(options_.title, embedded::kViewerStyle) << "<div class=\"heading\">"
       << header() << embedded::kViewerFind << "</div>\n"
       << table() << embedded::kViewerSlices << html_json("data", page_data())
