@@ -9,8 +9,8 @@ namespace segmamba {
 // below 4 MB and where the system has none to give.
 void prefer_huge_pages(void* memory, std::size_t bytes);
 
-// Freed memory stays with the process, to be taken again, instead of going back to the system page by
-// page: a network frees and takes the same gigabytes in every pass. For programs to call once at
+// Freed memory stays with the process, to be taken again, instead of going back to the system page
+// by page: a network frees and takes the same gigabytes in every pass. For programs to call once at
 // their start; the most that they hold grows by the gaps between blocks. Does nothing but with
 // glibc's malloc.
 void keep_freed_memory();

@@ -16,13 +16,13 @@ namespace segmamba::io {
 bool is_dicom_series(const std::filesystem::path& series);
 
 // The slices in the order of their place along the normal, with the rescaling of each applied, read
-// by thread_count() threads. Grey values that are raw, deflated, or compressed by RLE, JPEG (lossless,
-// baseline, extended), JPEG-LS or JPEG 2000. Whatever is in the files, it is a volume or an Error:
-// DamagedFileError for files that are cut off, contradict themselves or do not decode, NotFiniteError
-// for values that float does not hold, and Error where the slices are no regular grid (missing,
-// double, sheared by a tilted gantry, of differing size or direction), without a place in the
-// patient, in colour, inverted (MONOCHROME1) or in another transfer syntax, or where there is no
-// series or more than one.
+// by thread_count() threads. Grey values that are raw, deflated, or compressed by RLE, JPEG
+// (lossless, baseline, extended), JPEG-LS or JPEG 2000. Whatever is in the files, it is a volume or
+// an Error: DamagedFileError for files that are cut off, contradict themselves or do not decode,
+// NotFiniteError for values that float does not hold, and Error where the slices are no regular
+// grid (missing, double, sheared by a tilted gantry, of differing size or direction), without a
+// place in the patient, in colour, inverted (MONOCHROME1) or in another transfer syntax, or where
+// there is no series or more than one.
 Image read_dicom(const std::filesystem::path& series);
 
 // The same without the voxels; the pixel data are not read.

@@ -25,9 +25,9 @@ struct DicomSegment {
   std::optional<Colour> colour;
 };
 
-// A segment of that name; what DICOM does not take is replaced, what is too long cut. `part` is what
-// it is, as data::canonical_class calls it: "necrosis", "oedema", "enhancing" give codes and the
-// colour of draw_overlay, "tumour core" and "whole tumour" codes, all others those of "Tissue".
+// A segment of that name; what DICOM does not take is replaced, what is too long cut. `part` is
+// what it is, as data::canonical_class calls it: "necrosis", "oedema", "enhancing" give codes and
+// the colour of draw_overlay, "tumour core" and "whole tumour" codes, all others those of "Tissue".
 DicomSegment dicom_segment(std::uint8_t label, const std::string& name, const std::string& part);
 
 struct DicomSegOptions {
@@ -39,11 +39,11 @@ struct DicomSegOptions {
 // A binary Segmentation Storage object of a label map on the grid of the DICOM series that its
 // geometry comes from (as read_image returned it): patient, study and frame of reference are those
 // of the source, whose slices the frames refer to. Slices where a segment has no voxel are left out
-// (a map without any gets one empty frame, as the standard demands one). Text of the source survives
-// in any character set; names that are not ASCII are written in UTF-8, or, where the source is in
-// neither ASCII, Latin-1 nor UTF-8, with ? for what is not ASCII. Atomic. Throws Error where
-// the map is on no such grid, has a label without a segment, a segment is badly named, or the file
-// cannot be written.
+// (a map without any gets one empty frame, as the standard demands one). Text of the source
+// survives in any character set; names that are not ASCII are written in UTF-8, or, where the
+// source is in neither ASCII, Latin-1 nor UTF-8, with ? for what is not ASCII. Atomic. Throws Error
+// where the map is on no such grid, has a label without a segment, a segment is badly named, or the
+// file cannot be written.
 void write_dicom_seg(const std::filesystem::path& path, const LabelMap& labels,
                      const std::vector<DicomSegment>& segments,
                      const DicomSegOptions& options = {});
