@@ -47,7 +47,8 @@ class InferenceRun : public ::testing::Test {
       for (std::int64_t y = 2; y + 1 < geometry.size[1]; ++y) {
         for (std::int64_t x = 1; x + 2 < geometry.size[0]; ++x) {
           image.voxels[(z * geometry.size[1] + y) * geometry.size[0] + x] =
-              static_cast<float>(++i * i / 3 % 4);
+              static_cast<float>(i * i / 3 % 4);
+          ++i;
         }
       }
     }
@@ -145,7 +146,9 @@ TEST_F(InferenceRun, ResampledCasesComeBackInPlace) {
   config_.preprocess.spacing = {1, 1, 1};
   config_.preprocess.image_interpolation = "nearest";
   config_.preprocess.orientation = "RSA";
-  io::Image blocks{{.size = {24, 20, 16}, .spacing = {0.5, 2, 0.75}}, {}};
+  io::Image blocks;
+  blocks.geometry.size = {24, 20, 16};
+  blocks.geometry.spacing = {0.5, 2, 0.75};
   for (std::int64_t z = 0; z < 16; ++z) {
     for (std::int64_t y = 0; y < 20; ++y) {
       for (std::int64_t x = 0; x < 24; ++x) {

@@ -199,7 +199,9 @@ TEST(Scenario, GradientsAccumulateOverMicroBatches) {
 // Soft Dice over the whole batch needs the sums of all ranks.
 TEST(Scenario, GradientsOfDiceOverTheWholeBatch) {
   const auto ranks = join();
-  const LossConfig dice{.name = "dice_cross_entropy", .batch_dice = true};
+  LossConfig dice;
+  dice.name = "dice_cross_entropy";
+  dice.batch_dice = true;
   expect_gradients_of_the_batch(
       *ranks, 1,
       [&](const Tensor& logits, const Tensor& labels) {

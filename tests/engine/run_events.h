@@ -37,6 +37,7 @@ inline StepDone step(std::int64_t iteration) {
           .gradient_norm = 2,
           .seconds = 0.5,
           .data_seconds = 0.125,
+          .culprit = {},
           .device_bytes = std::int64_t{3} << 29};
 }
 

@@ -38,7 +38,9 @@ class StopAfter final : public Observer {
   StopAfter(std::int64_t iteration, std::atomic<bool>& stop) : iteration_(iteration), stop_(stop) {}
   void on_step(const StepDone& event) override {
     losses.push_back(event.loss);
-    if (event.skipped) EXPECT_THAT(event.culprit, HasSubstr("the result of "));
+    if (event.skipped) {
+      EXPECT_THAT(event.culprit, HasSubstr("the result of "));
+    }
     if (event.iteration == iteration_) stop_ = true;
   }
   void on_validation(const ValidationDone& event) override { validations.push_back(event); }
