@@ -387,9 +387,9 @@ TEST_F(DatasetTest, DamagedDatasetJson) {
   }
 }
 
-TEST_F(DatasetTest, OneImageIsNoDataSet) {
-  touch("scan.nii.gz");
-  EXPECT_THAT(error_of(config("scan.nii.gz")), HasSubstr("scan.nii.gz: is neither a folder of"));
+TEST_F(DatasetTest, AFileIsATableOfCases) {
+  touch("cases.xlsx");
+  EXPECT_THAT(error_of(config("cases.xlsx")), HasSubstr("cases.xlsx: is neither a folder of"));
 }
 
 TEST_F(DatasetTest, CsvTable) {

@@ -35,7 +35,10 @@ Volume<T> filled(const Geometry& geometry, Value value) {
 
 Geometry grid(std::array<std::int64_t, 3> size, std::array<double, 3> spacing,
               std::array<double, 3> origin, double degrees = 0) {
-  Geometry geometry{.size = size, .spacing = spacing, .origin = origin, .header = nullptr};
+  Geometry geometry;
+  geometry.size = size;
+  geometry.spacing = spacing;
+  geometry.origin = origin;
   geometry.direction = test::product(test::rotation(degrees, 2), test::rotation(degrees, 0));
   return geometry;
 }
