@@ -125,7 +125,7 @@ std::vector<std::uint8_t> predict(const std::vector<std::uint8_t>& voxels, std::
 
 ViewerVolumes viewer_volumes(const LabelMap& labels, const std::vector<ViewerChannel>& channels,
                              const DisplayGrid& grid) {
-  constexpr int kLabelLevel = 9, kImageLevel = 4;  // noise packs no better with more effort
+  constexpr int kLabelLevel = 6, kImageLevel = 1;  // noise packs no better with more effort
   ViewerVolumes volumes;
   volumes.grid = grid_json(labels.geometry, grid);
   volumes.channels = Json::array();
