@@ -19,14 +19,15 @@
 #include "segmamba/nn/inference.h"
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/operator_times.h"
+#include "segmamba/nn/verify.h"
 #include "segmamba/nn/weights.h"
 
 namespace segmamba::apps {
 namespace {
 
 struct Options {
-  std::filesystem::path config, checkpoint, weights, input, output;
-  std::string size = "128", dtype = "float32", precision;
+  std::filesystem::path config, checkpoint, weights, input, output, golden;
+  std::string size = "128", dtype = "float32", verify_dtype = "float64", precision;
   bool state = false;
 };
 
@@ -105,8 +106,7 @@ void info(const Options& options) {
   }
   print_row("total", with_commas(count));
   print_row("total, float32", bytes(4 * count));
-  std::printf("\nOne input of shape [%s], float32; sizes must be multiples of %lld\n",
-              join(sizes, ", ").c_str(), static_cast<long long>(model->size_multiple()));
+  std::printf("\nOne input of shape [%s], float32\n", join(sizes, ", ").c_str());
   print_row("multiply-adds of a forward pass", with_commas(forward.multiply_adds));
   print_row("tensors alive at once, inference", bytes(forward.peak_bytes));
   print_row("tensors kept for backward, training", bytes(training.kept_bytes));
@@ -147,11 +147,14 @@ torch::ScalarType parse_precision(const std::string& name) {
   throw UsageError("--precision: expected fp32, bf16 or fp16, got \"" + name + "\"");
 }
 
+torch::ScalarType parse_dtype(const std::string& name) {
+  if (name == "float32") return torch::kFloat32;
+  if (name == "float64") return torch::kFloat64;
+  throw UsageError("--dtype: expected float32 or float64, got \"" + name + "\"");
+}
+
 void forward(const Options& options) {
-  if (options.dtype != "float32" && options.dtype != "float64") {
-    throw UsageError("--dtype: expected float32 or float64, got \"" + options.dtype + "\"");
-  }
-  const auto dtype = options.dtype == "float64" ? torch::kFloat64 : torch::kFloat32;
+  const auto dtype = parse_dtype(options.dtype);
   const auto model = nn::make_model(read_model_config(ConfigDocument::from_file(options.config)));
   model->to(dtype);
   try {
@@ -173,6 +176,36 @@ void forward(const Options& options) {
   std::printf("forward pass %s s, peak memory of the process %s; logits [%s] -> %s\n",
               format_fixed(seconds.count(), 3).c_str(), format_bytes(peak_memory()).c_str(),
               join(logits.sizes(), ", ").c_str(), options.output.c_str());
+}
+
+// The largest deviation and, where any is out of tolerance, the first few of those.
+void print_deviations(const std::string& what, const std::vector<nn::Deviation>& deviations) {
+  const auto worst = std::max_element(
+      deviations.begin(), deviations.end(),
+      [](const auto& a, const auto& b) { return a.relative / a.allowed < b.relative / b.allowed; });
+  if (worst == deviations.end()) return;
+  std::printf("%-16s relative error %9.2e of %9.2e allowed (%s)\n", what.c_str(), worst->relative,
+              worst->allowed, worst->name.c_str());
+  int shown = 0;
+  for (const auto& deviation : deviations) {
+    if (deviation.passes() || ++shown > 10) continue;
+    std::printf("  out of tolerance: %s, %.2e\n", deviation.name.c_str(), deviation.relative);
+  }
+}
+
+void verify(const Options& options) {
+  const auto path = options.golden.string();
+  const auto result =
+      nn::verify(nn::read_safetensors(options.golden), path, parse_dtype(options.verify_dtype));
+  std::printf("%s in %s\n", result.model.c_str(), options.verify_dtype.c_str());
+  for (const auto& output : result.outputs) print_deviations(output.name, {output});
+  print_deviations("gradient norms", result.gradient_norms);
+  print_deviations("gradient dots", result.gradient_dots);
+  if (!options.output.empty()) {
+    nn::write_safetensors(options.output, {.tensors = result.logits, .metadata = {}});
+  }
+  if (!result.passes()) throw Error(path + ": the network differs from its original");
+  std::printf("The network computes what its original computes.\n");
 }
 
 // The kind of work an operator does, by the name LibTorch or the framework has for it.
@@ -233,6 +266,7 @@ int main(int argc, char** argv) {
       "  segmamba-model info --config configs/paper.yaml --size 128\n"
       "  segmamba-model bench --config configs/paper.yaml --size 128 --precision bf16\n"
       "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
+      "  segmamba-model verify golden.safetensors --dtype float32\n"
       "  segmamba-model forward --config run.yaml --weights weights.safetensors "
       "--input input.safetensors --output logits.safetensors");
   auto& info_line =
@@ -261,5 +295,15 @@ int main(int argc, char** argv) {
   forward_line.option("--dtype", options.dtype, "float32 or float64");
   forward_line.option("--precision", options.precision,
                       "fp32, bf16 or fp16: as inference does it, not as training does");
+  auto& verify_line =
+      line.command("verify", "Hold a network to numbers of its original: outputs and gradients",
+                   [&] { verify(options); });
+  verify_line.option("file", options.golden,
+                     "safetensors in the format of the golden files: weights, input, outputs, "
+                     "gradients, and the original's arguments",
+                     Need::kRequired);
+  verify_line.option("--output", options.output,
+                     "safetensors to write: the outputs, as golden/logits");
+  verify_line.option("--dtype", options.verify_dtype, "float64 or float32");
   return line.run(argc, argv);
 }

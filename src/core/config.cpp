@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <map>
@@ -10,6 +11,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba {
@@ -120,10 +122,19 @@ std::string range_text(const ConfigKey& key) {
   return "";
 }
 
+bool is_within(const ConfigKey& key, double value) { return value >= key.min && value <= key.max; }
+
+// How many items a list may have.
+std::string count_text(const ConfigKey& key) {
+  if (key.min_items == key.max_items) return concat(key.min_items);
+  return concat(key.min_items, " or more",
+                key.max_items < 1000000 ? concat(" up to ", key.max_items) : "");
+}
+
 class Reader final : public ConfigVisitor {
  public:
   Reader(const YAML::Node& root, std::string path, const Origins& origins) : origins_(origins) {
-    frames_.push_back({root, std::move(path), {}});
+    frames_.push_back({root, std::move(path), {}, {}});
   }
 
   void value(const ConfigKey& key, bool& value) override { read(key, value); }
@@ -133,6 +144,21 @@ class Reader final : public ConfigVisitor {
   void value(const ConfigKey& key, std::vector<std::int64_t>& value) override { read(key, value); }
   void value(const ConfigKey& key, std::vector<double>& value) override { read(key, value); }
   void value(const ConfigKey& key, std::vector<std::string>& value) override { read(key, value); }
+  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>& value) override {
+    read(key, value);
+  }
+
+  void unused(const std::vector<std::string>& names, const std::string& why) override {
+    auto& frame = frames_.back();
+    for (const auto& name : names) {
+      if (std::find(frame.known.begin(), frame.known.end(), name) != frame.known.end()) continue;
+      const YAML::Node node = find_child(frame.node, name);
+      if (!is_set(node)) continue;
+      frame.unused.push_back(name);
+      const std::string path = child_path(frame.path, name);
+      log_warning(concat(origins_.place(path, node), ": ", path, " ", why, ": ignored"));
+    }
+  }
 
   void finish() { refuse_unknown_keys(frames_.front()); }
 
@@ -146,7 +172,7 @@ class Reader final : public ConfigVisitor {
       throw Error(concat(origins_.place(path, node), ": ", path,
                          " must be a section with keys of its own, got ", shown(node)));
     }
-    frames_.push_back({node, path, {}});
+    frames_.push_back({node, path, {}, {}});
     return true;
   }
 
@@ -159,7 +185,7 @@ class Reader final : public ConfigVisitor {
   struct Frame {
     YAML::Node node;
     std::string path;
-    std::vector<std::string> known;
+    std::vector<std::string> known, unused;
   };
 
   [[noreturn]] void fail(const ConfigKey& key, const YAML::Node& node, const std::string& wanted) {
@@ -196,9 +222,7 @@ class Reader final : public ConfigVisitor {
     const std::string wanted = range.empty() ? kind : kind + " " + range;
     Number number{};
     if (!is_plain_scalar(node) || !parse_number(node.Scalar(), number)) fail(key, node, wanted);
-    if (static_cast<double>(number) < key.min || static_cast<double>(number) > key.max) {
-      fail(key, node, wanted);
-    }
+    if (!is_within(key, static_cast<double>(number))) fail(key, node, wanted);
     value = number;
   }
 
@@ -216,13 +240,8 @@ class Reader final : public ConfigVisitor {
   void convert(const ConfigKey& key, const YAML::Node& node, std::vector<Item>& value) {
     if (!node.IsSequence()) fail(key, node, "a list, as in [a, b]");
     if (node.size() < key.min_items || node.size() > key.max_items) {
-      const std::string count =
-          key.min_items == key.max_items
-              ? concat(key.min_items)
-              : concat(key.min_items, " or more",
-                       key.max_items < 1000000 ? concat(" up to ", key.max_items) : "");
       const std::string path = child_path(frames_.back().path, key.name);
-      throw Error(concat(origins_.place(path, node), ": ", path, " must have ", count,
+      throw Error(concat(origins_.place(path, node), ": ", path, " must have ", count_text(key),
                          " items, got ", node.size()));
     }
     std::vector<Item> items;
@@ -238,9 +257,10 @@ class Reader final : public ConfigVisitor {
     if (!frame.node.IsMap()) return;
     for (const auto& entry : frame.node) {
       const std::string& name = entry.first.Scalar();
-      bool known = false;
-      for (const auto& candidate : frame.known) known = known || candidate == name;
-      if (known) continue;
+      const auto lists = [&name](const std::vector<std::string>& names) {
+        return std::find(names.begin(), names.end(), name) != names.end();
+      };
+      if (lists(frame.known) || lists(frame.unused)) continue;
       const std::string path = child_path(frame.path, name);
       const std::string similar = nearest(name, frame.known);
       throw Error(concat(origins_.place(path, entry.first), ": unknown key ", path,
@@ -292,6 +312,12 @@ class Writer final : public ConfigVisitor {
     for (const auto& item : value) items.push_back(yaml_text(item));
     line(key, "[" + join(items, ", ") + "]");
   }
+  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>& value) override {
+    std::vector<std::string> items;
+    items.reserve(value.size());
+    for (const auto& item : value) items.push_back("[" + join(item, ", ") + "]");
+    line(key, "[" + join(items, ", ") + "]");
+  }
 
  protected:
   bool begin_section(std::string_view name, std::string_view help) override {
@@ -319,6 +345,62 @@ class Writer final : public ConfigVisitor {
 
   bool with_help_;
   std::string text_, indent_;
+};
+
+class LimitChecker final : public ConfigVisitor {
+ public:
+  explicit LimitChecker(std::string path) : path_(std::move(path)) {}
+
+  void value(const ConfigKey&, bool&) override {}
+  void value(const ConfigKey& key, std::int64_t& value) override { check(key, value); }
+  void value(const ConfigKey& key, double& value) override { check(key, value); }
+  void value(const ConfigKey& key, std::string& value) override { check(key, value); }
+  void value(const ConfigKey& key, std::vector<std::int64_t>& value) override { check(key, value); }
+  void value(const ConfigKey& key, std::vector<double>& value) override { check(key, value); }
+  void value(const ConfigKey& key, std::vector<std::string>& value) override { check(key, value); }
+  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>& value) override {
+    check(key, value);
+  }
+
+ protected:
+  bool begin_section(std::string_view name, std::string_view) override {
+    sections_.push_back(path_);
+    path_ = child_path(path_, name);
+    return true;
+  }
+  void end_section() override {
+    path_ = sections_.back();
+    sections_.pop_back();
+  }
+
+ private:
+  void check(const ConfigKey& key, std::int64_t value) const {
+    if (!is_within(key, static_cast<double>(value))) fail(key, range_text(key), concat(value));
+  }
+  void check(const ConfigKey& key, double value) const {
+    if (!is_within(key, value)) fail(key, range_text(key), format_double(value));
+  }
+  void check(const ConfigKey& key, const std::string& value) const {
+    const auto& choices = key.choices;
+    if (!choices.empty() && std::find(choices.begin(), choices.end(), value) == choices.end()) {
+      fail(key, "one of " + join(choices, ", "), "'" + value + "'");
+    }
+  }
+  template <class Item>
+  void check(const ConfigKey& key, const std::vector<Item>& value) const {
+    if (value.size() < key.min_items || value.size() > key.max_items) {
+      throw Error(concat(child_path(path_, key.name), " must have ", count_text(key),
+                         " items, got ", value.size()));
+    }
+    for (const auto& item : value) check(key, item);
+  }
+  [[noreturn]] void fail(const ConfigKey& key, const std::string& wanted,
+                         const std::string& got) const {
+    throw Error(concat(child_path(path_, key.name), " must be ", wanted, ", got ", got));
+  }
+
+  std::string path_;
+  std::vector<std::string> sections_;
 };
 
 }  // namespace
@@ -408,6 +490,10 @@ void ConfigDocument::finish(ConfigVisitor& visitor) { dynamic_cast<Reader&>(visi
 
 std::unique_ptr<ConfigVisitor> make_config_writer(bool with_help) {
   return std::make_unique<Writer>(with_help);
+}
+
+std::unique_ptr<ConfigVisitor> make_limit_checker(const std::string& path) {
+  return std::make_unique<LimitChecker>(path);
 }
 
 std::string write_config(ConfigVisitor& writer) { return dynamic_cast<Writer&>(writer).text(); }

@@ -105,9 +105,12 @@ class DryRun {
 
 void DryRun::show_config(bool every_key) {
   title(every_key ? "Config" : "Config, where it differs from the defaults");
-  const auto values = config_values(config_), defaults = config_values(TrainConfig{});
+  TrainConfig usual;
+  usual.model.name = config_.model.name;  // which decides the keys of its section
+  const auto values = config_values(config_), defaults = config_values(usual);
   for (std::size_t i = 0; i < values.size(); ++i) {
-    if (every_key || values[i].second != defaults[i].second) row(values[i].first, values[i].second);
+    if (every_key || values[i].first == "model.name" || values[i].second != defaults[i].second)
+      row(values[i].first, values[i].second);
   }
 }
 

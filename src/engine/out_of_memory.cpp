@@ -9,6 +9,7 @@
 
 #include "segmamba/core/text.h"
 #include "segmamba/engine/memory_plan.h"
+#include "segmamba/nn/model.h"
 
 namespace segmamba::engine {
 namespace {
@@ -48,10 +49,13 @@ std::vector<std::string> changes_of_training(const TrainConfig& config, std::int
     changes.push_back(change("training.precision", training.precision, "bf16"));
   }
   // Three quarters, in multiples that the model takes.
-  const auto multiple = std::int64_t{1} << config.model.dims.size();
+  const auto sizes = nn::input_sizes(config.model);
   auto patch = config.data.patch_size;
-  for (auto& size : patch) size = std::max(size * 3 / 4 / multiple, std::int64_t{1}) * multiple;
-  if (patch != config.data.patch_size) {
+  for (std::size_t i = 0; i < patch.size(); ++i) {
+    const auto multiple = sizes.multiple[i];
+    patch[i] = std::max(patch[i] * 3 / 4 / multiple, std::int64_t{1}) * multiple;
+  }
+  if (!sizes.exact && patch != config.data.patch_size) {
     changes.push_back(change("data.patch_size",
                              concat("[", join(config.data.patch_size, ", "), "]"),
                              concat("[", join(patch, ", "), "]")));
@@ -104,7 +108,7 @@ std::optional<std::string> out_of_memory_advice(const std::exception& error,
     const auto more = changes_of_data(config);
     changes.insert(changes.end(), more.begin(), more.end());
   }
-  if (changes.empty()) changes.emplace_back("model.dims to fewer channels");
+  if (changes.empty()) changes.emplace_back("the model to fewer channels or layers");
   return concat(*memory == Memory::kHost ? "this machine" : concat("the GPU ", device.str()),
                 " is out of memory", amount_of(error.what()), ": set ", join(changes, ", or "));
 }

@@ -275,11 +275,8 @@ std::vector<std::uint8_t> Predictor::segment_window(const at::Tensor& window) co
 
 void check_window(const nn::SegmentationModel& model, std::array<std::int64_t, 3> window,
                   const std::string& key) {
-  for (const auto size : window) {
-    if (size % model.size_multiple() != 0) {
-      throw Error(concat(key, " is [", join(window, ", "), "]: each size must be a multiple of ",
-                         model.size_multiple(), " for this model"));
-    }
+  if (const auto misfit = model.input_sizes().misfit(window)) {
+    throw Error(concat(key, " is [", join(window, ", "), "]: ", *misfit));
   }
 }
 

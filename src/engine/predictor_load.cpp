@@ -26,10 +26,15 @@ bool must_agree(const std::string& key) {
 
 void check_agreement(const TrainConfig& first, const fs::path& first_path, const TrainConfig& other,
                      const fs::path& other_path) {
-  const auto values = config_values(first), others = config_values(other);
+  const auto shared = [](const TrainConfig& config) {
+    auto values = config_values(config);
+    std::erase_if(values, [](const auto& entry) { return !must_agree(entry.first); });
+    return values;
+  };
+  const auto values = shared(first), others = shared(other);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto& [key, value] = values[i];
-    if (value == others[i].second || !must_agree(key)) continue;
+    if (value == others[i].second) continue;
     throw Error(concat("the models of an ensemble must agree in ", key, ", which is ", value,
                        " in ", first_path.string(), " and ", others[i].second, " in ",
                        other_path.string()));

@@ -1,6 +1,7 @@
 #include "segmamba/engine/train_config.h"
 
 #include <algorithm>
+#include <map>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -29,6 +30,12 @@ class ValueLister final : public ConfigVisitor {
   }
   void value(const ConfigKey& key, std::vector<std::string>& value) override {
     add(key, concat("[", join(value, ", "), "]"));
+  }
+  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>& value) override {
+    std::vector<std::string> items;
+    items.reserve(value.size());
+    for (const auto& item : value) items.push_back(concat("[", join(item, ", "), "]"));
+    add(key, concat("[", join(items, ", "), "]"));
   }
 
  protected:
@@ -346,12 +353,15 @@ std::vector<std::pair<std::string, std::string>> config_values(const TrainConfig
 
 std::vector<std::string> differences_that_matter(const TrainConfig& now,
                                                  const TrainConfig& before) {
-  const auto values = config_values(now), old = config_values(before);
+  // By name: the keys of the section `model` are those of its network.
+  const auto values = config_values(now);
+  const auto old = config_values(before);
+  const std::map<std::string, std::string> before_by_key(old.begin(), old.end());
   std::vector<std::string> differences;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto& [key, value] = values[i];
-    if (value != old[i].second && decides_the_weights(key)) {
-      differences.push_back(concat(key, " is ", value, ", was ", old[i].second));
+  for (const auto& [key, value] : values) {
+    const auto found = before_by_key.find(key);
+    if (found != before_by_key.end() && value != found->second && decides_the_weights(key)) {
+      differences.push_back(concat(key, " is ", value, ", was ", found->second));
     }
   }
   return differences;

@@ -5,20 +5,20 @@
 namespace segmamba::nn {
 
 BidirectionalEncoderImpl::BidirectionalEncoderImpl(const ModelConfig& config)
-    : Encoder(static_cast<std::int64_t>(config.dims.size())) {
-  for (std::size_t i = 0; i < config.dims.size(); ++i) {
-    const auto dim = config.dims[i];
+    : Encoder(static_cast<std::int64_t>(config.segmamba.dims.size())) {
+  for (std::size_t i = 0; i < config.segmamba.dims.size(); ++i) {
+    const auto dim = config.segmamba.dims[i];
     torch::nn::Sequential downsample;
     if (i == 0) {
       downsample->push_back(stem_convolution(config.in_channels, dim));
       downsample->push_back(ChannelLayerNorm(dim));
     } else {
-      downsample->push_back(ChannelLayerNorm(config.dims[i - 1]));
-      downsample->push_back(downsample_convolution(config.dims[i - 1], dim));
+      downsample->push_back(ChannelLayerNorm(config.segmamba.dims[i - 1]));
+      downsample->push_back(downsample_convolution(config.segmamba.dims[i - 1], dim));
     }
     downsample_layers_.push_back(downsample);
     torch::nn::Sequential stage;
-    for (std::int64_t j = 0; j < config.depths[i]; ++j) {
+    for (std::int64_t j = 0; j < config.segmamba.depths[i]; ++j) {
       stage->push_back(MambaLayer(MambaLayerOptions{
           .mamba = {.dim = dim, .directions = {Direction::kForward, Direction::kReverse}},
           .residual = false}));

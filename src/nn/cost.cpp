@@ -103,15 +103,27 @@ Gradients convolution_backward(const torch::Tensor& grad, const torch::Tensor& i
           wanted[2] ? torch::empty({grad.size(1)}, weight.options()) : torch::Tensor()};
 }
 
-// The norm of the models, which has no weights.
 Gradients batch_norm_backward(const torch::Tensor&, const torch::Tensor& input,
-                              const std::optional<torch::Tensor>&,
+                              const std::optional<torch::Tensor>& weight,
                               const std::optional<torch::Tensor>&,
                               const std::optional<torch::Tensor>&,
                               const std::optional<torch::Tensor>&,
                               const std::optional<torch::Tensor>&, bool, double,
                               std::array<bool, 3> wanted) {
-  return {like_where(wanted[0], input), {}, {}};
+  const auto of_channels = [&](bool is_wanted) {
+    return is_wanted && weight ? like_where(true, *weight) : torch::Tensor();
+  };
+  return {like_where(wanted[0], input), of_channels(wanted[1]), of_channels(wanted[2])};
+}
+
+Gradients group_norm_backward(const torch::Tensor&, const torch::Tensor& input,
+                              const torch::Tensor&, const torch::Tensor&,
+                              const std::optional<torch::Tensor>& weight, c10::SymInt, c10::SymInt,
+                              c10::SymInt, std::int64_t, std::array<bool, 3> wanted) {
+  const auto of_channels = [&](bool is_wanted) {
+    return is_wanted && weight ? like_where(true, *weight) : torch::Tensor();
+  };
+  return {like_where(wanted[0], input), of_channels(wanted[1]), of_channels(wanted[2])};
 }
 
 Gradients layer_norm_backward(const torch::Tensor&, const torch::Tensor& input, c10::SymIntArrayRef,
@@ -222,6 +234,7 @@ class Counting {
     meta_.impl("native_batch_norm_backward", batch_norm_backward);
     meta_.impl("native_layer_norm", layer_norm);
     meta_.impl("native_layer_norm_backward", layer_norm_backward);
+    meta_.impl("native_group_norm_backward", group_norm_backward);
     meta_.impl("where.self", where);
     meta_.impl("index_select", index_select);
     meta_.impl("log_sigmoid_forward", log_sigmoid);
@@ -231,7 +244,9 @@ class Counting {
       autocast_.impl(name, torch::CppFunction::makeFromBoxedFunction<call_with_autocast_type>());
     }
     if (device == torch::kCUDA) {
-      autocast_.impl("layer_norm", torch::CppFunction::makeFromBoxedFunction<call_with_float>());
+      for (const char* name : {"layer_norm", "group_norm"}) {
+        autocast_.impl(name, torch::CppFunction::makeFromBoxedFunction<call_with_float>());
+      }
     }
     own_autocast_.impl("mamba_inner",
                        torch::CppFunction::makeFromBoxedFunction<call_mamba_inner>());

@@ -8,10 +8,12 @@
 namespace segmamba::nn {
 
 std::shared_ptr<Encoder> make_encoder(const ModelConfig& config) {
-  if (config.encoder == "tom") return std::make_shared<TomEncoderImpl>(config);
-  if (config.encoder == "bidirectional") return std::make_shared<BidirectionalEncoderImpl>(config);
-  if (config.encoder == "paper") return std::make_shared<PaperEncoderImpl>(config);
-  throw Error("model.encoder: \"" + config.encoder + "\" is none of tom, bidirectional, paper");
+  if (config.segmamba.encoder == "tom") return std::make_shared<TomEncoderImpl>(config);
+  if (config.segmamba.encoder == "bidirectional")
+    return std::make_shared<BidirectionalEncoderImpl>(config);
+  if (config.segmamba.encoder == "paper") return std::make_shared<PaperEncoderImpl>(config);
+  throw Error("model.encoder: \"" + config.segmamba.encoder +
+              "\" is none of tom, bidirectional, paper");
 }
 
 Convolution stem_convolution(std::int64_t in_channels, std::int64_t out_channels,

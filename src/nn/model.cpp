@@ -7,21 +7,42 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/segmamba.h"
+#include "segmamba/nn/segresnet.h"
 
 namespace segmamba::nn {
 namespace {
 
-using Factory = std::shared_ptr<SegmentationModel> (*)(const ModelConfig&);
+struct Network {
+  std::shared_ptr<SegmentationModel> (*make)(const ModelConfig&);
+  InputSizes (*input_sizes)(const ModelConfig&);
+};
 
-// Every network of the framework: a new one is one more line.
-const std::map<std::string, Factory>& registry() {
-  static const std::map<std::string, Factory> factories = {
-      {"segmamba",
-       [](const ModelConfig& config) -> std::shared_ptr<SegmentationModel> {
-         return std::make_shared<SegMambaImpl>(config);
-       }},
+template <class Model>
+Network network() {
+  return {[](const ModelConfig& config) -> std::shared_ptr<SegmentationModel> {
+            return std::make_shared<Model>(config);
+          },
+          Model::input_sizes};
+}
+
+// Every network of the framework: a new one is a line here and one in model_config.cpp.
+const std::map<std::string, Network>& networks() {
+  static const std::map<std::string, Network> table = {
+      {"segmamba", network<SegMambaImpl>()},
+      {"segresnet", network<SegResNetImpl>()},
   };
-  return factories;
+  return table;
+}
+
+// The network of a config whose keys are within their limits.
+const Network& find_network(const ModelConfig& config) {
+  const auto found = networks().find(config.name);
+  if (found == networks().end()) {
+    throw Error(concat("model.name: there is no network \"", config.name, "\"; choose one of ",
+                       join(model_names(), ", ")));
+  }
+  check_limits(config, "model");
+  return found->second;
 }
 
 }  // namespace
@@ -49,19 +70,60 @@ torch::Tensor SegmentationModel::run_part(const std::string& name, const TensorF
                                     : function(std::move(inputs));
 }
 
-std::vector<std::string> model_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, factory] : registry()) names.push_back(name);
-  return names;
+torch::Tensor SegmentationModel::forward(const torch::Tensor& input) {
+  return std::move(outputs(input, /*deep=*/false).front());
+}
+
+std::vector<torch::Tensor> SegmentationModel::forward_deep(const torch::Tensor& input) {
+  return outputs(input, /*deep=*/true);
+}
+
+std::vector<torch::Tensor> SegmentationModel::outputs(const torch::Tensor& input, bool deep) {
+  const bool takes_any = in_channels_ == 0;
+  if (input.dim() != 5 || (!takes_any && input.size(1) != in_channels_)) {
+    throw Error(concat("input must have shape [B, ", takes_any ? "C" : std::to_string(in_channels_),
+                       ", D, H, W], got ", input.sizes()));
+  }
+  if (const auto misfit = input_sizes_.misfit({input.size(2), input.size(3), input.size(4)})) {
+    throw Error(
+        concat("input size ", join(input.sizes().slice(2), "x"), " does not fit: ", *misfit));
+  }
+  if (!inference_type_) return compute(input, deep);
+  auto logits = compute(input.to(*inference_type_, /*non_blocking=*/false, /*copy=*/false,
+                                 torch::MemoryFormat::ChannelsLast3d),
+                        deep);
+  for (auto& tensor : logits) tensor = tensor.to(input.scalar_type()).contiguous();
+  return logits;
+}
+
+std::optional<std::string> InputSizes::misfit(const std::array<std::int64_t, 3>& sizes) const {
+  if (exact && sizes != *exact) {
+    return concat("the network was made for ", join(*exact, "x"), " alone (model.", exact_key, ")");
+  }
+  bool fits = true;
+  std::int64_t coarsest = 1;
+  for (std::size_t i = 0; i < 3; ++i) {
+    fits = fits && sizes[i] > 0 && sizes[i] % multiple[i] == 0;
+    coarsest *= sizes[i] / multiple[i];
+  }
+  if (!fits) {
+    const bool alike = multiple[0] == multiple[1] && multiple[1] == multiple[2];
+    return alike ? concat("each size must be a multiple of ", multiple[0])
+                 : concat("the sizes must be multiples of ", join(multiple, ", "));
+  }
+  if (norms_coarsest && coarsest == 1) {
+    return concat("its coarsest features are a single voxel; take a size above ",
+                  join(multiple, "x"));
+  }
+  return std::nullopt;
 }
 
 std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config) {
-  const auto found = registry().find(config.name);
-  if (found == registry().end()) {
-    throw Error(concat("model.name: there is no network \"", config.name, "\"; choose one of ",
-                       join(model_names(), ", ")));
-  }
-  return found->second(config);
+  return find_network(config).make(config);
+}
+
+InputSizes input_sizes(const ModelConfig& config) {
+  return find_network(config).input_sizes(config);
 }
 
 }  // namespace segmamba::nn

@@ -48,6 +48,14 @@ torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after) {
   return ops::instance_norm(std::move(input), after);
 }
 
+torch::Tensor GroupNormImpl::forward(const torch::Tensor& input) {
+  const auto type = input.scalar_type();
+  if (type != torch::kBFloat16 && type != torch::kHalf) {
+    return torch::nn::GroupNormImpl::forward(input);
+  }
+  return torch::nn::GroupNormImpl::forward(input.to(torch::kFloat)).to(type);
+}
+
 ChannelLayerNormImpl::ChannelLayerNormImpl(std::int64_t channels) {
   weight = register_parameter("weight", torch::empty({channels}));
   bias = register_parameter("bias", torch::empty({channels}));

@@ -30,39 +30,39 @@ torch::Tensor PaperBlockImpl::forward(const torch::Tensor& input) {
 }
 
 PaperEncoderImpl::PaperEncoderImpl(const ModelConfig& config)
-    : Encoder(static_cast<std::int64_t>(config.dims.size())) {
-  if (config.dims[0] % config.in_channels != 0) {
+    : Encoder(static_cast<std::int64_t>(config.segmamba.dims.size())) {
+  if (config.segmamba.dims[0] % config.in_channels != 0) {
     throw Error(
         concat("model.in_channels: the depth-wise stem of the encoder `paper` needs a "
                "divisor of model.dims[0] = ",
-               config.dims[0], ", got ", config.in_channels));
+               config.segmamba.dims[0], ", got ", config.in_channels));
   }
   std::vector<Direction> directions;
-  for (const auto& name : config.directions) directions.push_back(parse_direction(name));
+  for (const auto& name : config.segmamba.directions) directions.push_back(parse_direction(name));
 
-  for (std::size_t i = 0; i < config.dims.size(); ++i) {
-    const auto dim = config.dims[i];
+  for (std::size_t i = 0; i < config.segmamba.dims.size(); ++i) {
+    const auto dim = config.segmamba.dims[i];
     torch::nn::Sequential downsample;
     if (i == 0) {
       downsample->push_back(stem_convolution(config.in_channels, dim, config.in_channels));
     } else {
-      const auto before = config.dims[i - 1];
-      if (config.downsample_norm == "layer") {
+      const auto before = config.segmamba.dims[i - 1];
+      if (config.segmamba.downsample_norm == "layer") {
         downsample->push_back("norm", ChannelLayerNorm(before));
-      } else if (config.downsample_norm == "instance") {
+      } else if (config.segmamba.downsample_norm == "instance") {
         downsample->push_back(
             "norm", torch::nn::Functional([](const torch::Tensor& x) { return instance_norm(x); }));
-      } else if (config.downsample_norm != "none") {
-        throw Error("model.downsample_norm: \"" + config.downsample_norm +
+      } else if (config.segmamba.downsample_norm != "none") {
+        throw Error("model.downsample_norm: \"" + config.segmamba.downsample_norm +
                     "\" is none of layer, instance, none");
       }
       downsample->push_back("conv", downsample_convolution(before, dim));
     }
     downsample_layers_.push_back(downsample);
     torch::nn::Sequential stage;
-    for (std::int64_t j = 0; j < config.depths[i]; ++j) {
+    for (std::int64_t j = 0; j < config.segmamba.depths[i]; ++j) {
       stage->push_back(PaperBlock(PaperBlockOptions{.mamba = {.dim = dim, .directions = directions},
-                                                    .mlp_ratio = config.mlp_ratio}));
+                                                    .mlp_ratio = config.segmamba.mlp_ratio}));
     }
     stages_.push_back(stage);
   }

@@ -10,44 +10,34 @@
 namespace segmamba::nn {
 namespace {
 
-void check_config(const ModelConfig& config) {
-  const auto positive = [](const std::string& key, std::int64_t value) {
-    if (value < 1) throw Error(concat("model.", key, " must be at least 1, got ", value));
-  };
-  if (config.dims.empty() || config.dims.size() != config.depths.size()) {
+void check_config(const SegMambaOptions& options) {
+  if (options.dims.size() != options.depths.size()) {
     throw Error(concat("model.dims and model.depths need one number a stage each, got ",
-                       config.dims.size(), " and ", config.depths.size()));
+                       options.dims.size(), " and ", options.depths.size()));
   }
-  for (const auto dim : config.dims) positive("dims", dim);
-  for (const auto depth : config.depths) positive("depths", depth);
-  positive("in_channels", config.in_channels);
-  positive("out_channels", config.out_channels);
-  positive("hidden_size", config.hidden_size);
-  positive("mlp_ratio", config.mlp_ratio);
-}
-
-using Tensors = std::vector<torch::Tensor>;
-
-// An initialiser list would hold on to the tensors.
-template <class... Tensor>
-Tensors moved(Tensor&&... tensors) {
-  Tensors list;
-  (list.push_back(std::move(tensors)), ...);
-  return list;
 }
 
 }  // namespace
 
-SegMambaImpl::SegMambaImpl(const ModelConfig& config) : config_(config) {
-  check_config(config);
+InputSizes SegMambaImpl::input_sizes(const ModelConfig& config) {
+  const auto multiple = std::int64_t{1} << config.segmamba.dims.size();
+  return {.multiple = {multiple, multiple, multiple}};
+}
+
+SegMambaImpl::SegMambaImpl(const ModelConfig& config)
+    : SegmentationModel(input_sizes(config), config.in_channels) {
+  const auto& options = config.segmamba;
+  check_config(options);
+  description_ = concat("SegMamba(encoder=", options.encoder, ", dims=[", join(options.dims, ", "),
+                        "], hidden_size=", options.hidden_size, ")");
   encoder = make_encoder(config);
-  register_module(config.encoder == "tom" ? "vit" : "mamba_encoder", encoder);
+  register_module(options.encoder == "tom" ? "vit" : "mamba_encoder", encoder);
   // Channels of e_0 .. e_n and of the decoder's features d_0 .. d_n beside them.
-  auto widths = config.dims;
-  widths.push_back(config.hidden_size);
-  const auto stages = config.dims.size();
+  auto widths = options.dims;
+  widths.push_back(options.hidden_size);
+  const auto stages = options.dims.size();
   for (std::size_t i = 0; i <= stages; ++i) {
-    const auto in_channels = i == 0 ? config.in_channels : config.dims[i - 1];
+    const auto in_channels = i == 0 ? config.in_channels : options.dims[i - 1];
     encoder_blocks.push_back(
         register_module(concat("encoder", i + 1), UnetrBasicBlock(in_channels, widths[i])));
   }
@@ -64,23 +54,9 @@ SegMambaImpl::SegMambaImpl(const ModelConfig& config) : config_(config) {
   }
 }
 
-torch::Tensor SegMambaImpl::forward(const torch::Tensor& input) { return run(input, nullptr); }
-
-std::vector<torch::Tensor> SegMambaImpl::forward_deep(const torch::Tensor& input) {
-  std::vector<torch::Tensor> outputs;
-  auto logits = run(input, &outputs);
-  outputs.push_back(std::move(logits));
-  std::reverse(outputs.begin(), outputs.end());
-  return outputs;
-}
-
-torch::Tensor SegMambaImpl::run(const torch::Tensor& input, std::vector<torch::Tensor>* coarser) {
-  check_input(input);
+std::vector<torch::Tensor> SegMambaImpl::compute(torch::Tensor input, bool deep) {
   const auto stages = decoder_blocks.size();
-  const auto format = torch::MemoryFormat::ChannelsLast3d;
-  Tensors features = {inference_type() ? input.to(*inference_type(), /*non_blocking=*/false,
-                                                  /*copy=*/false, format)
-                                       : input};
+  auto features = moved(std::move(input));
   for (std::size_t i = 0; i < stages; ++i) {
     features.push_back(run_part(
         concat("stage", i + 1),
@@ -98,21 +74,21 @@ torch::Tensor SegMambaImpl::run(const torch::Tensor& input, std::vector<torch::T
         },
         moved(std::move(features[i])));
   };
+  Tensors outputs;  // the coarsest first
   auto decoded = skip(stages);
   for (auto i = stages; i-- > 0;) {
     decoded = run_part(
         concat("decoder", i + 2),
         [this, i](Tensors x) { return decoder_blocks[i](std::move(x[0]), std::move(x[1])); },
         moved(std::move(decoded), skip(i)));
-    if (coarser != nullptr && !deep_outs.empty() && i > 0) {
-      coarser->push_back(deep_outs[i - 1](decoded));
-    }
+    if (deep && !deep_outs.empty() && i > 0) outputs.push_back(deep_outs[i - 1](decoded));
   }
   decoded = run_part(
       "decoder1", [this](Tensors x) { return decoder1(std::move(x[0])); },
       moved(std::move(decoded)));
-  auto logits = out(decoded);
-  return inference_type() ? logits.to(input.scalar_type()).contiguous() : logits;
+  outputs.push_back(out(decoded));
+  std::reverse(outputs.begin(), outputs.end());
+  return outputs;
 }
 
 std::vector<std::string> SegMambaImpl::parts() const {
@@ -128,25 +104,6 @@ std::vector<std::string> SegMambaImpl::parts() const {
   return names;
 }
 
-std::int64_t SegMambaImpl::size_multiple() const { return std::int64_t{1} << config_.dims.size(); }
-
-void SegMambaImpl::check_input(const torch::Tensor& input) const {
-  if (input.dim() != 5 || input.size(1) != config_.in_channels) {
-    throw Error(concat("input must have shape [B, ", config_.in_channels, ", D, H, W], got ",
-                       input.sizes()));
-  }
-  const auto sizes = input.sizes().slice(2);
-  const auto multiple = size_multiple();
-  if (std::any_of(sizes.begin(), sizes.end(),
-                  [multiple](auto size) { return size < 1 || size % multiple != 0; })) {
-    throw Error(concat("input size ", join(sizes, "x"), " does not fit: each size must be a ",
-                       "multiple of ", multiple));
-  }
-}
-
-void SegMambaImpl::pretty_print(std::ostream& stream) const {
-  stream << "SegMamba(encoder=" << config_.encoder << ", dims=[" << join(config_.dims, ", ")
-         << "], hidden_size=" << config_.hidden_size << ")";
-}
+void SegMambaImpl::pretty_print(std::ostream& stream) const { stream << description_; }
 
 }  // namespace segmamba::nn

@@ -7,15 +7,9 @@
 namespace segmamba::nn {
 namespace {
 
-// MONAI wraps each convolution in a module that calls it `conv`; the state-dict names keep that.
-template <class Convolution>
-torch::nn::Sequential wrap(const Convolution& convolution) {
-  return torch::nn::Sequential({{"conv", convolution}});
-}
-
-torch::nn::Sequential convolution(std::int64_t in_channels, std::int64_t out_channels,
-                                  std::int64_t kernel, bool bias = false) {
-  return wrap(Convolution(
+Chain convolution(std::int64_t in_channels, std::int64_t out_channels, std::int64_t kernel,
+                  bool bias = false) {
+  return wrapped(Convolution(
       torch::nn::Conv3dOptions(in_channels, out_channels, kernel).padding(kernel / 2).bias(bias)));
 }
 
@@ -49,7 +43,7 @@ torch::Tensor UnetrBasicBlockImpl::forward(torch::Tensor input) { return layer(s
 
 UnetrUpBlockImpl::UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
   up_ = UpConvolution(in_channels, out_channels);
-  register_module("transp_conv", wrap(up_));
+  register_module("transp_conv", wrapped(up_));
   conv_block = register_module("conv_block", ResidualBlock(2 * out_channels, out_channels));
 }
 

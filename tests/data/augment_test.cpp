@@ -1023,7 +1023,7 @@ TEST(AugmentConfig, RefusesWhatMakesNoSense) {
   config = {};
   config.blur.probability = 1.5;
   EXPECT_EQ(message_of([&] { check(config); }),
-            "augment.blur.probability must lie from 0 to 1, got 1.5");
+            "augment.blur.probability must be from 0 to 1, got 1.5");
   config = {};
   config.interpolation = "sinc";
   EXPECT_EQ(message_of([&] { check(config); }),

@@ -31,9 +31,9 @@ constexpr std::int64_t kMegabyte = 1 << 20;
 
 TrainConfig tiny_config() {
   TrainConfig config;
-  config.model.dims = {4, 8};
-  config.model.depths = {1, 1};
-  config.model.hidden_size = 12;
+  config.model.segmamba.dims = {4, 8};
+  config.model.segmamba.depths = {1, 1};
+  config.model.segmamba.hidden_size = 12;
   config.data.patch_size = {16, 16, 16};
   config.training.epochs = 3;
   config.training.iterations_per_epoch = 20;

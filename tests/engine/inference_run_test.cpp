@@ -205,7 +205,7 @@ TEST_F(InferenceRun, BadCasesCountOnceAndTheRestGoOn) {
 
 TEST_F(InferenceRun, MemoryThatRunsOutIsSaidInWords) {
   struct Hungry : test::LabelModel {
-    torch::Tensor forward(const torch::Tensor&) override { throw std::bad_alloc(); }
+    Tensors compute(torch::Tensor, bool) override { throw std::bad_alloc(); }
   };
   model_ = std::make_shared<Hungry>();
   write_cases({"a"});

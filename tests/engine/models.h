@@ -14,50 +14,47 @@ namespace segmamba::test {
 
 // Gives back its input.
 struct IdentityModel : nn::SegmentationModel {
-  torch::Tensor forward(const torch::Tensor& input) override { return input.clone(); }
-  std::int64_t size_multiple() const override { return 1; }
+  Tensors compute(torch::Tensor input, bool) override { return {input.clone()}; }
 };
 
 // Channel k of the logits is 1 where the input rounds to k.
 struct LabelModel : nn::SegmentationModel {
-  torch::Tensor forward(const torch::Tensor& input) override {
+  LabelModel() : SegmentationModel({.multiple = {4, 4, 4}}) {}
+  Tensors compute(torch::Tensor input, bool) override {
     ++calls;
     const auto classes = torch::arange(4).view({1, 4, 1, 1, 1});
-    return (input.narrow(1, 0, 1).round() == classes).to(torch::kFloat);
+    return {(input.narrow(1, 0, 1).round() == classes).to(torch::kFloat)};
   }
-  std::int64_t size_multiple() const override { return 4; }
   std::atomic<int> calls = 0;
 };
 
 // Its output depends on the place in the window, not on the input.
 struct RampModel : nn::SegmentationModel {
-  torch::Tensor forward(const torch::Tensor& input) override {
-    return torch::arange(input.size(4), torch::kFloat)
-        .expand({input.size(0), 1, input.size(2), input.size(3), input.size(4)});
+  Tensors compute(torch::Tensor input, bool) override {
+    return {torch::arange(input.size(4), torch::kFloat)
+                .expand({input.size(0), 1, input.size(2), input.size(3), input.size(4)})};
   }
-  std::int64_t size_multiple() const override { return 1; }
 };
 
 // The same logits everywhere.
 struct ConstantModel : nn::SegmentationModel {
   explicit ConstantModel(std::vector<float> values) : logits(std::move(values)) {}
-  torch::Tensor forward(const torch::Tensor& input) override {
-    return torch::tensor(logits)
-        .view({1, std::ssize(logits), 1, 1, 1})
-        .expand({input.size(0), std::ssize(logits), input.size(2), input.size(3), input.size(4)});
+  Tensors compute(torch::Tensor input, bool) override {
+    return {torch::tensor(logits)
+                .view({1, std::ssize(logits), 1, 1, 1})
+                .expand({input.size(0), std::ssize(logits), input.size(2), input.size(3),
+                         input.size(4)})};
   }
-  std::int64_t size_multiple() const override { return 1; }
   std::vector<float> logits;
 };
 
 // A model of regions: output r is positive where the label that the input rounds to is in region r.
 struct RegionModel : nn::SegmentationModel {
-  torch::Tensor forward(const torch::Tensor& input) override {
+  Tensors compute(torch::Tensor input, bool) override {
     const auto label = input.narrow(1, 0, 1).round();
     const auto core = (label == 1) | (label == 3);
-    return torch::cat({label > 0, core, label == 3}, 1).to(torch::kFloat) * 6 - 2;
+    return {torch::cat({label > 0, core, label == 3}, 1).to(torch::kFloat) * 6 - 2};
   }
-  std::int64_t size_multiple() const override { return 1; }
 };
 
 // A case of this image [C, D, H, W], not cropped and not normalised.

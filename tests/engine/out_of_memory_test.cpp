@@ -43,7 +43,7 @@ TEST(OutOfMemory, LeavesOutWhatIsAsLowAsItGets) {
             "16]");
   config.data.patch_size = {16, 16, 16};
   EXPECT_EQ(out_of_memory_advice(error, config, {torch::kCUDA, 1}),
-            "the GPU cuda:1 is out of memory: set model.dims to fewer channels");
+            "the GPU cuda:1 is out of memory: set the model to fewer channels or layers");
 }
 
 TEST(OutOfMemory, HalvesThePassOfARank) {

@@ -33,7 +33,7 @@ std::int64_t status(const std::string& key) {
 // Output k is 1 where the image's first channel is k.
 struct ValueModel : nn::SegmentationModel {
   explicit ValueModel(std::int64_t count) : outputs(count) {}
-  torch::Tensor forward(const torch::Tensor& input) override {
+  Tensors compute(torch::Tensor input, bool) override {
     auto sizes = input.sizes().vec();
     sizes[1] = outputs;
     auto logits = torch::empty(sizes);
@@ -41,9 +41,8 @@ struct ValueModel : nn::SegmentationModel {
       auto logit = logits.select(1, k);
       at::eq_out(logit, input.select(1, 0), k);
     }
-    return logits;
+    return {logits};
   }
-  std::int64_t size_multiple() const override { return 1; }
   std::int64_t outputs;
 };
 
@@ -67,9 +66,9 @@ engine::TrainConfig config_of(std::int64_t channels, std::int64_t outputs, std::
   engine::TrainConfig config;
   config.model.in_channels = channels;  // for the memory of a pass: the smallest there is
   config.model.out_channels = outputs;
-  config.model.dims = {1};
-  config.model.depths = {1};
-  config.model.hidden_size = 1;
+  config.model.segmamba.dims = {1};
+  config.model.segmamba.depths = {1};
+  config.model.segmamba.hidden_size = 1;
   config.data.classes.assign(static_cast<std::size_t>(outputs), "class");
   config.data.patch_size = {window, window, window};
   config.inference.mirror_axes = {};

@@ -21,9 +21,9 @@ class LoadTest : public ::testing::Test {
  protected:
   static TrainConfig small_config() {
     TrainConfig config;
-    config.model.dims = {4};
-    config.model.depths = {1};
-    config.model.hidden_size = 4;
+    config.model.segmamba.dims = {4};
+    config.model.segmamba.depths = {1};
+    config.model.segmamba.hidden_size = 4;
     config.model.in_channels = 2;
     config.model.out_channels = 2;
     config.data.channels = {"t1n", "t1c"};
@@ -125,7 +125,7 @@ TEST_F(LoadTest, ModelsMustAgreeInWhatGoesInAndComesOut) {
   EXPECT_THAT(error_with(other), HasSubstr("agree in data.patch_size"));
   // Other networks, and other ways of inference, of which the first's is taken.
   other = config;
-  other.model.dims = {8};
+  other.model.segmamba.dims = {8};
   other.inference.overlap = 0.75;
   EXPECT_EQ(error_with(other), "");
   EXPECT_EQ(

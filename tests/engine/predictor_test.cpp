@@ -163,9 +163,9 @@ TEST(Predictor, UncertaintyOfAnEnsembleHasItsFormulas) {
 
 TEST(Predictor, WindowsBeyondTheVolumeSeeWhatLiesOutside) {
   struct Watcher : test::LabelModel {
-    torch::Tensor forward(const torch::Tensor& input) override {
+    Tensors compute(torch::Tensor input, bool deep) override {
       seen = input.clone();
-      return LabelModel::forward(input);
+      return LabelModel::compute(input, deep);
     }
     torch::Tensor seen;
   };
@@ -181,9 +181,9 @@ TEST(Predictor, WindowsBeyondTheVolumeSeeWhatLiesOutside) {
 
 // A small network with the weights of this seed.
 std::shared_ptr<nn::SegmentationModel> small_network(TrainConfig& config, int seed) {
-  config.model.dims = {4, 8};
-  config.model.depths = {1, 1};
-  config.model.hidden_size = 8;
+  config.model.segmamba.dims = {4, 8};
+  config.model.segmamba.depths = {1, 1};
+  config.model.segmamba.hidden_size = 8;
   config.model.in_channels = 2;
   config.model.out_channels = 3;
   config.data.channels = {"a", "b"};
@@ -235,7 +235,7 @@ TEST(Predictor, RefusesWindowsThatTheModelCannotTake) {
   EXPECT_EQ(error_of([] {
               predictor_of(std::make_shared<test::LabelModel>(), config_of({4, 6, 4}));
             }),
-            "data.patch_size is [4, 6, 4]: each size must be a multiple of 4 for this model");
+            "data.patch_size is [4, 6, 4]: each size must be a multiple of 4");
 }
 
 TEST(Predictor, RefusesScoresThatAreNotFinite) {
@@ -332,9 +332,9 @@ TEST(Predictor, ConcurrentCallsGiveTheSameBits) {
 // Takes so many windows at once.
 struct SmallMemoryModel : test::LabelModel {
   explicit SmallMemoryModel(std::int64_t windows) : most(windows) {}
-  torch::Tensor forward(const torch::Tensor& input) override {
+  Tensors compute(torch::Tensor input, bool deep) override {
     largest = std::max(largest, input.size(0));
-    if (input.size(0) <= most) return LabelModel::forward(input);
+    if (input.size(0) <= most) return LabelModel::compute(input, deep);
     throw c10::OutOfMemoryError({__func__, __FILE__, __LINE__}, "CUDA out of memory.");
   }
   std::int64_t most, largest = 0;

@@ -68,9 +68,9 @@ class TrainerTest : public ::testing::Test {
 
   static TrainConfig tiny_config() {
     TrainConfig config;
-    config.model.dims = {4, 8, 8, 8};
-    config.model.depths = {1, 1, 1, 1};
-    config.model.hidden_size = 16;
+    config.model.segmamba.dims = {4, 8, 8, 8};
+    config.model.segmamba.depths = {1, 1, 1, 1};
+    config.model.segmamba.hidden_size = 16;
     config.data.root = data_->path().string();
     config.data.patch_size = {16, 16, 16};
     config.loss.name = "dice_cross_entropy";
@@ -469,10 +469,9 @@ TEST_F(TrainerTest, ResumesPastDamagedCheckpoints) {
 TEST_F(TrainerTest, RefusesPatchesThatTheModelCannotTake) {
   auto config = tiny_config();
   config.data.patch_size = {16, 20, 16};
-  EXPECT_THAT([&] { train(config, out_.path() / "run", StartMode::kNew); },
-              ThrowsMessage<Error>(
-                  "data.patch_size is [16, 20, 16]: each size must be a multiple of 16 for this "
-                  "model"));
+  EXPECT_THAT(
+      [&] { train(config, out_.path() / "run", StartMode::kNew); },
+      ThrowsMessage<Error>("data.patch_size is [16, 20, 16]: each size must be a multiple of 16"));
 }
 
 TEST(Checkpoint, DamagedFilesAreRefused) {

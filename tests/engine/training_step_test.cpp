@@ -30,10 +30,10 @@ void expect_published_trajectory(torch::ScalarType type, double tolerance) {
                                            "engine/training_trajectory_tom.safetensors")
                           .tensors;
   nn::ModelConfig model_config;
-  model_config.encoder = "tom";
-  model_config.dims = {8, 12, 16, 24};
-  model_config.depths = {1, 1, 1, 1};
-  model_config.hidden_size = 32;
+  model_config.segmamba.encoder = "tom";
+  model_config.segmamba.dims = {8, 12, 16, 24};
+  model_config.segmamba.depths = {1, 1, 1, 1};
+  model_config.segmamba.hidden_size = 32;
   const auto model = nn::make_model(model_config);
   model->to(type);
   std::map<std::string, Tensor> initial;
@@ -194,8 +194,7 @@ TEST(Optimizer, ClipsToTheTotalNorm) {
 
 struct ScaleModel : nn::SegmentationModel {
   ScaleModel() { scale = register_parameter("scale", torch::ones({})); }
-  Tensor forward(const Tensor& input) override { return input * scale; }
-  std::int64_t size_multiple() const override { return 1; }
+  Tensors compute(Tensor input, bool) override { return {input * scale}; }
   Tensor scale;
 };
 
@@ -247,9 +246,9 @@ TEST(TrainingStep, NamesTheGradientThatIsNotFinite) {
 
 std::shared_ptr<nn::SegmentationModel> tiny_model(std::uint64_t seed = 5) {
   nn::ModelConfig config;
-  config.dims = {4, 8};
-  config.depths = {1, 1};
-  config.hidden_size = 8;
+  config.segmamba.dims = {4, 8};
+  config.segmamba.depths = {1, 1};
+  config.segmamba.hidden_size = 8;
   torch::manual_seed(seed);
   return nn::make_model(config);
 }

@@ -19,12 +19,12 @@ namespace {
 // Convolutions by hand: a decoder1 of 2 -> 2 channels on 4^3 voxels and so on.
 TEST(ForwardCost, CountsMultiplyAddsOfEveryPart) {
   ModelConfig config;
-  config.encoder = "bidirectional";
+  config.segmamba.encoder = "bidirectional";
   config.in_channels = 1;
   config.out_channels = 3;
-  config.dims = {2};
-  config.depths = {1};
-  config.hidden_size = 5;
+  config.segmamba.dims = {2};
+  config.segmamba.depths = {1};
+  config.segmamba.hidden_size = 5;
   const std::int64_t full = 4 * 4 * 8, half = full / 8;
   const std::int64_t E = 4, N = 16, R = 1, K = 2;
   const std::int64_t expected =
@@ -118,10 +118,10 @@ TrainingCost measured_cost(const ModelConfig& config, const TrainingPass& pass) 
 
 ModelConfig config_of(const std::string& encoder) {
   ModelConfig config;
-  config.encoder = encoder;
-  config.dims = {8, 16, 24};
-  config.depths = {1, 2, 1};
-  config.hidden_size = 32;
+  config.segmamba.encoder = encoder;
+  config.segmamba.dims = {8, 16, 24};
+  config.segmamba.depths = {1, 2, 1};
+  config.segmamba.hidden_size = 32;
   return config;
 }
 

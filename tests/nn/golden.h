@@ -32,12 +32,12 @@ struct Golden {
   }
   nn::ModelConfig config() const {
     nn::ModelConfig config;
-    config.encoder = info["encoder"].get<std::string>();
+    config.segmamba.encoder = info["encoder"].get<std::string>();
     config.in_channels = info["in_channels"];
     config.out_channels = info["out_channels"];
-    config.dims = info["dims"].get<std::vector<std::int64_t>>();
-    config.depths = info["depths"].get<std::vector<std::int64_t>>();
-    config.hidden_size = info["hidden_size"];
+    config.segmamba.dims = info["dims"].get<std::vector<std::int64_t>>();
+    config.segmamba.depths = info["depths"].get<std::vector<std::int64_t>>();
+    config.segmamba.hidden_size = info["hidden_size"];
     return config;
   }
 

@@ -16,12 +16,12 @@ using test::near;
 // Wide enough for every way a convolution is computed.
 ModelConfig config_of(const std::string& encoder) {
   ModelConfig config;
-  config.encoder = encoder;
+  config.segmamba.encoder = encoder;
   config.out_channels = 3;
-  config.dims = {16, 24, 32};
-  config.depths = {1, 2, 1};
-  config.hidden_size = 40;
-  config.directions = {"forward", "reverse", "inter-slice"};
+  config.segmamba.dims = {16, 24, 32};
+  config.segmamba.depths = {1, 2, 1};
+  config.segmamba.hidden_size = 40;
+  config.segmamba.directions = {"forward", "reverse", "inter-slice"};
   return config;
 }
 

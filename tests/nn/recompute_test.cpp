@@ -19,12 +19,12 @@ using Tensors = std::vector<torch::Tensor>;
 
 ModelConfig small_config(const std::string& encoder) {
   ModelConfig config;
-  config.encoder = encoder;
+  config.segmamba.encoder = encoder;
   config.in_channels = 2;
   config.out_channels = 3;
-  config.dims = {6, 8};
-  config.depths = {2, 1};
-  config.hidden_size = 10;
+  config.segmamba.dims = {6, 8};
+  config.segmamba.depths = {2, 1};
+  config.segmamba.hidden_size = 10;
   return config;
 }
 

@@ -83,7 +83,7 @@ TEST(SegMamba, HasThePublishedParametersAtFullSize) {
                    {"mamba_encoder.mlps.2", 295872},
                    {"mamba_encoder.mlps.3", 1181568}});
   ModelConfig config;
-  config.encoder = "bidirectional";
+  config.segmamba.encoder = "bidirectional";
   const auto bidirectional = make_model(config);
   EXPECT_EQ(parts_of(*bidirectional), expected);
   EXPECT_EQ(parameter_count(*bidirectional), 56976964);
@@ -102,13 +102,13 @@ TEST_P(Variants, KeepTheSizeAndLetGradientsReachEveryParameter) {
   const auto& variant = GetParam();
   torch::manual_seed(1);
   ModelConfig config;
-  config.encoder = variant.encoder;
+  config.segmamba.encoder = variant.encoder;
   config.in_channels = variant.in_channels;
   config.out_channels = variant.out_channels;
-  config.dims = variant.dims;
-  config.depths = variant.depths;
-  config.hidden_size = 20;
-  config.directions = {"forward", "reverse", "inter-slice"};
+  config.segmamba.dims = variant.dims;
+  config.segmamba.depths = variant.depths;
+  config.segmamba.hidden_size = 20;
+  config.segmamba.directions = {"forward", "reverse", "inter-slice"};
   const auto model = make_model(config);
   auto sizes = variant.size;
   sizes.insert(sizes.begin(), {2, variant.in_channels});
@@ -135,9 +135,9 @@ TEST(SegMamba, DeepSupervisionAddsAnOutputADecoder) {
   ModelConfig config;
   config.in_channels = 2;
   config.out_channels = 3;
-  config.dims = {4, 6, 8};
-  config.depths = {1, 1, 1};
-  config.hidden_size = 10;
+  config.segmamba.dims = {4, 6, 8};
+  config.segmamba.depths = {1, 1, 1};
+  config.segmamba.hidden_size = 10;
   torch::manual_seed(7);
   const auto plain = make_model(config);
   config.deep_supervision = true;
@@ -179,9 +179,9 @@ TEST(SegMamba, ADeepHeadIsAConvolutionOfItsDecodersFeatures) {
   ModelConfig config;
   config.in_channels = 1;
   config.out_channels = 2;
-  config.dims = {4, 6};
-  config.depths = {1, 1};
-  config.hidden_size = 8;
+  config.segmamba.dims = {4, 6};
+  config.segmamba.depths = {1, 1};
+  config.segmamba.hidden_size = 8;
   config.deep_supervision = true;
   SegMamba model(config);
   const auto input = torch::randn({1, 1, 8, 8, 8});
@@ -208,11 +208,11 @@ TEST(SegMamba, ADeepHeadIsAConvolutionOfItsDecodersFeatures) {
 
 TEST(SegMamba, NamesTheMultipleThatASizeMustBeOf) {
   ModelConfig config;
-  config.dims = {4, 6, 8, 10};
-  config.depths = {1, 1, 1, 1};
-  config.hidden_size = 12;
+  config.segmamba.dims = {4, 6, 8, 10};
+  config.segmamba.depths = {1, 1, 1, 1};
+  config.segmamba.hidden_size = 12;
   const auto model = make_model(config);
-  EXPECT_EQ(model->size_multiple(), 16);
+  EXPECT_EQ(model->input_sizes().multiple, (std::array<std::int64_t, 3>{16, 16, 16}));
   EXPECT_THAT(error_of([&] {
                 model->forward(torch::zeros({1, 4, 32, 40, 32}));
               }),
@@ -230,30 +230,30 @@ TEST(SegMamba, NamesTheConfigKeyThatDoesNotFit) {
     return error_of([&] { make_model(config); });
   };
   EXPECT_THAT(making([](auto& c) { c.name = "segmambo"; }), HasSubstr("model.name"));
-  EXPECT_THAT(making([](auto& c) { c.encoder = "tim"; }), HasSubstr("model.encoder"));
-  EXPECT_THAT(making([](auto& c) { c.depths = {2, 2}; }), HasSubstr("model.depths"));
+  EXPECT_THAT(making([](auto& c) { c.segmamba.encoder = "tim"; }), HasSubstr("model.encoder"));
+  EXPECT_THAT(making([](auto& c) { c.segmamba.depths = {2, 2}; }), HasSubstr("model.depths"));
   EXPECT_THAT(making([](auto& c) { c.out_channels = 0; }), HasSubstr("model.out_channels"));
   EXPECT_THAT(making([](auto& c) {
-                c.encoder = "paper";
+                c.segmamba.encoder = "paper";
                 c.in_channels = 5;
               }),
               HasSubstr("divisor of model.dims[0] = 48, got 5"));
   EXPECT_THAT(making([](auto& c) {
-                c.encoder = "paper";
-                c.directions = {"forward", "forward"};
+                c.segmamba.encoder = "paper";
+                c.segmamba.directions = {"forward", "forward"};
               }),
               HasSubstr("model.directions"));
 }
 
 TEST(ModelConfig, ReadsBackWhatItWrites) {
   ModelConfig config;
-  config.encoder = "paper";
-  config.dims = {8, 16};
-  config.directions = {"inter-slice"};
+  config.segmamba.encoder = "paper";
+  config.segmamba.dims = {8, 16};
+  config.segmamba.directions = {"inter-slice"};
   ModelConfig read;
   ConfigDocument::from_text(config_to_yaml(config), "test").read(read);
   EXPECT_EQ(config_to_yaml(read), config_to_yaml(config));
-  EXPECT_EQ(read.dims, config.dims);
+  EXPECT_EQ(read.segmamba.dims, config.segmamba.dims);
 }
 
 TEST(Mamba, StartsFromTheInitialValuesOfTheOriginal) {
@@ -368,12 +368,12 @@ TEST(PaperBlock, HasTheGradientsOfFiniteDifferences) {
 // for, and the decoder gets the stages' own results.
 TEST(PaperEncoder, IsStemBlocksAndDownsampling) {
   ModelConfig config;
-  config.encoder = "paper";
+  config.segmamba.encoder = "paper";
   config.in_channels = 2;
-  config.dims = {4, 6};
-  config.depths = {1, 2};
+  config.segmamba.dims = {4, 6};
+  config.segmamba.depths = {1, 2};
   for (const auto* norm : {"layer", "instance", "none"}) {
-    config.downsample_norm = norm;
+    config.segmamba.downsample_norm = norm;
     PaperEncoderImpl encoder(config);
     const auto parameters = encoder.named_parameters();
     const auto stem = parameters["downsample_layers.0.0.weight"];

@@ -46,6 +46,12 @@ class ConfigVisitor {
   virtual void value(const ConfigKey& key, std::vector<std::int64_t>& value) = 0;
   virtual void value(const ConfigKey& key, std::vector<double>& value) = 0;
   virtual void value(const ConfigKey& key, std::vector<std::string>& value) = 0;
+  // A list of lists, as [[1, 3, 3], [3, 3, 3]]; the key's limits hold for both.
+  virtual void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>& value) = 0;
+
+  // Keys that may stand here but that this config makes no use of, for the reason that `why` gives
+  // ("is no key of unetr"): where a file has them, reading warns and goes on.
+  virtual void unused(const std::vector<std::string>& /*names*/, const std::string& /*why*/) {}
 
   // A nested struct under its own key.
   template <class Section>
@@ -121,6 +127,16 @@ std::string config_to_yaml(const Config& config, bool with_help = false) {
   Config copy = config;
   copy.visit(*writer);
   return write_config(*writer);
+}
+
+// Holds a config that was made in code to the limits of its keys. Throws Error naming the key,
+// after `path` ("model").
+std::unique_ptr<ConfigVisitor> make_limit_checker(const std::string& path);
+
+template <class Config>
+void check_limits(const Config& config, const std::string& path) {
+  Config copy = config;
+  copy.visit(*make_limit_checker(path));
 }
 
 // Changes keys of a config that is there. Throws as load_config.

@@ -1,5 +1,5 @@
 #pragma once
-// The norms of SegMamba over volumes [B, C, D, H, W].
+// The norms of the networks over volumes [B, C, D, H, W].
 
 #include <torch/torch.h>
 
@@ -14,6 +14,15 @@ namespace segmamba::nn {
 // same. By value: in inference mode, a caller that moves its last reference in gets its memory
 // back.
 torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after = {});
+
+// torch::nn::GroupNorm, computed in float32 where the data are 16-bit: autocast does so on GPUs,
+// and LibTorch 2.11's own 16-bit version has gradients of nan on the CPU.
+class GroupNormImpl : public torch::nn::GroupNormImpl {
+ public:
+  using torch::nn::GroupNormImpl::GroupNormImpl;
+  torch::Tensor forward(const torch::Tensor& input);
+};
+TORCH_MODULE(GroupNorm);
 
 // LayerNorm over the channels of every voxel (ConvNeXt's channels-first LayerNorm, eps 1e-6):
 // weight_c (x_c - mean) / sqrt(var + eps) + bias_c. [B, C, D, H, W] -> the same.

@@ -20,11 +20,8 @@ class SegMambaImpl : public SegmentationModel {
  public:
   // Throws Error naming the config key that does not fit.
   explicit SegMambaImpl(const ModelConfig& config);
-  // Throws Error where the input's channels or sizes do not fit.
-  torch::Tensor forward(const torch::Tensor& input) override;
-  std::vector<torch::Tensor> forward_deep(const torch::Tensor& input) override;
+  static InputSizes input_sizes(const ModelConfig& config);
   std::size_t deep_output_count() const override { return 1 + deep_outs.size(); }
-  std::int64_t size_multiple() const override;
   std::vector<std::string> parts() const override;
   void pretty_print(std::ostream& stream) const override;
 
@@ -35,12 +32,11 @@ class SegMambaImpl : public SegmentationModel {
   UnetrOutBlock out{nullptr};
   std::vector<UnetrOutBlock> deep_outs;
 
+ protected:
+  Tensors compute(torch::Tensor input, bool deep) override;
+
  private:
-  // Returns the logits; where `coarser` is not null, those of deep_outs are added to it, the
-  // coarsest first.
-  torch::Tensor run(const torch::Tensor& input, std::vector<torch::Tensor>* coarser);
-  void check_input(const torch::Tensor& input) const;
-  ModelConfig config_;
+  std::string description_;
 };
 TORCH_MODULE(SegMamba);
 

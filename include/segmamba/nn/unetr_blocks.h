@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "segmamba/nn/chain.h"
 #include "segmamba/nn/convolution.h"
 
 namespace segmamba::nn {
@@ -19,7 +20,7 @@ class ResidualBlockImpl : public torch::nn::Module {
   // By value: a caller that moves its last reference in lets the block free the input early.
   torch::Tensor forward(torch::Tensor input);
 
-  torch::nn::Sequential conv1{nullptr}, conv2{nullptr}, conv3{nullptr};
+  Chain conv1{nullptr}, conv2{nullptr}, conv3{nullptr};
 };
 TORCH_MODULE(ResidualBlock);
 
@@ -53,7 +54,7 @@ class UnetrOutBlockImpl : public torch::nn::Module {
   UnetrOutBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
   torch::Tensor forward(const torch::Tensor& input);
 
-  torch::nn::Sequential conv{nullptr};
+  Chain conv{nullptr};
 };
 TORCH_MODULE(UnetrOutBlock);
 

@@ -1,0 +1,201 @@
+#include "segmamba/nn/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/json.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/model.h"
+#include "segmamba/nn/upstream_config.h"
+
+namespace segmamba::nn {
+namespace {
+
+using torch::Tensor;
+
+constexpr auto kPrefix = "golden/";
+
+// A network, or a block of one, as the original runs it.
+struct Subject {
+  std::shared_ptr<torch::nn::Module> module;
+  std::function<std::vector<Tensor>(const Tensor&)> forward;
+};
+
+Subject make_subject(const std::string& name, const Json& arguments, const std::string& origin) {
+  const auto config = config_from_upstream(name, arguments, origin);
+  const auto model = make_model(config);
+  return {model, [model, deep = config.deep_supervision](const Tensor& input) {
+            return deep ? model->forward_deep(input) : std::vector<Tensor>{model->forward(input)};
+          }};
+}
+
+class Golden {
+ public:
+  Golden(const TensorFile& file, std::string origin) : file_(file), origin_(std::move(origin)) {}
+
+  const std::string& metadata(const std::string& key) const {
+    const auto found = file_.metadata.find(key);
+    if (found == file_.metadata.end()) throw Error(concat(origin_, ": no metadata ", key));
+    return found->second;
+  }
+  Json json(const std::string& key) const {
+    return parse_json(metadata(key), concat(origin_, " (", key, ")"));
+  }
+  bool has(const std::string& name) const { return file_.tensors.contains(kPrefix + name); }
+  const Tensor& at(const std::string& name) const {
+    const auto found = file_.tensors.find(kPrefix + name);
+    if (found == file_.tensors.end()) throw Error(concat(origin_, ": no tensor ", kPrefix, name));
+    return found->second;
+  }
+  std::vector<std::string> output_names() const {
+    std::vector<std::string> names;
+    if (has("logits")) return {"logits"};
+    while (has(concat("logits.", names.size()))) names.push_back(concat("logits.", names.size()));
+    if (names.empty()) throw Error(concat(origin_, ": no tensor ", kPrefix, "logits"));
+    return names;
+  }
+  std::map<std::string, Tensor> weights() const {
+    std::map<std::string, Tensor> tensors;
+    for (const auto& [name, tensor] : file_.tensors) {
+      if (!starts_with(name, kPrefix)) tensors[name] = tensor;
+    }
+    return tensors;
+  }
+  // The weights R of the loss for output "logits" or "logits.i", of this shape but for the batch.
+  Tensor loss_weights(const std::string& output, const Tensor& like) const {
+    const auto stem = "r" + output.substr(std::string("logits").size());
+    // Sequences [B, L, C], images [B, C, H, W] and volumes [B, C, D, H, W].
+    const std::vector<std::string> axes = like.dim() == 3   ? std::vector<std::string>{"l", "c"}
+                                          : like.dim() == 4 ? std::vector<std::string>{"c", "h", "w"}
+                                                            : std::vector<std::string>{"c", "d",
+                                                                                       "h", "w"};
+    auto product = torch::ones({}, like.options());
+    for (const auto& axis : axes) product = product.unsqueeze(-1) * at(stem + "." + axis).to(like);
+    if (product.sizes() != like.sizes().slice(1)) {
+      throw Error(concat(origin_, ": ", kPrefix, stem, ".* have sizes ", product.sizes(),
+                         ", the output ", like.sizes()));
+    }
+    return product;
+  }
+  const std::string& origin() const { return origin_; }
+
+ private:
+  const TensorFile& file_;
+  std::string origin_;
+};
+
+// Integer buffers may be left out: the network knows them.
+void load(torch::nn::Module& module, std::map<std::string, Tensor> weights,
+          const std::string& origin) {
+  for (const auto& [name, tensor] : state_dict(module)) {
+    if (!torch::isFloatingType(tensor.scalar_type())) weights.emplace(name, tensor);
+  }
+  try {
+    load_state_dict(module, weights);
+  } catch (const Error& error) {
+    throw Error(concat(origin, ": ", error.what()));
+  }
+}
+
+double largest(const Tensor& tensor) { return tensor.abs().max().item<double>(); }
+
+struct Gradient {
+  double norm = 0, dot = 0;
+};
+
+Gradient summarise(const Tensor& gradient) {
+  if (!gradient.defined()) return {};
+  const auto flat = gradient.detach().to(torch::kFloat64).contiguous().flatten();
+  const auto wave = torch::cos(0.7 * torch::arange(flat.size(0), flat.options()));
+  return {flat.norm().item<double>(), flat.dot(wave).item<double>()};
+}
+
+}  // namespace
+
+bool Verification::passes() const {
+  const auto all = [](const std::vector<Deviation>& list) {
+    return std::all_of(list.begin(), list.end(), [](const auto& item) { return item.passes(); });
+  };
+  return all(outputs) && all(gradient_norms) && all(gradient_dots);
+}
+
+Verification verify(const TensorFile& file, const std::string& origin, torch::ScalarType type) {
+  const Golden golden(file, origin);
+  const bool exact = type == torch::kFloat64;
+  Verification result;
+  result.model = golden.metadata("model");
+  const auto names = golden.output_names();
+  const auto subject = make_subject(result.model, golden.json("config"), origin);
+  load(*subject.module, golden.weights(), origin);
+  subject.module->to(type);
+  subject.module->eval();
+
+  const auto input = golden.at("input").to(type).requires_grad_();
+  const auto outputs = subject.forward(input);
+  if (outputs.size() != names.size()) {
+    throw Error(concat(origin, ": holds ", names.size(), " outputs, the network has ",
+                       outputs.size()));
+  }
+  Tensor loss;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const auto expected = golden.at(names[i]).to(torch::kFloat64);
+    if (outputs[i].sizes() != expected.sizes()) {
+      throw Error(concat(origin, ": ", kPrefix, names[i], " has shape ", expected.sizes(),
+                         ", the network's output ", outputs[i].sizes()));
+    }
+    const auto scale = std::max(largest(expected), 1e-300);
+    double allowed = 1e-6;
+    if (!exact) {
+      allowed = file.metadata.contains("float32_max_abs_error")
+                    ? 20 * std::stod(file.metadata.at("float32_max_abs_error")) / scale
+                    : 1e-3;
+    }
+    result.outputs.push_back(
+        {names[i], largest(outputs[i].detach().to(torch::kFloat64) - expected) / scale, allowed});
+    result.logits[kPrefix + names[i]] = outputs[i].detach();
+    const auto term = (outputs[i] * golden.loss_weights(names[i], outputs[i])).sum();
+    loss = loss.defined() ? loss + term : term;
+  }
+  loss.backward();
+
+  // Norm and dot product of every gradient, the input's last.
+  std::vector<std::string> parameters = golden.json("parameters").get<std::vector<std::string>>();
+  const auto norms = golden.at("grad_norm").to(torch::kFloat64),
+             dots = golden.at("grad_dot").to(torch::kFloat64),
+             of_input = golden.at("grad_input").to(torch::kFloat64);
+  if (norms.numel() != std::ssize(parameters) || dots.numel() != norms.numel() ||
+      of_input.numel() != 2) {
+    throw Error(origin + ": gradients do not fit the metadata `parameters`");
+  }
+  const auto own = subject.module->named_parameters();
+  const double largest_norm = std::max(largest(norms), 1e-300);
+  const double share = exact ? 1e-6 : 5e-2, floor = (exact ? 1e-6 : 1e-3) * largest_norm;
+  constexpr double kTrueZero = 1e-9;  // rounding of the original, not a gradient
+  const auto compare = [&](const std::string& name, const Gradient& expected,
+                           const Gradient& actual, double zero) {
+    double scale = std::max(expected.norm, floor);
+    const bool is_zero = expected.norm < zero;
+    if (is_zero) scale = std::max(scale, largest_norm);
+    const double allowed = is_zero && exact ? kTrueZero : share;
+    result.gradient_norms.push_back({name, std::abs(actual.norm - expected.norm) / scale, allowed});
+    result.gradient_dots.push_back({name, std::abs(actual.dot - expected.dot) / scale, allowed});
+  };
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const auto* parameter = own.find(parameters[i]);
+    if (parameter == nullptr) {
+      throw Error(concat(origin, ": the network has no parameter ", parameters[i]));
+    }
+    const auto place = static_cast<std::int64_t>(i);
+    compare(parameters[i], {norms[place].item<double>(), dots[place].item<double>()},
+            summarise(parameter->grad()), kTrueZero);
+  }
+  compare("input", {of_input[0].item<double>(), of_input[1].item<double>()},
+          summarise(input.grad()), 0);
+  return result;
+}
+
+}  // namespace segmamba::nn

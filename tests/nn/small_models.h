@@ -1,0 +1,73 @@
+#pragma once
+// A small config of every network, and an input that fits it.
+
+#include <torch/torch.h>
+
+#include <functional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "segmamba/nn/model_config.h"
+
+namespace segmamba::test {
+
+struct SmallModel {
+  std::string name;                        // of the case
+  std::vector<std::int64_t> sizes;         // [D, H, W] of an input
+  std::function<void(nn::ModelConfig&)> change;  // sets config.name and what makes it small
+
+  // Two channels in, three out.
+  nn::ModelConfig config() const {
+    nn::ModelConfig config;
+    config.in_channels = 2;
+    config.out_channels = 3;
+    change(config);
+    return config;
+  }
+  torch::Tensor input(std::int64_t batch = 1) const {
+    auto shape = sizes;
+    shape.insert(shape.begin(), {batch, 2});
+    return torch::randn(shape);
+  }
+};
+
+inline void PrintTo(const SmallModel& model, std::ostream* out) { *out << model.name; }
+
+inline const std::vector<SmallModel>& small_models() {
+  static const std::vector<SmallModel> models = {
+      {"segmamba_tom", {16, 16, 24}, [](auto& c) {
+         c.segmamba.dims = {4, 6, 8};
+         c.segmamba.depths = {1, 1, 1};
+         c.segmamba.hidden_size = 10;
+         c.deep_supervision = true;
+       }},
+      {"segmamba_bidirectional", {16, 16, 24}, [](auto& c) {
+         c.segmamba.encoder = "bidirectional";
+         c.segmamba.dims = {4, 6, 8};
+         c.segmamba.depths = {1, 1, 1};
+         c.segmamba.hidden_size = 10;
+       }},
+      {"segmamba_paper", {16, 16, 24}, [](auto& c) {
+         c.segmamba.encoder = "paper";
+         c.segmamba.dims = {4, 6, 8};
+         c.segmamba.depths = {1, 1, 1};
+         c.segmamba.hidden_size = 10;
+       }},
+      {"segresnet", {8, 8, 16}, [](auto& c) {
+         c.name = "segresnet";
+         c.segresnet.init_filters = 4;
+         c.segresnet.num_groups = 2;
+       }},
+      {"segresnet_deconv", {8, 8, 16}, [](auto& c) {
+         c.name = "segresnet";
+         c.segresnet.init_filters = 4;
+         c.segresnet.num_groups = 2;
+         c.segresnet.upsample_mode = "deconv";
+         c.segresnet.dropout_prob = 0.3;
+       }},
+  };
+  return models;
+}
+
+}  // namespace segmamba::test

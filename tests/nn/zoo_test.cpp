@@ -1,0 +1,108 @@
+// The networks of the paper's table against their originals: numbers and names.
+
+#include <gmock/gmock.h>
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "segmamba/core/json.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/model.h"
+#include "segmamba/nn/verify.h"
+#include "support/error_of.h"
+
+namespace segmamba::nn {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kZoo = fs::path(SEGMAMBA_TEST_DATA) / "nn/zoo";
+
+std::vector<std::string> golden_names() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(kZoo)) {
+    if (entry.path().extension() == ".safetensors") names.push_back(entry.path().stem());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class ZooGolden : public ::testing::TestWithParam<std::string> {};
+
+// What verify() allows is what the golden files' README asks for.
+TEST_P(ZooGolden, ComputesWhatItsOriginalComputes) {
+  const auto path = kZoo / (GetParam() + ".safetensors");
+  const auto file = read_safetensors(path);
+  for (const auto type : {torch::kFloat64, torch::kFloat32}) {
+    const auto result = verify(file, path, type);
+    const auto expect_all = [&](const std::vector<Deviation>& deviations, const char* what) {
+      for (const auto& deviation : deviations) {
+        EXPECT_LE(deviation.relative, deviation.allowed) << type << " " << what << deviation.name;
+      }
+    };
+    expect_all(result.outputs, "");
+    expect_all(result.gradient_norms, "gradient norm of ");
+    expect_all(result.gradient_dots, "gradient dot of ");
+    EXPECT_EQ(result.gradient_norms.size(),
+              parse_json(file.metadata.at("parameters"), "parameters").size() + 1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Zoo, ZooGolden, ::testing::ValuesIn(golden_names()),
+                         [](const auto& info) { return info.param; });
+
+// A config at the paper's size, the list of the original's state dict, and its number of
+// parameters.
+struct FullSize {
+  std::string list;
+  std::function<void(ModelConfig&)> change;
+  std::int64_t parameters;
+};
+
+void PrintTo(const FullSize& network, std::ostream* out) { *out << network.list; }
+
+ModelConfig config_of(const FullSize& network) {
+  ModelConfig config;
+  network.change(config);
+  return config;
+}
+
+class ZooNames : public ::testing::TestWithParam<FullSize> {};
+
+TEST_P(ZooNames, AreThoseOfTheOriginal) {
+  const auto model = make_model(config_of(GetParam()));
+  std::map<std::string, std::string> own;
+  for (const auto& [name, tensor] : state_dict(*model)) own[name] = join(tensor.sizes(), "x");
+  std::ifstream file(kZoo / "names" / (GetParam().list + ".txt"));
+  ASSERT_TRUE(file);
+  std::map<std::string, std::string> expected;  // NAME, shape and kind, with tabs between
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    const auto words = split(line, '\t');
+    expected[words[0]] = words[1];
+  }
+  EXPECT_EQ(own, expected);
+}
+
+const std::vector<FullSize>& full_sizes() {
+  static const std::vector<FullSize> sizes = {
+      {"segresnet", [](auto& c) { c.name = "segresnet"; c.out_channels = 3; }, 4702227},
+  };
+  return sizes;
+}
+
+TEST_P(ZooNames, HoldAsManyParameters) {
+  std::int64_t count = 0;
+  for (const auto& parameter : make_model(config_of(GetParam()))->parameters()) {
+    count += parameter.numel();
+  }
+  EXPECT_EQ(count, GetParam().parameters);
+}
+
+INSTANTIATE_TEST_SUITE_P(Zoo, ZooNames, ::testing::ValuesIn(full_sizes()),
+                         [](const auto& info) { return info.param.list; });
+
+}  // namespace
+}  // namespace segmamba::nn
