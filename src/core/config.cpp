@@ -24,22 +24,40 @@ std::string child_path(const std::string& path, std::string_view name) {
   return path.empty() ? std::string(name) : concat(path, ".", name);
 }
 
+// "a.b" of "a.b.c".
+std::string parent(const std::string& path) {
+  const auto dot = path.rfind('.');
+  return dot == std::string::npos ? "" : path.substr(0, dot);
+}
+
 // Where a value came from, for messages.
 struct Origins {
   std::string file;
+  // Of keys that came from a base: the file where it stands. What lies deeper in a value stands with
+  // it.
+  std::map<std::string, std::string> files;
   // Path of a value set by override_value, and the text that set it.
   std::map<std::string, std::string> overrides;
 
   std::string place(const std::string& path, const YAML::Node& node) const {
-    for (std::string part = path; !part.empty();) {
+    for (std::string part = path; !part.empty(); part = parent(part)) {
       if (const auto found = overrides.find(part); found != overrides.end()) {
         return "--set " + found->second;
       }
-      const auto dot = part.rfind('.');
-      part = dot == std::string::npos ? "" : part.substr(0, dot);
     }
     const int line = node.Mark().line;
-    return line < 0 ? file : concat(file, ":", line + 1);
+    const auto& origin = file_of(path);
+    return line < 0 ? origin : concat(origin, ":", line + 1);
+  }
+
+  bool is_from_base(const std::string& path) const { return file_of(path) != file; }
+
+ private:
+  const std::string& file_of(const std::string& path) const {
+    for (std::string part = path; !part.empty(); part = parent(part)) {
+      if (const auto found = files.find(part); found != files.end()) return found->second;
+    }
+    return file;
   }
 };
 
@@ -156,6 +174,7 @@ class Reader final : public ConfigVisitor {
       if (!is_set(node)) continue;
       frame.unused.push_back(name);
       const std::string path = child_path(frame.path, name);
+      if (origins_.is_from_base(path)) continue;  // which is for others as well
       log_warning(concat(origins_.place(path, node), ": ", path, " ", why, ": ignored"));
     }
   }
@@ -425,8 +444,65 @@ ConfigDocument ConfigDocument::from_text(const std::string& text, const std::str
   return document;
 }
 
+namespace {
+
+constexpr const char* kBase = "base";
+constexpr int kMaxBases = 8;
+
+// `own` over `base`: sections are merged, anything else is replaced. Notes in `files` which file
+// each value is from.
+YAML::Node merge(const YAML::Node& base, const YAML::Node& own, const std::string& path,
+                 const std::string& base_file, const std::string& own_file,
+                 std::map<std::string, std::string>& files) {
+  YAML::Node merged(YAML::NodeType::Map);
+  for (const auto& entry : base) {
+    const auto& name = entry.first.Scalar();
+    const auto child = child_path(path, name);
+    const auto other = find_child(own, name);
+    if (!is_set(other)) {
+      files.emplace(child, base_file);
+      merged[entry.first] = entry.second;
+    } else if (other.IsMap() && entry.second.IsMap()) {
+      merged[entry.first] = merge(entry.second, other, child, base_file, own_file, files);
+    }
+  }
+  for (const auto& entry : own) {
+    const auto& name = entry.first.Scalar();
+    if (is_set(find_child(merged, name))) continue;
+    files.emplace(child_path(path, name), own_file);  // unless a base brought it
+    merged[entry.first] = entry.second;
+  }
+  return merged;
+}
+
+}  // namespace
+
 ConfigDocument ConfigDocument::from_file(const std::filesystem::path& path) {
-  return from_text(read_file(path, kMaxConfigBytes), path.string());
+  auto document = from_text(read_file(path, kMaxConfigBytes), path.string());
+  auto folder = path.parent_path();
+  for (int depth = 0; document.has(kBase); ++depth) {
+    auto& own = *document.impl_;
+    const auto node = find_child(own.root, kBase);
+    const auto place = own.origins.place(kBase, node);
+    if (!node.IsScalar()) throw Error(concat(place, ": base must be the path of a file"));
+    if (depth == kMaxBases) {
+      throw Error(concat(place, ": more than ", kMaxBases, " bases one upon another"));
+    }
+    const auto base_path = folder / node.Scalar();
+    own.root.remove(kBase);
+    std::string text;
+    try {
+      text = read_file(base_path, kMaxConfigBytes);
+    } catch (const Error& error) {
+      throw Error(concat(place, ": base: ", error.what()));
+    }
+    const auto base = from_text(text, base_path.string());
+    auto& files = own.origins.files;
+    files.erase(kBase);
+    own.root = merge(base.impl_->root, own.root, "", base_path.string(), path.string(), files);
+    folder = base_path.parent_path();
+  }
+  return document;
 }
 
 bool ConfigDocument::has(const std::string& name) const {

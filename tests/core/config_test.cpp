@@ -2,8 +2,13 @@
 
 #include <gmock/gmock.h>
 
+#include <functional>
+
 #include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
+#include "support/error_of.h"
+#include "support/temporary_folder.h"
 
 namespace segmamba {
 namespace {
@@ -55,6 +60,109 @@ std::string message(const std::string& text, const std::vector<std::string>& ove
     return error.what();
   }
   return "no error";
+}
+
+class ConfigBase : public ::testing::Test {
+ protected:
+  std::filesystem::path write(const std::string& name, const std::string& text) {
+    const auto path = folder_.path() / name;
+    make_folders(path.parent_path());
+    write_file_atomically(path, text);
+    return path;
+  }
+  static std::string message(const std::filesystem::path& path) {
+    return test::error_of([&] { load_config<Config>(path, {}); });
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(ConfigBase, HoldsWhereTheFileSaysNothing) {
+  write("common.yaml", "epochs: 3\noptimizer: {name: adamw, nesterov: false}\npatch: [8, 8, 8]\n");
+  write("sub/base.yaml", "base: ../common.yaml\ntitle: middle\nepochs: 4\n");
+  const auto path = write("run.yaml",
+                          "base: sub/base.yaml\npatch: [1, 2, 3]\noptimizer:\n"
+                          "  learning_rate: 2\n");
+  const auto config = load_config<Config>(path, {"optimizer.nesterov=true"});
+  EXPECT_EQ(config.epochs, 4);
+  EXPECT_EQ(config.title, "middle");
+  EXPECT_EQ(config.patch, (std::vector<std::int64_t>{1, 2, 3}));
+  EXPECT_EQ(config.optimizer.name, "adamw");
+  EXPECT_EQ(config.optimizer.learning_rate, 2);
+  EXPECT_TRUE(config.optimizer.nesterov);
+}
+
+TEST_F(ConfigBase, ErrorsNameTheFileOfTheValue) {
+  write("common.yaml", "epochs: 3\noptimizer:\n  name: adam\n");
+  EXPECT_THAT(message(write("run.yaml", "base: common.yaml\noptimizer: {learning_rate: 1}\n")),
+              HasSubstr("common.yaml:3: optimizer.name must be one of"));
+  EXPECT_THAT(message(write("run.yaml", "base: common.yaml\noptimizer:\n  name: sdg\n")),
+              HasSubstr("run.yaml:3: optimizer.name must be one of"));
+  EXPECT_THAT(message(write("run.yaml", "epochs: 1\nbase: none.yaml\n")),
+              HasSubstr("run.yaml:2: base: "));
+  EXPECT_THAT(message(write("run.yaml", "base: [a]\n")), HasSubstr("run.yaml:1: base must be"));
+  EXPECT_THAT(message(write("run.yaml", "base: run.yaml\n")), HasSubstr("more than 8 bases"));
+}
+
+TEST(Config, KeysOfAnotherKindAreWarnedOf) {
+  struct Either {
+    std::int64_t used = 1;
+    void visit(ConfigVisitor& v) {
+      v.value({.name = "used", .help = "A key"}, used);
+      v.unused({"used", "other"}, "is no key here");
+    }
+  };
+  Either config;
+  ::testing::internal::CaptureStderr();
+  ConfigDocument::from_text("used: 3\nother: 4\n", "run.yaml").read(config);
+  const auto text = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(config.used, 3);
+  EXPECT_THAT(text, HasSubstr("run.yaml:2: other is no key here: ignored"));
+  const test::TemporaryFolder folder;
+  write_file_atomically(folder.path() / "base.yaml", "other: 4\n");
+  write_file_atomically(folder.path() / "run.yaml", "base: base.yaml\nused: 5\n");
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(load_config<Either>(folder.path() / "run.yaml", {}).used, 5);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  EXPECT_THAT(test::error_of([&] {
+                ConfigDocument::from_text("ohter: 4\n", "run.yaml").read(config);
+              }),
+              HasSubstr("unknown key ohter"));
+}
+
+TEST(Config, ListsOfListsAreReadAndWritten) {
+  struct Nested {
+    std::vector<std::vector<std::int64_t>> kernels = {{1, 3, 3}, {3, 3, 3}};
+    void visit(ConfigVisitor& v) {
+      v.value({.name = "kernels", .help = "Taps", .min = 1, .min_items = 1, .max_items = 3},
+              kernels);
+    }
+  };
+  Nested config;
+  EXPECT_EQ(config_to_yaml(config), "kernels: [[1, 3, 3], [3, 3, 3]]\n");
+  ConfigDocument::from_text("kernels: [[1, 1, 5]]\n", "run.yaml").read(config);
+  EXPECT_EQ(config.kernels, (std::vector<std::vector<std::int64_t>>{{1, 1, 5}}));
+  const auto error = [&](const std::string& text) {
+    return test::error_of([&] { ConfigDocument::from_text(text, "run.yaml").read(config); });
+  };
+  EXPECT_EQ(error("kernels: [3]"), "run.yaml:1: kernels must be a list, as in [a, b], got '3'");
+  EXPECT_EQ(error("kernels: [[0]]"), "run.yaml:1: kernels must be an integer at least 1, got '0'");
+}
+
+TEST(Config, ConfigsMadeInCodeAreHeldToTheLimits) {
+  Config config;
+  check_limits(config, "run");
+  const auto error = [](const std::function<void(Config&)>& change) {
+    Config changed;
+    change(changed);
+    return test::error_of([&] { check_limits(changed, "run"); });
+  };
+  EXPECT_EQ(error([](Config& c) { c.epochs = 0; }), "run.epochs must be at least 1, got 0");
+  EXPECT_EQ(error([](Config& c) { c.patch = {1, 0, 1}; }), "run.patch must be at least 1, got 0");
+  EXPECT_EQ(error([](Config& c) { c.patch = {1}; }), "run.patch must have 3 items, got 1");
+  EXPECT_EQ(error([](Config& c) { c.optimizer.learning_rate = 11; }),
+            "run.optimizer.learning_rate must be from 0 to 10, got 11");
+  EXPECT_EQ(error([](Config& c) { c.optimizer.name = "adam"; }),
+            "run.optimizer.name must be one of sgd, adamw, got 'adam'");
 }
 
 TEST(Config, KeysOfAConfigThatIsThereCanBeChanged) {

@@ -50,7 +50,8 @@ class ConfigVisitor {
   virtual void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>& value) = 0;
 
   // Keys that may stand here but that this config makes no use of, for the reason that `why` gives
-  // ("is no key of unetr"): where a file has them, reading warns and goes on.
+  // ("is no key of unetr"): where a file itself has them, and not its base, reading warns and goes
+  // on.
   virtual void unused(const std::vector<std::string>& /*names*/, const std::string& /*why*/) {}
 
   // A nested struct under its own key.
@@ -71,7 +72,8 @@ class ConfigVisitor {
 class ConfigDocument {
  public:
   // Throws Error with file and line where the text is not a YAML mapping, has a duplicate key, or
-  // is not readable.
+  // is not readable. A top-level key `base` names another file, from the folder of this one, whose
+  // values hold where this one has none.
   static ConfigDocument from_file(const std::filesystem::path& path);
   // `origin` stands in messages where a file name would.
   static ConfigDocument from_text(const std::string& text, const std::string& origin);
