@@ -35,6 +35,7 @@ constexpr int kScoredWithProblems = 3;
 struct Options {
   std::vector<std::string> predictions, conventions, metrics, regions;
   std::filesystem::path reference, output, split, tuned;
+  std::vector<std::string> published;
   std::string part = "test", label_four = "auto";
   bool explain = false, ignore_geometry = false, allow_missing = false;
   bool strict = false, overwrite = false, no_html = false, no_pictures = false;
@@ -161,6 +162,8 @@ void run(const Options& options) {
   if (options.worst < 0) throw UsageError("--worst must not be negative");
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   check_output(options);
+  std::vector<eval::PublishedScores> published;
+  for (const auto& path : options.published) published.push_back(eval::read_published(path));
 
   const eval::Plan plan = eval::plan_evaluation(to_do, late_progress("checking"));
   for (const std::string& notice : plan.notices) log_warning(notice);
@@ -177,7 +180,8 @@ void run(const Options& options) {
     if (!plan.problems.empty()) apps::CommandLine::set_exit_code(kScoredWithProblems);
     return;
   }
-  const eval::Evaluation evaluation = eval::evaluate(to_do, plan, late_progress("scoring"));
+  eval::Evaluation evaluation = eval::evaluate(to_do, plan, late_progress("scoring"));
+  evaluation.published = published;
   print_problems({evaluation.problems.begin() + static_cast<std::ptrdiff_t>(plan.problems.size()),
                   evaluation.problems.end()});
   const eval::Analysis analysis =
@@ -232,6 +236,9 @@ int main(int argc, char** argv) {
       "--label-4", options.label_four,
       "Label 4: 'et' (older BraTS), 'keep', or 'auto' (et where a file has no label 3; kept "
       "by brats2024 and for other regions)");
+  line.option("--published", options.published,
+              "CSV file of scores that others report, shown below: method, WT Dice, WT HD95, ..., "
+              "avg Dice, avg HD95");
   line.option("--split", options.split, "Score only the cases of one part of this split file");
   line.option("--part", options.part, "With --split: train, validation or test");
   line.option("--tune-postprocess", options.tuned,

@@ -267,6 +267,24 @@ bool is_in_main_table(const Evaluation& evaluation, const std::string& conventio
   return false;
 }
 
+namespace {
+
+Cells published_row(const PublishedScores::Method& method, const std::string& source,
+                    const std::vector<std::string>& columns) {
+  const auto shown_score = [](double score) {
+    return std::isnan(score) ? std::string("-") : format_fixed(score, 2);
+  };
+  Cells row = {method.name, source};
+  for (const auto& column : columns) {
+    const auto found = method.scores.find(column);
+    row.emplace_back(found == method.scores.end() ? "-" : shown_score(found->second.first));
+    row.emplace_back(found == method.scores.end() ? "-" : shown_score(found->second.second));
+  }
+  return row;
+}
+
+}  // namespace
+
 Table main_table(const Evaluation& evaluation, const Analysis& analysis) {
   const Summaries summaries(analysis);
   const std::vector<Line> lines = main_lines(evaluation);
@@ -304,7 +322,18 @@ Table main_table(const Evaluation& evaluation, const Analysis& analysis) {
     mark_best(table, first, higher_is_better);
   }
   if (table.empty()) return table;
+  for (const PublishedScores& published : evaluation.published) {
+    const std::size_t first = table.rows.size();
+    for (const auto& method : published.methods) {
+      table.rows.push_back(published_row(method, published.source, columns));
+    }
+    mark_best(table, first, higher_is_better);
+  }
   table.notes = main_notes(evaluation, lines);
+  for (const PublishedScores& published : evaluation.published) {
+    table.notes.push_back(
+        concat(published.source, ": numbers that were published, not measured here."));
+  }
   add_treatment_notes(evaluation, analysis, lines, table.notes);
   return table;
 }

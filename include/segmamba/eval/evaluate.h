@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "segmamba/eval/problem.h"
+#include "segmamba/eval/published.h"
 #include "segmamba/metrics/convention.h"
 #include "segmamba/metrics/mask.h"
 
@@ -89,6 +90,7 @@ struct Evaluation {
   std::vector<std::string> notices;
   std::map<std::string, std::map<std::string, double>> reference_ml;  // [case][region], mL
   std::vector<CasePicture> pictures;                                  // by method, then by case
+  std::vector<PublishedScores> published;  // rows of the main table that were not measured here
 };
 
 using ProgressCallback = std::function<void(std::int64_t done, std::int64_t total)>;
