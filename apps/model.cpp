@@ -6,10 +6,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 
 #include "app_main.h"
+#include "model_compare.h"
+#include "model_options.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/memory.h"
@@ -38,18 +39,9 @@ nn::ModelConfig read_model_config(const ConfigDocument& document) {
   return config;
 }
 
-// "96" or "128x128x96" (DxHxW).
-std::vector<std::int64_t> parse_size(const std::string& text) {
-  std::vector<std::int64_t> sizes;
-  for (const auto& word : split(text, 'x')) {
-    char* end = nullptr;
-    sizes.push_back(std::strtoll(word.c_str(), &end, 10));
-    if (end == word.c_str() || *end != '\0' || sizes.back() < 1) sizes.clear();
-    if (sizes.empty()) break;
-  }
-  if (sizes.size() == 1) sizes.resize(3, sizes[0]);
-  if (sizes.size() != 3) throw UsageError("--size: expected N or DxHxW, got \"" + text + "\"");
-  return sizes;
+// A network that is made for inputs of one size is made for this one, unless the config says so.
+void fill_input_size(nn::ModelConfig& config, const std::vector<std::int64_t>& size) {
+  if (auto* fixed = nn::fixed_input_size(config); fixed != nullptr && fixed->empty()) *fixed = size;
 }
 
 // 67416196 is "67,416,196".
@@ -90,6 +82,7 @@ void info(const Options& options) {
     model = load_checkpoint(options.checkpoint, config);
   } else {
     config = read_model_config(ConfigDocument::from_file(options.config));
+    fill_input_size(config, sizes);
     model = nn::make_model(config);
   }
   sizes.insert(sizes.begin(), {1, config.in_channels});
@@ -140,22 +133,12 @@ std::uint64_t peak_memory() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // ru_maxrss is in KB
 }
 
-torch::ScalarType parse_precision(const std::string& name) {
-  if (name == "fp32") return torch::kFloat32;
-  if (name == "bf16") return torch::kBFloat16;
-  if (name == "fp16") return torch::kHalf;
-  throw UsageError("--precision: expected fp32, bf16 or fp16, got \"" + name + "\"");
-}
-
-torch::ScalarType parse_dtype(const std::string& name) {
-  if (name == "float32") return torch::kFloat32;
-  if (name == "float64") return torch::kFloat64;
-  throw UsageError("--dtype: expected float32 or float64, got \"" + name + "\"");
-}
-
 void forward(const Options& options) {
   const auto dtype = parse_dtype(options.dtype);
-  const auto model = nn::make_model(read_model_config(ConfigDocument::from_file(options.config)));
+  const auto input = read_input(options.input).to(dtype);
+  auto config = read_model_config(ConfigDocument::from_file(options.config));
+  if (input.dim() == 5) fill_input_size(config, input.sizes().slice(2).vec());
+  const auto model = nn::make_model(config);
   model->to(dtype);
   try {
     nn::load_state_dict(*model, nn::read_weights(options.weights));
@@ -166,8 +149,6 @@ void forward(const Options& options) {
   if (!options.precision.empty()) {
     nn::prepare_for_inference(*model, parse_precision(options.precision));
   }
-  const auto input = read_input(options.input).to(dtype);
-
   const c10::InferenceMode inference;
   const auto start = std::chrono::steady_clock::now();
   const auto logits = model->forward(input);
@@ -220,9 +201,10 @@ std::string kind_of(const std::string& name) {
 // The initial weights serve as well as trained ones: the time does not depend on them.
 void bench(const Options& options) {
   keep_freed_memory();
-  const auto config = read_model_config(ConfigDocument::from_file(options.config));
-  const auto model = nn::make_model(config);
+  auto config = read_model_config(ConfigDocument::from_file(options.config));
   auto sizes = parse_size(options.size);
+  fill_input_size(config, sizes);
+  const auto model = nn::make_model(config);
   sizes.insert(sizes.begin(), {1, config.in_channels});
   const std::string precision = options.precision.empty() ? "fp32" : options.precision;
   nn::prepare_for_inference(*model, parse_precision(precision));
@@ -266,6 +248,7 @@ int main(int argc, char** argv) {
       "  segmamba-model info --config configs/paper.yaml --size 128\n"
       "  segmamba-model bench --config configs/paper.yaml --size 128 --precision bf16\n"
       "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
+      "  segmamba-model compare --size 128 --training\n"
       "  segmamba-model verify golden.safetensors --dtype float32\n"
       "  segmamba-model forward --config run.yaml --weights weights.safetensors "
       "--input input.safetensors --output logits.safetensors");
@@ -305,5 +288,19 @@ int main(int argc, char** argv) {
   verify_line.option("--output", options.output,
                      "safetensors to write: the outputs, as golden/logits");
   verify_line.option("--dtype", options.verify_dtype, "float64 or float32");
+  CompareOptions comparison;
+  auto& compare_line = line.command(
+      "compare", "Parameters, multiply-adds, time and memory of several networks, side by side",
+      [&] { compare(comparison); });
+  compare_line.option("--config", comparison.configs, "YAML files with a section `model`");
+  compare_line.option("--models", comparison.models,
+                      "Names of networks, with their default sizes; without any and without "
+                      "--config: all");
+  compare_line.option("--size", comparison.size, "Size of the patch: N or DxHxW");
+  compare_line.option("--in-channels", comparison.in_channels, "Modalities, of --models");
+  compare_line.option("--out-channels", comparison.out_channels, "Classes, of --models");
+  compare_line.option("--precision", comparison.precision, "fp32, bf16 or fp16");
+  compare_line.option("--device", comparison.device, "auto, cpu or cuda");
+  compare_line.flag("--training", comparison.training, "Time a training step, too");
   return line.run(argc, argv);
 }

@@ -64,6 +64,7 @@ engine::TrainConfig read_config(const Options& options) {
     config.data.fold = -1;
   }
   if (options.threads >= 0) config.training.threads = options.threads;
+  engine::complete(config);
   return config;
 }
 
@@ -73,7 +74,9 @@ void train(const Options& options) {
     return;
   }
   if (options.help_config) {
-    std::cout << config_to_yaml(engine::TrainConfig{}, /*with_help=*/true);
+    engine::TrainConfig config;
+    override_config(config, options.set);
+    std::cout << config_to_yaml(config, /*with_help=*/true);
     return;
   }
   auto config = read_config(options);

@@ -1,0 +1,36 @@
+#include "model_options.h"
+
+#include <cstdlib>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::apps {
+
+std::vector<std::int64_t> parse_size(const std::string& text) {
+  std::vector<std::int64_t> sizes;
+  for (const auto& word : split(text, 'x')) {
+    char* end = nullptr;
+    sizes.push_back(std::strtoll(word.c_str(), &end, 10));
+    if (end == word.c_str() || *end != '\0' || sizes.back() < 1) sizes.clear();
+    if (sizes.empty()) break;
+  }
+  if (sizes.size() == 1) sizes.resize(3, sizes[0]);
+  if (sizes.size() != 3) throw UsageError("--size: expected N or DxHxW, got \"" + text + "\"");
+  return sizes;
+}
+
+torch::ScalarType parse_precision(const std::string& name) {
+  if (name == "fp32") return torch::kFloat32;
+  if (name == "bf16") return torch::kBFloat16;
+  if (name == "fp16") return torch::kHalf;
+  throw UsageError("--precision: expected fp32, bf16 or fp16, got \"" + name + "\"");
+}
+
+torch::ScalarType parse_dtype(const std::string& name) {
+  if (name == "float32") return torch::kFloat32;
+  if (name == "float64") return torch::kFloat64;
+  throw UsageError("--dtype: expected float32 or float64, got \"" + name + "\"");
+}
+
+}  // namespace segmamba::apps
