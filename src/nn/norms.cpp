@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "segmamba/nn/recompute.h"
+
 namespace segmamba::nn {
 namespace {
 
@@ -54,6 +56,13 @@ torch::Tensor GroupNormImpl::forward(const torch::Tensor& input) {
     return torch::nn::GroupNormImpl::forward(input);
   }
   return torch::nn::GroupNormImpl::forward(input.to(torch::kFloat)).to(type);
+}
+
+torch::Tensor BatchNormImpl::forward(const torch::Tensor& input) {
+  if (!is_training() || !is_recomputing()) return torch::nn::BatchNorm3dImpl::forward(input);
+  return torch::batch_norm(input, weight, bias, /*running_mean=*/{}, /*running_var=*/{},
+                           /*training=*/true, options.momentum().value_or(0), options.eps(),
+                           torch::globalContext().userEnabledCuDNN());
 }
 
 ChannelLayerNormImpl::ChannelLayerNormImpl(std::int64_t channels) {

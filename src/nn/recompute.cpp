@@ -13,6 +13,8 @@
 namespace segmamba::nn {
 namespace {
 
+thread_local int second_runs = 0;  // that this thread is in
+
 using torch::autograd::variable_list;
 
 // The states of the random number generators that a function of some tensors may draw from.
@@ -88,8 +90,11 @@ class RecomputedCall : public torch::autograd::Node {
  private:
   torch::Tensor run_again(const variable_list& inputs) {
     struct Now {
-      explicit Now(const variable_list& tensors) : random(tensors) {}
-      ~Now() { random.restore(); }
+      explicit Now(const variable_list& tensors) : random(tensors) { ++second_runs; }
+      ~Now() {
+        --second_runs;
+        random.restore();
+      }
       RandomState random;
     } now(inputs);
     const at::ThreadLocalStateGuard surroundings(thread_);
@@ -106,6 +111,8 @@ class RecomputedCall : public torch::autograd::Node {
 };
 
 }  // namespace
+
+bool is_recomputing() { return second_runs > 0; }
 
 torch::Tensor recompute(const TensorFunction& function, std::vector<torch::Tensor> inputs) {
   if (!at::GradMode::is_enabled()) return function(std::move(inputs));

@@ -24,6 +24,15 @@ class GroupNormImpl : public torch::nn::GroupNormImpl {
 };
 TORCH_MODULE(GroupNorm);
 
+// torch::nn::BatchNorm3d whose running statistics count each batch once, also where a part of the
+// network is computed again (recompute.h).
+class BatchNormImpl : public torch::nn::BatchNorm3dImpl {
+ public:
+  using torch::nn::BatchNorm3dImpl::BatchNorm3dImpl;
+  torch::Tensor forward(const torch::Tensor& input);
+};
+TORCH_MODULE(BatchNorm);
+
 // LayerNorm over the channels of every voxel (ConvNeXt's channels-first LayerNorm, eps 1e-6):
 // weight_c (x_c - mean) / sqrt(var + eps) + bias_c. [B, C, D, H, W] -> the same.
 class ChannelLayerNormImpl : public torch::nn::Module {

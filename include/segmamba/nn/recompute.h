@@ -18,4 +18,8 @@ using TensorFunction = std::function<torch::Tensor(std::vector<torch::Tensor> in
 // as a parameter. Just function(inputs) where gradients are off. A second derivative throws Error.
 torch::Tensor recompute(const TensorFunction& function, std::vector<torch::Tensor> inputs);
 
+// Whether this thread is in such a second run: what a module counts or averages beside its output
+// has been counted already.
+bool is_recomputing();
+
 }  // namespace segmamba::nn
