@@ -24,13 +24,13 @@ command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] ||
 
 programs=(segmamba-train segmamba-infer segmamba-eval segmamba-data segmamba-model)
 SEGMAMBA_CMAKE_ARGS="-DSEGMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${SEGMAMBA_CUDA_ARCHITECTURES:-90}" \
-  "$root/scripts/build.sh" "${programs[@]}" segmamba_ops test_ops test_kernels
+  "$root/scripts/build.sh" "${programs[@]}" segmamba_ops test_ops test_kernels test_nn
 
 say "Packing $folder"
 rm -rf "$folder"
 mkdir -p "$folder/bin" "$folder/lib" "$folder/python"
 for program in "${programs[@]}"; do cp "$build/bin/$program" "$folder/bin/"; done
-cp "$build/tests/test_ops" "$build/tests/test_kernels" "$folder/bin/"
+cp "$build"/tests/test_{ops,kernels,nn} "$folder/bin/"
 cp "$build/lib/libsegmamba_ops.so" "$folder/lib/"
 # All they load besides LibTorch, CUDA and the C library.
 ldd "$folder"/bin/* "$folder"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |

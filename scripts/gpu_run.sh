@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the CUDA tests, compute-sanitizer, the benchmarks, a short training, inference beside the
-# CPU's and within limits of memory, and the published recipe at full size, and writes results.json.
+# Runs the CUDA tests, compute-sanitizer, the benchmarks, a short training, every network, inference
+# beside the CPU's and within limits of memory, and the published recipe at full size, and writes
+# results.json.
 # Packed by scripts/gpu_check.sh as run.sh.
 #
 #   ./run.sh [--dry] [OUTPUT FOLDER]   default: beside this script; needs python3 with torch on the
@@ -49,6 +50,7 @@ step() {
 
 step tests "$here/bin/test_ops" --gtest_filter='Cuda*' --gtest_brief=1
 step tests-augment "$here/bin/test_kernels" --gtest_filter='Cuda*' --gtest_brief=1
+step tests-networks "$here/bin/test_nn" --gtest_filter='*OnAGpu*' --gtest_brief=1
 if [ "$device" = cuda ] &&
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
   [ -n "$sanitizer" ]; then
@@ -78,6 +80,11 @@ end_to_end() {
     --split "$work/split.yaml" --part test --output "$work/evaluation"
 }
 step end-to-end end_to_end
+
+# Every network at full size, as in the paper: parameters, time and memory.
+networks=(--size 128 --precision bf16 --training)
+[ "$device" = cuda ] || networks=(--size 64 --models segresnet unetr)
+step networks "$here/bin/segmamba-model" compare --device "$device" "${networks[@]}"
 
 # The published recipe at full size on cases of 240x240x155: memory and time, by precision and with
 # recomputation. The published code takes 17,976 MB on one A100.
