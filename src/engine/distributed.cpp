@@ -103,6 +103,7 @@ std::vector<double> ProcessRanks::sum(std::vector<double> values) {
 }
 
 void ProcessRanks::broadcast(const std::vector<torch::Tensor>& tensors) {
+  if (tensors.empty()) return;
   constexpr std::size_t kBufferBytes = std::size_t{64} << 20;
   const torch::NoGradGuard no_grad;
   c10d::broadcast_coalesced(group_, tensors, kBufferBytes, /*rank=*/0);

@@ -147,10 +147,10 @@ at::Tensor segmentation_loss(const LossConfig& config, const at::Tensor& logits,
   return loss;
 }
 
-at::Tensor deep_supervision_loss(const LossConfig& config, const std::vector<at::Tensor>& outputs,
-                                 const at::Tensor& labels, const std::vector<data::Region>& regions,
+at::Tensor deep_supervision_loss(const LossConfig& config, const std::vector<double>& weights,
+                                 const std::vector<at::Tensor>& outputs, const at::Tensor& labels,
+                                 const std::vector<data::Region>& regions,
                                  const SumOverRanks& sum_over_ranks) {
-  const auto weights = deep_supervision_weights(config, outputs.size());
   Tensor sum;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const auto loss =
@@ -162,7 +162,8 @@ at::Tensor deep_supervision_loss(const LossConfig& config, const std::vector<at:
   return sum;
 }
 
-std::vector<double> deep_supervision_weights(const LossConfig& config, std::size_t count) {
+std::vector<double> deep_supervision_weights(const LossConfig& config, std::size_t count,
+                                             bool trains_coarsest) {
   auto weights = config.deep_supervision_weights;
   if (!weights.empty() && weights.size() != count) {
     throw Error(concat("loss.deep_supervision_weights lists ", weights.size(),
@@ -172,7 +173,7 @@ std::vector<double> deep_supervision_weights(const LossConfig& config, std::size
   if (count == 1) return {1};
   double sum = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    weights.push_back(i + 1 < count ? std::ldexp(1, -static_cast<int>(i)) : 0);
+    weights.push_back(i + 1 < count || trains_coarsest ? std::ldexp(1, -static_cast<int>(i)) : 0);
     sum += weights.back();
   }
   for (double& weight : weights) weight /= sum;

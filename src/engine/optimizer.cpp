@@ -12,7 +12,7 @@ bool is_exempt_from_decay(const std::string& parameter_name) {
   for (const char* suffix : {"", "_b", "_s"}) {
     if (last == concat("A", suffix, "_log") || last == concat("D", suffix)) return true;
   }
-  return false;
+  return last == "A_logs" || last == "Ds";  // VMamba's, of all its directions
 }
 
 Optimizer::Optimizer(const OptimizerConfig& config, const torch::nn::Module& module)

@@ -61,7 +61,7 @@ bool decides_the_weights(const std::string& key) {
       "data.root",           "data.layout",
       "data.cache",          "data.split",
       "data.split_seed",     "data.fold",
-      "data.memory_gb",      "data.max_bad_cases",
+      "data.memory_gb",      "data.max_bad_cases", "model.init_from",
       "training.recompute",  "training.max_skipped_steps",
       "training.early_stop", "training.workers",
       "training.threads",    "training.checkpoint_every"};
@@ -304,6 +304,11 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.section("validation", "Scoring whole volumes while training", validation);
   v.section("inference", "How segmamba-infer segments whole volumes", inference);
   v.section("postprocess", "What segmamba-infer changes in label maps", postprocess);
+}
+
+void complete(TrainConfig& config) {
+  auto* size = nn::fixed_input_size(config.model);
+  if (size != nullptr && size->empty()) *size = config.data.patch_size;
 }
 
 void check(const TrainConfig& config) {

@@ -22,6 +22,7 @@
 #include "segmamba/engine/checkpoint.h"
 #include "segmamba/engine/device.h"
 #include "segmamba/engine/device_batch.h"
+#include "segmamba/engine/fine_tuning.h"
 #include "segmamba/engine/losses.h"
 #include "segmamba/engine/memory_plan.h"
 #include "segmamba/engine/out_of_memory.h"
@@ -152,6 +153,7 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
       share(patches_per_rank(run_config.training, run_ranks.size())),
       regions(validation_regions(run_config.data)),
       total(run_config.training.total_iterations()) {
+  complete(config);
   check(config);
   check_metric(config);
   set_tf32(parse_precision(config.training.precision, device) == Precision::kTf32);
@@ -161,6 +163,11 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
   model = nn::make_model(config.model);
   check_window(*model, config.patch_size(), "data.patch_size");
   model->set_recomputed(config.training.recompute);
+  // A run that goes on has weights of its own.
+  if (!config.model.init_from.empty() && folder.all_checkpoints().empty()) {
+    early_notices = start_from_weights(*model, config.model);
+  }
+  freeze(*model, config.model.freeze);
   model->to(device);
   ranks.broadcast(model->parameters());
   state.seed = config.training.seed;
@@ -410,6 +417,7 @@ Predictor Trainer::Impl::validation_predictor() {
 
 void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
   const auto start = Clock::now();
+  ranks.broadcast(model->buffers());  // statistics of batch norms, which each rank has its own of
   const auto predictor = validation_predictor();
   const auto all = static_cast<std::int64_t>(validation_cases->size());
   const auto limit = config.validation.max_cases;
@@ -456,6 +464,7 @@ void Trainer::Impl::run_validation(const std::atomic<bool>& stop) {
 
 void Trainer::Impl::run_patch_validation(const std::atomic<bool>& stop) {
   const auto start = Clock::now();
+  ranks.broadcast(model->buffers());
   const auto predictor = validation_predictor();
   auto options = patch_options(config);
   options.max_bad_cases = static_cast<std::int64_t>(validation_cases->size()) - 1;

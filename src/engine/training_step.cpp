@@ -36,6 +36,8 @@ TrainingStep::TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const T
                            Ranks& ranks)
     : model_(std::move(model)),
       loss_(config.loss),
+      output_weights_(deep_supervision_weights(loss_, model_->deep_output_count(),
+                                               model_->trains_coarsest_output())),
       regions_(data::parse_regions(config.data.regions, config.data.classes)),
       micro_batch_size_(config.training.micro_batch_size),
       gradient_clip_norm_(config.training.gradient_clip_norm),
@@ -44,6 +46,11 @@ TrainingStep::TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const T
       optimizer_(config.optimizer, *model_),
       scaler_(config.training.precision == "fp16", device_of(*model_)),
       averager_(ranks, *model_) {
+  const auto parameters = model_->parameters();
+  if (std::none_of(parameters.begin(), parameters.end(),
+                   [](const auto& parameter) { return parameter.requires_grad(); })) {
+    throw Error("model.freeze leaves no parameter to train");
+  }
   if (config.training.ema_decay > 0) average_.emplace(*model_, config.training.ema_decay);
 }
 
@@ -64,8 +71,8 @@ torch::Tensor TrainingStep::accumulate_gradients(const torch::Tensor& images,
     {
       const Autocast autocast(images.device(), autocast_type_);
       const auto outputs = model_->forward_deep(images.narrow(0, first, count));
-      loss = deep_supervision_loss(loss_, outputs, labels.narrow(0, first, count), regions_,
-                                   sum_over_ranks);
+      loss = deep_supervision_loss(loss_, output_weights_, outputs, labels.narrow(0, first, count),
+                                   regions_, sum_over_ranks);
     }
     if (count != batch) loss = loss * (static_cast<double>(count) / static_cast<double>(batch));
     if (is_last) averager_.before_backward();

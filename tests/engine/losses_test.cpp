@@ -321,6 +321,8 @@ TEST(Losses, RanksTogetherHaveTheLossOfTheWholeBatch) {
 TEST(DeepSupervision, WeightsOfNnunet) {
   EXPECT_THAT(deep_supervision_weights({}, 1), ElementsAre(1));
   EXPECT_THAT(deep_supervision_weights({}, 2), ElementsAre(1, 0));
+  EXPECT_THAT(deep_supervision_weights({}, 2, /*trains_coarsest=*/true),
+              ElementsAre(2.0 / 3, 1.0 / 3));
   EXPECT_THAT(deep_supervision_weights({}, 4),
               Pointwise(DoubleNear(1e-12), {4.0 / 7, 2.0 / 7, 1.0 / 7, 0.0}));
   LossConfig config;
@@ -363,7 +365,8 @@ TEST(DeepSupervision, IsTheWeightedSumOverResolutions) {
   auto config = config_of("dice_cross_entropy");
   const std::vector<Tensor> outputs = {logits(4), logits(2).requires_grad_(),
                                        logits(1).requires_grad_()};
-  const auto loss = deep_supervision_loss(config, outputs, labels, brats_regions());
+  const auto loss = deep_supervision_loss(config, deep_supervision_weights(config, 3), outputs,
+                                          labels, brats_regions());
   EXPECT_NEAR(
       loss.item<double>(),
       2.0 / 3 * loss_of(config, outputs[0], labels, brats_regions()) +
@@ -374,13 +377,12 @@ TEST(DeepSupervision, IsTheWeightedSumOverResolutions) {
   EXPECT_GT(outputs[1].grad().abs().min().item<double>(), 0);
   EXPECT_TRUE(torch::equal(outputs[2].grad(), torch::zeros_like(outputs[2])));
 
-  const auto one = deep_supervision_loss(config, {outputs[0]}, labels, brats_regions());
+  const auto one = deep_supervision_loss(config, {1}, {outputs[0]}, labels, brats_regions());
   EXPECT_EQ(one.item<double>(), loss_of(config, outputs[0], labels, brats_regions()));
 
-  config.deep_supervision_weights = {1, 0.5, 2};
   EXPECT_TRUE(testing::gradcheck(
       [&](const std::vector<Tensor>& inputs) {
-        return deep_supervision_loss(config, inputs, labels, brats_regions());
+        return deep_supervision_loss(config, {1, 0.5, 2}, inputs, labels, brats_regions());
       },
       outputs));
 }

@@ -165,7 +165,8 @@ TEST(Optimizer, NormsAndBiasesAreExemptWhereAsked) {
 }
 
 TEST(Optimizer, StateOfTimeConstantsIsExemptFromDecay) {
-  for (const char* name : {"vit.stages.0.0.mamba.A_log", "m.A_b_log", "m.A_s_log", "D", "m.D_s"}) {
+  for (const char* name : {"vit.stages.0.0.mamba.A_log", "m.A_b_log", "m.A_s_log", "D", "m.D_s",
+                           "op.A_logs", "op.Ds"}) {
     EXPECT_TRUE(is_exempt_from_decay(name)) << name;
   }
   for (const char* name : {"m.D.weight", "m.BAD", "m.A", "m.in_proj.weight", "m.dt_proj_b.bias"}) {

@@ -49,16 +49,18 @@ at::Tensor segmentation_loss(const LossConfig& config, const at::Tensor& logits,
 // The sum over outputs i of weight i * segmentation_loss. outputs[0] [B, K, D, H, W] has the
 // resolution of the labels, the others lower ones; labels are brought down to them by
 // nearest-exact, as nnU-Net does (batchgeneratorsv2, DownsampleSegForDSTransform). Outputs of
-// weight 0 are part of the sum, so that every parameter has a gradient. Throws Error where the
-// number of config.deep_supervision_weights is not that of outputs.
-at::Tensor deep_supervision_loss(const LossConfig& config, const std::vector<at::Tensor>& outputs,
-                                 const at::Tensor& labels,
+// weight 0 are part of the sum, so that every parameter has a gradient.
+at::Tensor deep_supervision_loss(const LossConfig& config, const std::vector<double>& weights,
+                                 const std::vector<at::Tensor>& outputs, const at::Tensor& labels,
                                  const std::vector<data::Region>& regions = {},
                                  const SumOverRanks& sum_over_ranks = {});
 
-// config.deep_supervision_weights; where there are none 1, 1/2, 1/4, ... and 0 for the last of
-// `count` outputs, divided by their sum (nnUNetTrainer._build_loss). One output has weight 1.
-std::vector<double> deep_supervision_weights(const LossConfig& config, std::size_t count);
+// config.deep_supervision_weights; where there are none 1, 1/2, 1/4, ... divided by their sum, the
+// last of `count` outputs having 0 instead where the network's original does not train the coarsest
+// one (nnUNetTrainer._build_loss). One output has weight 1. Throws Error where the config's are not
+// `count`.
+std::vector<double> deep_supervision_weights(const LossConfig& config, std::size_t count,
+                                             bool trains_coarsest = false);
 
 // labels [B, D, H, W] at another size [D', H', W'], of the same type: the one at index
 // floor((i + 0.5) D / D') of each axis.

@@ -127,6 +127,10 @@ struct TrainConfig {
   }
 };
 
+// Fills in what follows from other keys: the size of inputs that a network is made for, which is
+// that of the patches. To be called once all keys are known.
+void complete(TrainConfig& config);
+
 // Throws Error naming the keys where two of them contradict each other.
 void check(const TrainConfig& config);
 

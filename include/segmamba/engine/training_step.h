@@ -64,6 +64,7 @@ class TrainingStep {
 
   std::shared_ptr<nn::SegmentationModel> model_;
   LossConfig loss_;
+  std::vector<double> output_weights_;
   std::vector<data::Region> regions_;  // empty: the model's outputs are classes
   std::int64_t micro_batch_size_;
   double gradient_clip_norm_;

@@ -1,0 +1,52 @@
+#include "segmamba/engine/fine_tuning.h"
+
+#include <fnmatch.h>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/state_dict.h"
+#include "segmamba/nn/upstream_weights.h"
+
+namespace segmamba::engine {
+
+std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
+                                            const nn::ModelConfig& config) {
+  const auto file = nn::read_state_dict(config.init_from);
+  auto adapted = nn::adapt_state_dict(config, file.tensors);
+  const auto report = nn::load_matching(model, adapted.tensors);
+  if (report.loaded.empty()) {
+    throw Error(concat("model.init_from: ", config.init_from, ": none of its ",
+                       file.tensors.size(), " tensors has a name and a shape of ", config.name,
+                       "; is it of another network?"));
+  }
+  auto lines = std::move(adapted.notes);
+  const auto outcome = nn::describe(report);
+  lines.insert(lines.end(), outcome.begin(), outcome.end());
+  for (auto& line : lines) line = concat("model.init_from: ", line);
+  return lines;
+}
+
+std::size_t freeze(nn::SegmentationModel& model, const std::vector<std::string>& patterns) {
+  auto parameters = model.named_parameters();
+  std::size_t frozen = 0;
+  for (const auto& pattern : patterns) {
+    bool matches = false;
+    for (auto& item : parameters) {
+      if (::fnmatch(pattern.c_str(), item.key().c_str(), 0) != 0) continue;
+      matches = true;
+      frozen += item.value().requires_grad() ? 1 : 0;
+      item.value().set_requires_grad(false);
+    }
+    if (!matches) {
+      std::vector<std::string> names;
+      for (const auto& item : parameters) names.push_back(item.key());
+      const auto guess = nearest(pattern, names);
+      throw Error(concat("model.freeze: no parameter is named ", pattern,
+                         guess.empty() ? "" : concat("; did you mean ", guess, "?"),
+                         " segmamba-model info --state lists them"));
+    }
+  }
+  return frozen;
+}
+
+}  // namespace segmamba::engine
