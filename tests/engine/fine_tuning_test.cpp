@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <torch/torch.h>
 
+#include <set>
+
 #include "segmamba/engine/distributed.h"
 #include "segmamba/engine/training_step.h"
 #include "segmamba/nn/weights.h"
 #include "support/error_of.h"
+#include "support/temporary_folder.h"
 
 namespace segmamba::engine {
 namespace {
@@ -24,6 +27,44 @@ TrainConfig small_config() {
   config.model.segmamba.hidden_size = 8;
   config.training.ema_decay = 0.9;
   return config;
+}
+
+TEST(StartFromWeights, LeavesRandomOnlyWhatMustBe) {
+  const test::TemporaryFolder folder;
+  auto config = small_config().model;
+  const auto source = nn::make_model(config);
+  config.init_from = (folder.path() / "weights.safetensors").string();
+  nn::write_safetensors(config.init_from, {.tensors = nn::state_dict(*source), .metadata = {}});
+  config.in_channels = 4;
+  config.out_channels = 5;
+  const auto model = nn::make_model(config);
+  std::map<std::string, torch::Tensor> random;
+  for (const auto& [name, tensor] : nn::state_dict(*model)) random[name] = tensor.clone();
+  const auto notices = start_from_weights(*model, config);
+  const auto given = nn::state_dict(*source);
+  std::set<std::string> left;
+  for (const auto& [name, tensor] : nn::state_dict(*model)) {
+    const bool fits = given.at(name).sizes() == tensor.sizes();
+    EXPECT_TRUE(torch::equal(tensor, fits ? given.at(name) : random.at(name))) << name;
+    if (!fits) left.insert(name);
+  }
+  EXPECT_THAT(left, ::testing::ElementsAre(
+                        "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight",
+                        "out.conv.conv.bias", "out.conv.conv.weight",
+                        "vit.downsample_layers.0.0.weight"));
+  EXPECT_THAT(notices, ::testing::Contains(HasSubstr("out.conv.conv.weight")));
+}
+
+TEST(StartFromWeights, OfAnotherNetworkIsAnError) {
+  const test::TemporaryFolder folder;
+  auto config = small_config().model;
+  config.init_from = (folder.path() / "weights.safetensors").string();
+  nn::write_safetensors(config.init_from, {.tensors = {{"a", torch::ones(3)}}, .metadata = {}});
+  const auto model = nn::make_model(config);
+  EXPECT_THAT(error_of([&] { start_from_weights(*model, config); }),
+              HasSubstr("none of its 1 tensors has a name and a shape of segmamba"));
+  config.init_from = (folder.path() / "nothing.pt").string();
+  EXPECT_THAT(error_of([&] { start_from_weights(*model, config); }), HasSubstr("nothing.pt"));
 }
 
 TEST(Freeze, LeavesWhatMatchesAsItIs) {

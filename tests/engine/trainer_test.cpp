@@ -9,6 +9,7 @@
 #include <csignal>
 #include <fstream>
 
+#include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/random.h"
@@ -146,6 +147,54 @@ std::vector<std::string> rows(const fs::path& folder) {
     rows.push_back(join(cells, ","));
   }
   return rows;
+}
+
+TEST_F(TrainerTest, StartsFromTheWeightsOfAnotherRun) {
+  auto config = tiny_config();
+  config.training.iterations = 2;
+  config.validation.every = 0;
+  const auto first = out_.path() / "first", second = out_.path() / "second";
+  train(config, first, StartMode::kNew);
+  const auto trained = nn::read_weights(RunFolder{first}.last_checkpoint());
+
+  const auto weights = out_.path() / "start.safetensors";
+  nn::write_safetensors(weights, {.tensors = trained, .metadata = {}});
+  config.model.init_from = weights.string();
+  config.model.freeze = {"vit.*"};
+  config.training.seed = 9;
+  config.optimizer.learning_rate = 0;
+  const auto run = train(config, second, StartMode::kNew, 1);
+  EXPECT_THAT(run.notices, Contains(HasSubstr("model.init_from: ")));
+  expect_equal(nn::read_weights(RunFolder{second}.last_checkpoint()), trained);
+  // Going on needs the file no more.
+  fs::remove(weights);
+  config.optimizer.learning_rate = 0.01;
+  train(config, second, StartMode::kResume, -1, /*allow_config_change=*/true);
+  for (const auto& [name, tensor] : nn::read_weights(RunFolder{second}.last_checkpoint())) {
+    EXPECT_EQ(torch::equal(tensor, trained.at(name)), starts_with(name, "vit.")) << name;
+  }
+}
+
+TEST_F(TrainerTest, NetworksOfOneInputSizeTakeThatOfThePatches) {
+  auto config = tiny_config();
+  config.model.name = "unetr";
+  config.model.unetr.feature_size = 2;
+  config.model.unetr.hidden_size = 12;
+  config.model.unetr.mlp_dim = 12;
+  config.model.unetr.num_heads = 2;
+  config.data.patch_size = {16, 16, 32};
+  config.training.iterations = 1;
+  config.validation.max_cases = 1;
+  config.validation.every = 1;
+  const auto run = train(config, out_.path() / "run", StartMode::kNew);
+  EXPECT_EQ(run.end, RunEnd::kComplete);
+  EXPECT_EQ(run.validations.size(), 1U);
+  const auto saved = load_config<TrainConfig>(RunFolder{out_.path() / "run"}.config(), {});
+  EXPECT_EQ(saved.model.unetr.img_size, (std::vector<std::int64_t>{16, 16, 32}));
+  config.model.unetr.img_size = {32, 32, 32};
+  EXPECT_THAT([&] { train(config, out_.path() / "other", StartMode::kNew); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("data.patch_size is [16, 16, 32]"),
+                                         HasSubstr("model.img_size"))));
 }
 
 TEST_F(TrainerTest, InterruptedRunEndsWithTheSameBits) {
