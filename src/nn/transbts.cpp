@@ -250,7 +250,12 @@ TransBtsImpl::TransBtsImpl(const ModelConfig& config)
       const auto initial = convolution(config.in_channels, channels);
       unet->register_module("InitConv", wrapped(initial));
       encoder->push_back(initial);
-      encoder->push_back(torch::nn::Dropout3d(options.channel_dropout));
+      // Of whole channels. Not a module of its own, which would have to be registered, under a name
+      // that the original does not have, to hear of eval().
+      encoder->push_back(
+          torch::nn::Functional([this, rate = options.channel_dropout](const torch::Tensor& x) {
+            return torch::feature_dropout(x, rate, is_training());
+          }));
     } else {
       const auto down = convolution(channels / 2, channels, 3, /*stride=*/2);
       unet->register_module(concat("EnDown", level), wrapped(down));
