@@ -142,6 +142,12 @@ torch::Tensor where(const torch::Tensor& condition, const torch::Tensor& input,
   return torch::empty(sizes, input.options().dtype(at::result_type(input, other)));
 }
 
+// In attention, into what holds the result already.
+torch::Tensor& where_out(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&,
+                         torch::Tensor& output) {
+  return output;
+}
+
 torch::Tensor index_select(const torch::Tensor& input, std::int64_t dim,
                            const torch::Tensor& index) {
   auto sizes = input.sizes().vec();
@@ -236,6 +242,7 @@ class Counting {
     meta_.impl("native_layer_norm_backward", layer_norm_backward);
     meta_.impl("native_group_norm_backward", group_norm_backward);
     meta_.impl("where.self", where);
+    meta_.impl("where.self_out", where_out);
     meta_.impl("index_select", index_select);
     meta_.impl("log_sigmoid_forward", log_sigmoid);
     meta_.impl("log_sigmoid_backward", log_sigmoid_backward);
