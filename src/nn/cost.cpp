@@ -142,6 +142,12 @@ torch::Tensor where(const torch::Tensor& condition, const torch::Tensor& input,
   return torch::empty(sizes, input.options().dtype(at::result_type(input, other)));
 }
 
+// In attention, into what holds the result already.
+torch::Tensor& where_out(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&,
+                         torch::Tensor& output) {
+  return output;
+}
+
 torch::Tensor index_select(const torch::Tensor& input, std::int64_t dim,
                            const torch::Tensor& index) {
   auto sizes = input.sizes().vec();
@@ -236,6 +242,7 @@ class Counting {
     meta_.impl("native_layer_norm_backward", layer_norm_backward);
     meta_.impl("native_group_norm_backward", group_norm_backward);
     meta_.impl("where.self", where);
+    meta_.impl("where.self_out", where_out);
     meta_.impl("index_select", index_select);
     meta_.impl("log_sigmoid_forward", log_sigmoid);
     meta_.impl("log_sigmoid_backward", log_sigmoid_backward);
@@ -296,9 +303,11 @@ torch::TensorOptions meta() { return torch::TensorOptions(torch::kMeta); }
 // Module::to() cannot do this: it refuses to change a tensor's kind in place.
 std::shared_ptr<SegmentationModel> make_meta_model(const ModelConfig& config) {
   auto model = make_model(config);
-  for (auto& parameter : model->parameters()) {
-    const auto shape = torch::empty(parameter.sizes(), meta().dtype(parameter.scalar_type()));
-    parameter.unsafeGetTensorImpl()->shallow_copy_from(shape.getIntrusivePtr());
+  auto tensors = model->parameters();
+  for (const auto& buffer : model->buffers()) tensors.push_back(buffer);
+  for (const auto& tensor : tensors) {
+    const auto shape = torch::empty(tensor.sizes(), meta().dtype(tensor.scalar_type()));
+    tensor.unsafeGetTensorImpl()->shallow_copy_from(shape.getIntrusivePtr());
   }
   return model;
 }

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "segmamba/core/error.h"
-#include "segmamba/core/text.h"
+#include "segmamba/nn/initial_values.h"
 #include "segmamba/ops/mamba_inner.h"
 
 namespace segmamba::nn {
@@ -76,16 +76,12 @@ void MambaImpl::reset_parameters() {
   const torch::NoGradGuard no_grad;
   in_proj->reset_parameters();
   out_proj->reset_parameters();
-  const double low = std::log(0.001), high = std::log(0.1);
   const double bound = 1 / std::sqrt(static_cast<double>(dt_rank()));
   for (auto& branch : branches) {
     branch.conv1d->reset_parameters();
     branch.x_proj->reset_parameters();
     branch.dt_proj->weight.uniform_(-bound, bound);
-    // softplus(dt + log(1 - exp(-dt))) = dt.
-    const auto dt =
-        torch::empty_like(branch.dt_proj->bias).uniform_(low, high).exp().clamp_min(1e-4);
-    branch.dt_proj->bias.copy_(dt + torch::log(-torch::expm1(-dt)));
+    initial_delta_bias_(branch.dt_proj->bias);
     branch.A_log.copy_(torch::arange(1, options.state_size + 1, branch.A_log.options()).log());
     branch.D.fill_(1);
   }
@@ -114,7 +110,9 @@ torch::Tensor MambaImpl::forward(const torch::Tensor& tokens, std::int64_t slice
                         stack([](auto& branch) { return branch.D; }),
                         stack([](auto& branch) { return branch.dt_proj->bias; })},
                        orders);  // [B, L, E]
-  return out_proj(inner);
+  if (!options.averages) return out_proj(inner);
+  // Divided where there is least to divide.
+  return torch::linear(inner, out_proj->weight / static_cast<double>(branches.size()));
 }
 
 void MambaImpl::pretty_print(std::ostream& stream) const {

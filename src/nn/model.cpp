@@ -8,6 +8,10 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/segmamba.h"
 #include "segmamba/nn/segresnet.h"
+#include "segmamba/nn/transbts.h"
+#include "segmamba/nn/uxnet.h"
+#include "segmamba/nn/vim.h"
+#include "segmamba/nn/vmamba.h"
 
 namespace segmamba::nn {
 namespace {
@@ -30,6 +34,10 @@ const std::map<std::string, Network>& networks() {
   static const std::map<std::string, Network> table = {
       {"segmamba", network<SegMambaImpl>()},
       {"segresnet", network<SegResNetImpl>()},
+      {"transbts", network<TransBtsImpl>()},
+      {"uxnet", network<UxNetImpl>()},
+      {"vim", network<VimImpl>()},
+      {"vmamba", network<VMambaImpl>()},
   };
   return table;
 }

@@ -307,7 +307,7 @@ void VimOptions::visit(ConfigVisitor& v) {
   per_stage(v, "depths", "Mamba layers of each stage", kMaxDepth, 4, depths);
   per_stage(v, "feat_size", "Channels of each stage", kMaxChannels, 4, feat_size);
   channels(v, "hidden_size", "Channels at the bottom of the decoder", hidden_size);
-  v.value({.name = "d_state", .help = "States a channel of the scans", .min = 1, .max = 256},
+  v.value({.name = "d_state", .help = "States a channel of the scans", .min = 1, .max = 64},
           d_state);
   v.value({.name = "pos_grid",
            .help = "Grid [D, H, W] of the position embedding, resized to the features",
@@ -324,7 +324,7 @@ void VMambaOptions::visit(ConfigVisitor& v) {
   per_stage(v, "depths", "VSS blocks of each stage", kMaxDepth, 4, depths);
   per_stage(v, "feat_size", "Channels of each stage", kMaxChannels, 4, feat_size);
   channels(v, "hidden_size", "Channels at the bottom of the decoder", hidden_size);
-  v.value({.name = "d_state", .help = "States a channel of the scans", .min = 1, .max = 256},
+  v.value({.name = "d_state", .help = "States a channel of the scans", .min = 1, .max = 64},
           d_state);
   v.value({.name = "ssm_ratio", .help = "Scanned over plain channels", .min = 0.01, .max = 64},
           ssm_ratio);

@@ -85,4 +85,19 @@ void ChannelLayerNormImpl::pretty_print(std::ostream& stream) const {
   stream << "ChannelLayerNorm(" << weight.size(0) << ")";
 }
 
+RmsNormImpl::RmsNormImpl(std::int64_t channels) {
+  weight = register_parameter("weight", torch::empty({channels}));
+  reset_parameters();
+}
+
+torch::Tensor RmsNormImpl::forward(const torch::Tensor& input) {
+  constexpr double kEps = 1e-5;
+  const auto type = input.scalar_type();
+  const auto x = type == torch::kDouble ? input : input.to(torch::kFloat);
+  const auto scale = torch::rsqrt((x * x).mean(-1, /*keepdim=*/true) + kEps);
+  return (x * scale * weight).to(type);
+}
+
+void RmsNormImpl::reset_parameters() { torch::nn::init::ones_(weight); }
+
 }  // namespace segmamba::nn

@@ -9,15 +9,7 @@ TomEncoderImpl::TomEncoderImpl(const ModelConfig& config)
     : Encoder(static_cast<std::int64_t>(config.segmamba.dims.size())) {
   for (std::size_t i = 0; i < config.segmamba.dims.size(); ++i) {
     const auto dim = config.segmamba.dims[i];
-    torch::nn::Sequential downsample;
-    if (i == 0) {
-      downsample->push_back(stem_convolution(config.in_channels, dim));
-    } else {
-      downsample->push_back(
-          torch::nn::Functional([](const torch::Tensor& x) { return instance_norm(x); }));
-      downsample->push_back(downsample_convolution(config.segmamba.dims[i - 1], dim));
-    }
-    downsample_layers_.push_back(downsample);
+    downsample_layers_.push_back(downsampling(config.in_channels, config.segmamba.dims, i));
     gscs_.emplace_back(dim);
     torch::nn::Sequential stage;
     for (std::int64_t j = 0; j < config.segmamba.depths[i]; ++j) {

@@ -5,12 +5,15 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/upstream_config.h"
+#include "segmamba/nn/vim_block.h"
+#include "segmamba/nn/vss_block.h"
 
 namespace segmamba::nn {
 namespace {
@@ -25,11 +28,84 @@ struct Subject {
   std::function<std::vector<Tensor>(const Tensor&)> forward;
 };
 
+template <class Block>
+Subject block_subject(const std::shared_ptr<Block>& block) {
+  return {block,
+          [block](const Tensor& input) { return std::vector<Tensor>{block->forward(input)}; }};
+}
+
+// Arguments of a block, each of which has a default here or must be given.
+class Arguments {
+ public:
+  Arguments(const Json& json, std::string origin) : json_(json), origin_(std::move(origin)) {}
+
+  template <class T>
+  T get(const char* name, const std::optional<T>& fallback = std::nullopt) {
+    names_.insert(name);
+    if (!json_.contains(name)) {
+      if (fallback) return *fallback;
+      throw Error(concat(origin_, ": config has no ", name));
+    }
+    try {
+      return json_.at(name).template get<T>();
+    } catch (const Json::exception& error) {
+      throw Error(concat(origin_, ": config: ", name, ": ", error.what()));
+    }
+  }
+  // Throws Error where there are others.
+  void check_all_known() const {
+    for (const auto& [name, value] : json_.items()) {
+      if (!names_.contains(name)) throw Error(concat(origin_, ": config: ", name, " is unknown"));
+    }
+  }
+
+ private:
+  const Json& json_;
+  std::string origin_;
+  std::set<std::string> names_;
+};
+
+using Integer = std::int64_t;
+
+Subject vim_blocks(const Json& json, const std::string& origin) {
+  Arguments arguments(json, origin);
+  const auto depth = arguments.get<Integer>("depth"), length = arguments.get<Integer>("length");
+  const VimBlockOptions options{.dim = arguments.get<Integer>("dim"),
+                                .state_size = arguments.get<Integer>("d_state", 16),
+                                .averages = arguments.get<bool>("if_divide_out", true)};
+  arguments.check_all_known();
+  return block_subject(std::make_shared<VimBlocksImpl>(depth, length, options));
+}
+
+Subject vss_block_2d(const Json& json, const std::string& origin) {
+  Arguments arguments(json, origin);
+  const auto type = arguments.get<std::string>("forward_type", "v05_noz");
+  if (type != "v05" && type != "v05_noz") {
+    throw Error(concat(origin, ": forward_type \"", type, "\" is none of v05, v05_noz"));
+  }
+  const VssBlockOptions options{.dim = arguments.get<Integer>("dim"),
+                                .axes = 2,
+                                .state_size = arguments.get<Integer>("d_state", 1),
+                                .ssm_ratio = arguments.get<double>("ssm_ratio", 1),
+                                .mlp_ratio = arguments.get<double>("mlp_ratio", 4),
+                                .conv_bias = arguments.get<bool>("conv_bias", false),
+                                .gate = type == "v05"};
+  arguments.check_all_known();
+  return block_subject(std::make_shared<VssBlockImpl>(options));
+}
+
 Subject make_subject(const std::string& name, const Json& arguments, const std::string& origin) {
+  if (name == "vim_blocks") return vim_blocks(arguments, origin);
+  if (name == "vmamba_block_2d") return vss_block_2d(arguments, origin);
   const auto config = config_from_upstream(name, arguments, origin);
   const auto model = make_model(config);
-  return {model, [model, deep = config.deep_supervision](const Tensor& input) {
-            return deep ? model->forward_deep(input) : std::vector<Tensor>{model->forward(input)};
+  const bool is_transbts = config.name == "transbts";
+  return {model, [model, is_transbts, deep = config.deep_supervision](const Tensor& input) {
+            auto logits =
+                deep ? model->forward_deep(input) : std::vector<Tensor>{model->forward(input)};
+            // The original returns probabilities.
+            if (is_transbts) logits[0] = torch::softmax(logits[0], 1);
+            return logits;
           }};
 }
 
@@ -67,14 +143,16 @@ class Golden {
   }
   // The weights R of the loss for output "logits" or "logits.i", of this shape but for the batch.
   Tensor loss_weights(const std::string& output, const Tensor& like) const {
-    const auto stem = "r" + output.substr(std::string("logits").size());
+    const auto stem = concat("r", output.substr(std::string("logits").size()));
     // Sequences [B, L, C], images [B, C, H, W] and volumes [B, C, D, H, W].
-    const std::vector<std::string> axes = like.dim() == 3   ? std::vector<std::string>{"l", "c"}
-                                          : like.dim() == 4 ? std::vector<std::string>{"c", "h", "w"}
-                                                            : std::vector<std::string>{"c", "d",
-                                                                                       "h", "w"};
+    const std::vector<std::string> axes = like.dim() == 3 ? std::vector<std::string>{"l", "c"}
+                                          : like.dim() == 4
+                                              ? std::vector<std::string>{"c", "h", "w"}
+                                              : std::vector<std::string>{"c", "d", "h", "w"};
     auto product = torch::ones({}, like.options());
-    for (const auto& axis : axes) product = product.unsqueeze(-1) * at(stem + "." + axis).to(like);
+    for (const auto& axis : axes) {
+      product = product.unsqueeze(-1) * at(concat(stem, ".", axis)).to(like);
+    }
     if (product.sizes() != like.sizes().slice(1)) {
       throw Error(concat(origin_, ": ", kPrefix, stem, ".* have sizes ", product.sizes(),
                          ", the output ", like.sizes()));
@@ -137,8 +215,8 @@ Verification verify(const TensorFile& file, const std::string& origin, torch::Sc
   const auto input = golden.at("input").to(type).requires_grad_();
   const auto outputs = subject.forward(input);
   if (outputs.size() != names.size()) {
-    throw Error(concat(origin, ": holds ", names.size(), " outputs, the network has ",
-                       outputs.size()));
+    throw Error(
+        concat(origin, ": holds ", names.size(), " outputs, the network has ", outputs.size()));
   }
   Tensor loss;
   for (std::size_t i = 0; i < names.size(); ++i) {

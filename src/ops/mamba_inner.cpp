@@ -36,18 +36,29 @@ MambaParameters parameters_of(at::TensorList list) {
   return {list[0], list[1], list[2], list[3], list[4], list[5], list[6]};
 }
 
+// Without these, the scans are of x itself and their sum is not gated: cross_scan().
+bool has_convolution(const MambaParameters& p) { return p.conv_weight.numel() > 0; }
+
+std::int64_t inner_size(const at::Tensor& xz, const MambaParameters& p) {
+  return has_convolution(p) ? xz.size(2) / 2 : xz.size(2);
+}
+
 void check_arguments(const at::Tensor& xz, const MambaParameters& p) {
-  check_shape(kOp, "xz", xz, {{"B", kAnySize}, {"L", kAnySize}, {"2E", -1}});
-  const auto E = xz.size(2) / 2;
-  if (xz.size(2) % 2 != 0) {
+  const bool convolves = has_convolution(p);
+  check_shape(kOp, convolves ? "xz" : "x", xz,
+              {{"B", kAnySize}, {"L", kAnySize}, {convolves ? "2E" : "E", -1}});
+  if (convolves && xz.size(2) % 2 != 0) {
     throw Error(concat(kOp, ": xz must have an even number of channels, got ", xz.size(2)));
   }
+  const auto E = inner_size(xz, p);
   check_shape(kOp, "A", p.A, {{"K", -1}, {"E", E}, {"N", -1}});
   const auto K = p.A.size(0), N = p.A.size(2);
   check_shape(kOp, "dt_proj", p.dt_proj, {{"K", K}, {"E", E}, {"R", -1}});
   check_shape(kOp, "x_proj", p.x_proj, {{"K", K}, {"R + 2N", p.dt_proj.size(2) + 2 * N}, {"E", E}});
-  check_shape(kOp, "conv_weight", p.conv_weight, {{"K", K}, {"E", E}, {"J", -1}});
-  check_shape(kOp, "conv_bias", p.conv_bias, {{"K", K}, {"E", E}});
+  if (convolves) {
+    check_shape(kOp, "conv_weight", p.conv_weight, {{"K", K}, {"E", E}, {"J", -1}});
+    check_shape(kOp, "conv_bias", p.conv_bias, {{"K", K}, {"E", E}});
+  }
   check_shape(kOp, "D", p.D, {{"K", K}, {"E", E}});
   check_shape(kOp, "delta_bias", p.delta_bias, {{"K", K}, {"E", E}});
   const auto state = state_type(kOp, "xz", xz.scalar_type());
@@ -77,11 +88,15 @@ class Direction {
   Direction(const at::Tensor& xz, const MambaParameters& parameters, at::IntArrayRef orders,
             std::int64_t k)
       : p_(parameters), k_(k), order_(orders.slice(k * kOrderSize, kOrderSize)) {
-    const auto batch = xz.size(0), length = xz.size(1), inner = xz.size(2) / 2;
+    const auto batch = xz.size(0), length = xz.size(1), inner = inner_size(xz, p_);
     const auto rank = p_.dt_proj.size(2), states = p_.A.size(2);
-    input_ = xz.narrow(-1, 0, inner);
-    z_ = xz.narrow(-1, inner, inner);
-    x_ = conv_op(input_, at(p_.conv_weight), at(p_.conv_bias), order_);
+    if (has_convolution(p_)) {
+      input_ = xz.narrow(-1, 0, inner);
+      z_ = xz.narrow(-1, inner, inner);
+      x_ = conv_op(input_, at(p_.conv_weight), at(p_.conv_bias), order_);
+    } else {
+      x_ = xz.unsqueeze(0);
+    }
     projected_ = at::mm(rows(x_), p_.x_proj[k].t());  // [B L, R + 2N]
     dt_ = projected_.narrow(-1, 0, rank);
     delta_ = at::mm(dt_, p_.dt_proj[k].t()).view({1, batch, length, inner});
@@ -112,6 +127,15 @@ class Direction {
     const auto ddt_proj = at::mm(ddelta_rows.t(), dt_);
     const auto dx_proj = at::mm(dprojected.t(), rows(x_));
     rows(dx).addmm_(dprojected, p_.x_proj[k_]);
+    if (!has_convolution(p_)) {
+      if (k_ > 0) {
+        x_sum.add_(dx[0]);
+      } else {
+        x_sum.copy_(dx[0]);
+      }
+      const auto none = p_.conv_weight;
+      return {none, none, dx_proj, ddt_proj, dA[0], dD[0], dbias[0]};
+    }
     const auto [dweight, dconv_bias] = conv_backward_add_op(
         dx, input_, at(p_.conv_weight), at(p_.conv_bias), order_, x_sum, k_ > 0);
     return {dweight[0], dconv_bias[0], dx_proj, ddt_proj, dA[0], dD[0], dbias[0]};
@@ -126,7 +150,8 @@ class Direction {
   const MambaParameters& p_;
   std::int64_t k_;
   at::IntArrayRef order_;
-  at::Tensor input_, z_, x_, projected_, dt_, delta_, B_, C_;
+  at::Tensor input_, x_, projected_, dt_, delta_, B_, C_;
+  OptionalTensor z_;
 };
 
 // out, the sum over directions in xz's type, and the checkpoints of each direction; the last two
@@ -139,16 +164,18 @@ InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::
   check_arguments(xz, p);
   check_orders(orders, p);
   const auto K = p.A.size(0);
-  const auto ungated =
-      empty_buffer({xz.size(0), xz.size(1), xz.size(2) / 2}, xz.options().dtype(p.A.scalar_type()));
+  const auto data = has_convolution(p) ? xz : xz.contiguous();
+  const auto ungated = empty_buffer({xz.size(0), xz.size(1), inner_size(xz, p)},
+                                    xz.options().dtype(p.A.scalar_type()));
   at::Tensor out;
   std::vector<at::Tensor> checkpoints;
   for (std::int64_t k = 0; k < K; ++k) {
-    auto [result, states] = Direction(xz, p, orders, k).scan(ungated, keep, k + 1 == K);
+    auto [result, states] = Direction(data, p, orders, k).scan(ungated, keep, k + 1 == K);
     out = std::move(result);
     if (keep) checkpoints.push_back(std::move(states));
   }
-  return {out, keep ? ungated.to(xz.scalar_type()) : at::empty({0}, xz.options()),
+  const bool keeps_sum = keep && has_convolution(p);  // for the gate's gradient
+  return {out, keeps_sum ? ungated.to(xz.scalar_type()) : at::empty({0}, xz.options()),
           std::move(checkpoints)};
 }
 
@@ -157,7 +184,8 @@ std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
     const at::Tensor& grad_out, const at::Tensor& xz, at::TensorList parameters,
     at::IntArrayRef orders, const at::Tensor& ungated, at::TensorList checkpoints) {
   const auto p = parameters_of(parameters);
-  const auto K = p.A.size(0), inner = xz.size(2) / 2;
+  const auto K = p.A.size(0), inner = inner_size(xz, p);
+  const auto data = has_convolution(p) ? xz : xz.contiguous();
   const auto state_options = xz.options().dtype(p.A.scalar_type());
   const auto x_sum = empty_buffer(grad_out.sizes(), state_options);
   const auto no_gate_gradient = at::empty({0}, state_options);
@@ -166,7 +194,7 @@ std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
   std::vector<std::vector<at::Tensor>> pieces(kParameters);
   for (std::int64_t k = 0; k < K; ++k) {
     const auto direction =
-        Direction(xz, p, orders, k)
+        Direction(data, p, orders, k)
             .backward(gradient, k == 0 ? ungated.to(p.A.scalar_type()) : no_gate_gradient,
                       checkpoints[k], x_sum, dz);
     for (std::size_t i = 0; i < kParameters; ++i) pieces[i].push_back(direction[i]);
@@ -249,6 +277,7 @@ at::Tensor inner_cpu(const at::Tensor& xz, at::TensorList parameters, at::IntArr
   if (!c10::InferenceMode::is_enabled()) return inner_without_gradient(xz, parameters, orders);
   const auto p = parameters_of(parameters);
   check_arguments(xz, p);
+  if (!has_convolution(p)) return inner_without_gradient(xz, parameters, orders);
   const auto maps = scan_maps(kOp, check_orders(orders, p), xz.size(1));
   const auto states = p.A.size(2), taps = p.conv_weight.size(2);
   at::Tensor out;
@@ -321,7 +350,8 @@ at::Tensor inner_autocast(const at::Tensor& xz, at::TensorList parameters, at::I
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(segmamba, library) {
-  // parameters: conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias.
+  // parameters: conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias. With convolutions that
+  // are empty, cross_scan() of xz.
   library.def("mamba_inner(Tensor xz, Tensor[] parameters, int[] orders) -> Tensor");
   library.def(
       "_mamba_inner_forward(Tensor xz, Tensor[] parameters, int[] orders, bool keep) -> "
@@ -352,6 +382,13 @@ TORCH_LIBRARY_IMPL(segmamba, Autocast, library) {
 at::Tensor mamba_inner(const at::Tensor& xz, const MambaParameters& p,
                        const std::vector<ScanOrder>& orders) {
   return inner_op(xz, {p.conv_weight, p.conv_bias, p.x_proj, p.dt_proj, p.A, p.D, p.delta_bias},
+                  flatten_orders(orders));
+}
+
+at::Tensor cross_scan(const at::Tensor& x, const CrossScanParameters& p,
+                      const std::vector<ScanOrder>& orders) {
+  const auto none = at::empty({0}, p.A.options());
+  return inner_op(x, {none, none, p.x_proj, p.dt_proj, p.A, p.D, p.delta_bias},
                   flatten_orders(orders));
 }
 

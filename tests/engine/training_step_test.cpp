@@ -231,7 +231,7 @@ TEST(TrainingStep, LeavesTheWeightsWhereTheLossIsNotFinite) {
 
 // The forward pass is finite, the derivative is not: d sqrt(x) / dx at 0.
 struct RootModel : ScaleModel {
-  Tensor forward(const Tensor& input) override { return input * (scale - 1).sqrt(); }
+  Tensors compute(Tensor input, bool) override { return {input * (scale - 1).sqrt()}; }
 };
 
 TEST(TrainingStep, NamesTheGradientThatIsNotFinite) {

@@ -85,6 +85,7 @@ const std::vector<Case> kCases{
     {{1, 2, 65, 100, 16}, 1},
     {{3, 1, 130, 33, 20}, 10, {.bias = false, .softplus = false}},
     {{3, 1, 320, 24, 16}, 8},
+    {{2, 2, 150, 20, 1}, 15, {.gate = false}},
     {{1, 1, 700, 7, 16}, 1, {.gate = false, .skip = false, .bias = false}},
 };
 

@@ -66,6 +66,40 @@ inline const std::vector<SmallModel>& small_models() {
          c.segresnet.upsample_mode = "deconv";
          c.segresnet.dropout_prob = 0.3;
        }},
+      // With 16-bit data, oneDNN leaves gradients of 3^3 weights with more than 8 channels undefined
+      // where features are as small as 2x2x4 (LibTorch 2.11, CPU): the sizes here avoid that.
+      {"uxnet", {16, 16, 32}, [](auto& c) {
+         c.name = "uxnet";
+         c.uxnet = {.depths = {1, 2, 1, 1}, .feat_size = {4, 6, 6, 4}, .hidden_size = 6};
+         c.uxnet.drop_path_rate = 0.2;
+       }},
+      {"uxnet_deep", {32, 16, 16}, [](auto& c) {
+         c.name = "uxnet";
+         c.uxnet = {.depths = {1, 1, 1, 1}, .feat_size = {4, 4, 6, 6}, .hidden_size = 6};
+         c.deep_supervision = true;
+       }},
+      {"vim", {16, 16, 32}, [](auto& c) {
+         c.name = "vim";
+         c.vim = {.depths = {1, 2, 1, 1}, .feat_size = {4, 6, 6, 4}, .hidden_size = 6};
+         c.vim.pos_grid = {2, 8, 3};
+       }},
+      {"vmamba", {16, 16, 32}, [](auto& c) {
+         c.name = "vmamba";
+         c.vmamba = {.depths = {1, 2, 1, 1}, .feat_size = {4, 6, 6, 4}, .hidden_size = 6};
+       }},
+      {"vmamba_wide", {16, 32, 16}, [](auto& c) {
+         c.name = "vmamba";
+         c.vmamba = {.depths = {1, 1, 1, 1}, .feat_size = {4, 4, 6, 6}, .hidden_size = 6};
+         c.vmamba.d_state = 3;
+         c.vmamba.ssm_ratio = 1.5;
+         c.vmamba.mlp_ratio = 0;
+         c.vmamba.conv_bias = true;
+       }},
+      {"transbts", {32, 24, 16}, [](auto& c) {
+         c.name = "transbts";
+         c.transbts = {.img_size = {32, 24, 16}, .base = 2, .heads = 4, .layers = 2, .hidden = 48};
+         c.transbts.group_norm_groups = 2;
+       }},
   };
   return models;
 }

@@ -74,7 +74,7 @@ class ZooNames : public ::testing::TestWithParam<FullSize> {};
 TEST_P(ZooNames, AreThoseOfTheOriginal) {
   const auto model = make_model(config_of(GetParam()));
   std::map<std::string, std::string> own;
-  for (const auto& [name, tensor] : state_dict(*model)) own[name] = join(tensor.sizes(), "x");
+  for (const auto& [name, tensor] : state_dict(*model)) own[name] = tensor.dim() == 0 ? "scalar" : join(tensor.sizes(), "x");
   std::ifstream file(kZoo / "names" / (GetParam().list + ".txt"));
   ASSERT_TRUE(file);
   std::map<std::string, std::string> expected;  // NAME, shape and kind, with tabs between
@@ -89,6 +89,15 @@ TEST_P(ZooNames, AreThoseOfTheOriginal) {
 const std::vector<FullSize>& full_sizes() {
   static const std::vector<FullSize> sizes = {
       {"segresnet", [](auto& c) { c.name = "segresnet"; c.out_channels = 3; }, 4702227},
+      {"uxnet", [](auto& c) { c.name = "uxnet"; }, 53059444},
+      {"transbts",
+       [](auto& c) {
+         c.name = "transbts";
+         c.transbts.img_size = {128, 128, 128};
+       },
+       32987588},
+      {"vim", [](auto& c) { c.name = "vim"; }, 56385124},
+      {"vmamba", [](auto& c) { c.name = "vmamba"; }, 57632836},
   };
   return sizes;
 }

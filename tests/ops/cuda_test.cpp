@@ -169,5 +169,35 @@ TEST_F(Cuda, MambaInnerEqualsTheCpu) {
   }
 }
 
+TEST_F(Cuda, CrossScanEqualsTheCpu) {
+  for (const Shape& s : {Shape{3, 2, 520, 96, 1, 8}, Shape{3, 1, 260, 40, 5, 10}}) {
+    for (const auto dtype : {torch::kFloat64, torch::kFloat32, torch::kBFloat16}) {
+      const auto run = [&](torch::Device device) {
+        torch::manual_seed(5);
+        const auto state = dtype == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+        const auto leaf = [&](torch::IntArrayRef size, double scale, torch::ScalarType type) {
+          return (torch::randn(size) * scale).to(type).to(device).requires_grad_(true);
+        };
+        const std::vector<Tensor> in{
+            leaf({s.B, s.L, s.D}, 1, dtype),
+            leaf({s.K, 6 + 2 * s.N, s.D}, 0.1, dtype),
+            leaf({s.K, s.D, 6}, 0.4, dtype),
+            (-torch::rand({s.K, s.D, s.N}) * 4).to(state).to(device).requires_grad_(true),
+            leaf({s.K, s.D}, 1, state),
+            leaf({s.K, s.D}, 1, state)};
+        const auto out = cross_scan(in[0], {in[1], in[2], in[3], in[4], in[5]}, orders_for(s));
+        const auto grad = torch::cos(torch::arange(out.numel())).view_as(out).to(dtype).to(device);
+        auto results = torch::autograd::grad({out}, in, {grad});
+        results.push_back(out.detach());
+        return results;
+      };
+      expect_close(run(torch::kCUDA), run(torch::kCPU),
+                   dtype == torch::kFloat64   ? 1e-10
+                   : dtype == torch::kFloat32 ? 1e-4
+                                              : 4e-2);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace segmamba::ops

@@ -101,6 +101,64 @@ TEST(MambaInner, EqualsTheComposedOperators) {
   }
 }
 
+Tensor scans(const std::vector<Tensor>& in, const std::vector<ScanOrder>& orders) {
+  return cross_scan(in[0], {in[1], in[2], in[3], in[4], in[5]}, orders);
+}
+
+// x without z, and the parameters without the convolutions.
+std::vector<Tensor> scan_leaves(const Sizes& s, torch::ScalarType dtype) {
+  auto all = leaves(s, dtype);
+  all[0] = all[0].detach().narrow(-1, 0, s.inner).clone().requires_grad_(true);
+  all.erase(all.begin() + 1, all.begin() + 3);
+  return all;
+}
+
+TEST(CrossScan, EqualsTheComposedOperators) {
+  auto sizes = std::vector<Sizes>(std::begin(kSizes), std::end(kSizes));
+  sizes.push_back({2, 90, 20, 3, 1, 4, 6});  // a single state
+  for (const auto& s : sizes) {
+    for (const auto dtype : {torch::kFloat64, torch::kFloat32, torch::kBFloat16}) {
+      SCOPED_TRACE(::testing::Message() << "L " << s.length << " N " << s.states << " " << dtype);
+      const auto in = scan_leaves(s, dtype);
+      auto exact = in;
+      for (auto& t : exact) t = t.detach().to(torch::kFloat64).requires_grad_(true);
+      const auto R = s.rank, N = s.states;
+      const auto x = exact[0].unsqueeze(0).expand({3, -1, -1, -1});
+      const auto projected = torch::matmul(x, exact[1].unsqueeze(1).transpose(-1, -2));
+      const auto delta =
+          torch::matmul(projected.narrow(-1, 0, R), exact[2].unsqueeze(1).transpose(-1, -2));
+      const auto expected = selective_scan_directions(
+          x, delta, exact[3], projected.narrow(-1, R, N), projected.narrow(-1, R + N, N), exact[4],
+          std::nullopt, exact[5], true, orders_for(s));
+      const auto got = scans(in, orders_for(s));
+      const double tolerance = dtype == torch::kFloat64   ? 1e-12
+                               : dtype == torch::kFloat32 ? 2e-5
+                                                          : 4e-2;
+      EXPECT_EQ(got.scalar_type(), dtype);
+      EXPECT_LT(relative_difference(got, expected), tolerance);
+      const auto grad = torch::cos(torch::arange(got.numel(), torch::kFloat64)).view_as(got);
+      const auto got_grads = torch::autograd::grad({got}, in, {grad.to(dtype)});
+      const auto expected_grads = torch::autograd::grad({expected}, exact, {grad});
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        EXPECT_LT(relative_difference(got_grads[i], expected_grads[i]), 5 * tolerance) << i;
+        EXPECT_EQ(got_grads[i].scalar_type(), in[i].scalar_type());
+      }
+      // Tokens that lie channel by channel are the same tokens.
+      const torch::NoGradGuard no_grad;
+      auto strided = in;
+      strided[0] = in[0].transpose(1, 2).contiguous().transpose(1, 2);
+      EXPECT_TRUE(torch::equal(scans(strided, orders_for(s)), got));
+    }
+  }
+}
+
+TEST(CrossScan, Gradcheck) {
+  const Sizes s{2, 12, 3, 2, 1, 4, 4};
+  EXPECT_TRUE(segmamba::testing::gradcheck(
+      [&](const std::vector<Tensor>& in) { return scans(in, orders_for(s)); },
+      scan_leaves(s, torch::kFloat64)));
+}
+
 TEST(MambaInner, Gradcheck) {
   const Sizes s{2, 12, 3, 2, 3, 4, 4};
   EXPECT_TRUE(segmamba::testing::gradcheck(

@@ -1,11 +1,12 @@
 #pragma once
-// The encoders of SegMamba: a stem and stages of Mamba layers, each at half the resolution of the
+// The encoders of the U-shape (u_shape.h): a stem and stages, each at half the resolution of the
 // one before.
 
 #include <torch/torch.h>
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "segmamba/nn/convolution.h"
 #include "segmamba/nn/model_config.h"
@@ -28,7 +29,8 @@ class Encoder : public torch::nn::Module {
   std::int64_t stage_count_;
 };
 
-// The encoder that config.encoder names. Throws Error naming the key that does not fit.
+// SegMamba's encoder that config.segmamba.encoder names. Throws Error naming the key that does not
+// fit.
 std::shared_ptr<Encoder> make_encoder(const ModelConfig& config);
 
 // Strided convolutions, dense: the stem (7^3 taps, padding 3) and the down-sampling before the
@@ -36,5 +38,10 @@ std::shared_ptr<Encoder> make_encoder(const ModelConfig& config);
 Convolution stem_convolution(std::int64_t in_channels, std::int64_t out_channels,
                              std::int64_t groups = 1);
 Convolution downsample_convolution(std::int64_t in_channels, std::int64_t out_channels);
+
+// What stands before stage i where an instance norm precedes the convolution: the stem for i = 0,
+// then "1", the convolution behind the norm.
+torch::nn::Sequential downsampling(std::int64_t in_channels, const std::vector<std::int64_t>& dims,
+                                   std::size_t stage);
 
 }  // namespace segmamba::nn

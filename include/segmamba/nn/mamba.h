@@ -21,6 +21,7 @@ struct MambaOptions {
   std::int64_t state_size = 16;       // N
   std::int64_t kernel_size = 4;       // J, taps of the causal convolution
   std::int64_t expansion = 2;         // E = expansion * C inner channels
+  bool averages = false;              // the mean of the directions instead of their sum
 };
 
 // Mamba (arXiv 2312.00752) with one selective scan a direction k, as SegMamba's published code
@@ -30,6 +31,7 @@ struct MambaOptions {
 //   [dt_k, B_k, C_k] = x_proj_k x_k           R + N + N numbers a token, R = ceil(C / 16)
 //   y = sum_k scan_k(x_k, softplus(dt_proj_k dt_k), -exp(A_log_k), B_k, C_k, D_k)
 //   out = out_proj(y silu(z))
+// (Vision Mamba, hustvl/Vim at dd0358a, takes the mean over k of two directions: `averages`.)
 // The sum is gated once, because the gate at a token is the same for all directions.
 class MambaImpl : public torch::nn::Module {
  public:

@@ -47,4 +47,17 @@ class ChannelLayerNormImpl : public torch::nn::Module {
 };
 TORCH_MODULE(ChannelLayerNorm);
 
+// Root-mean-square norm over the channels of every token (arXiv 1910.07467, eps 1e-5):
+// weight_c x_c / sqrt(mean(x^2) + eps), computed in float32 where x is 16-bit. [..., C] -> the
+// same.
+class RmsNormImpl : public torch::nn::Module {
+ public:
+  explicit RmsNormImpl(std::int64_t channels);
+  torch::Tensor forward(const torch::Tensor& input);
+  void reset_parameters();
+
+  torch::Tensor weight;  // [C]
+};
+TORCH_MODULE(RmsNorm);
+
 }  // namespace segmamba::nn

@@ -35,4 +35,17 @@ struct MambaParameters {
 at::Tensor mamba_inner(const at::Tensor& xz, const MambaParameters& parameters,
                        const std::vector<ScanOrder>& orders);
 
+// As MambaParameters, without the convolutions.
+struct CrossScanParameters {
+  at::Tensor x_proj, dt_proj, A, D, delta_bias;
+};
+
+// The projections and scans alone, all of the same x [B, L, E] -> [B, L, E]: for each direction k
+//   [dt_k, B_k, C_k] = x_proj_k x
+//   y_k = scan_k(x, softplus(dt_proj_k dt_k + delta_bias_k), A_k, B_k, C_k, D_k)
+// and out = sum_k y_k. One direction's activations exist at a time, as in mamba_inner(); kept for
+// the backward are x and the scans' states.
+at::Tensor cross_scan(const at::Tensor& x, const CrossScanParameters& parameters,
+                      const std::vector<ScanOrder>& orders);
+
 }  // namespace segmamba::ops

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "segmamba/nn/u_shape.h"
+
+namespace segmamba::nn {
+
+// VMamba (arXiv 2401.10166), which classifies images, as an encoder of volumes in the U-shape of
+// u_shape.h: an adaptation for comparison with SegMamba, not a published network.
+class VMambaImpl : public UShapedModel {
+ public:
+  // Throws Error naming the config key that does not fit.
+  explicit VMambaImpl(const ModelConfig& config);
+  static InputSizes input_sizes(const ModelConfig& config);
+};
+TORCH_MODULE(VMamba);
+
+}  // namespace segmamba::nn
