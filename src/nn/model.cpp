@@ -6,8 +6,11 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/nnformer.h"
 #include "segmamba/nn/segmamba.h"
 #include "segmamba/nn/segresnet.h"
+#include "segmamba/nn/swin_unetr.h"
+#include "segmamba/nn/unetr.h"
 
 namespace segmamba::nn {
 namespace {
@@ -30,6 +33,10 @@ const std::map<std::string, Network>& networks() {
   static const std::map<std::string, Network> table = {
       {"segmamba", network<SegMambaImpl>()},
       {"segresnet", network<SegResNetImpl>()},
+      {"unetr", network<UnetrImpl>()},
+      {"swin_unetr", network<SwinUnetrImpl>()},
+      {"swin_unetr_v2", network<SwinUnetrImpl>()},
+      {"nnformer", network<NnFormerImpl>()},
   };
   return table;
 }
