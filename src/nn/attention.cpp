@@ -11,9 +11,11 @@ torch::Tensor split_heads(const torch::Tensor& tokens, std::int64_t heads) {
 torch::Tensor attend(const torch::Tensor& queries, const torch::Tensor& keys,
                      const torch::Tensor& values, std::int64_t heads, double dropout,
                      const std::optional<torch::Tensor>& bias) {
-  const auto q = split_heads(queries, heads);
+  // Under autocast, queries may come from a norm and keys from a product.
+  const auto type = values.scalar_type();
+  const auto q = split_heads(queries.to(type), heads);
   std::optional<torch::Tensor> mask;
-  if (bias) mask = bias->to(q.scalar_type());
+  if (bias) mask = bias->to(type);
   return torch::scaled_dot_product_attention(q, split_heads(keys, heads),
                                              split_heads(values, heads), mask, dropout)
       .transpose(1, 2)

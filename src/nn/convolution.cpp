@@ -58,27 +58,15 @@ UpConvolutionImpl::UpConvolutionImpl(std::int64_t in_channels, std::int64_t out_
     : torch::nn::ConvTranspose3dImpl(
           torch::nn::ConvTranspose3dOptions(in_channels, out_channels, 2).stride(2).bias(false)) {}
 
-torch::Tensor UpConvolutionImpl::forward(const torch::Tensor& input) {
-  return torch::nn::ConvTranspose3dImpl::forward(input);
-}
-
-torch::Tensor UpConvolutionImpl::forward_beside(torch::Tensor input, torch::Tensor skip) {
-  if (!matrix_.defined()) {
-    auto up = forward(input);
-    input.reset();
-    return torch::cat({std::move(up), std::move(skip)}, 1);
-  }
-  RECORD_FUNCTION("segmamba::up_convolution_beside", std::vector<c10::IValue>());
-  // Each voxel becomes 2^3, none of which another one reaches: a matrix product, slice by slice so
-  // that it stays in a cache until it has been put in its place.
+// The convolution of channels-last data by matrix_. Each voxel becomes 2^3, none of which another
+// one reaches: a matrix product, slice by slice so that it stays in a cache until it has been put
+// in its place.
+void UpConvolutionImpl::write_product(const torch::Tensor& input,
+                                      const torch::Tensor& output) const {
   const auto batch = input.size(0), depth = input.size(2), height = input.size(3),
              width = input.size(4), out_channels = options.out_channels();
-  auto both = torch::empty({batch, out_channels + skip.size(1), 2 * depth, 2 * height, 2 * width},
-                           input.options(), kChannelsLast);
-  both.narrow(1, out_channels, skip.size(1)).copy_(skip);
-  skip.reset();
   const auto voxels = input.permute({0, 2, 3, 4, 1}).contiguous();
-  const auto target = both.narrow(1, 0, out_channels).permute({0, 2, 3, 4, 1});
+  const auto target = output.permute({0, 2, 3, 4, 1});
   for (std::int64_t item = 0; item < batch; ++item) {
     for (std::int64_t z = 0; z < depth; ++z) {
       const auto product = torch::mm(voxels[item][z].view({height * width, input.size(1)}), matrix_)
@@ -88,6 +76,32 @@ torch::Tensor UpConvolutionImpl::forward_beside(torch::Tensor input, torch::Tens
       slices.unflatten(1, {height, 2}).unflatten(3, {width, 2}).copy_(product);
     }
   }
+}
+
+torch::Tensor UpConvolutionImpl::forward(const torch::Tensor& input) {
+  if (!matrix_.defined()) return torch::nn::ConvTranspose3dImpl::forward(input);
+  RECORD_FUNCTION("segmamba::up_convolution", std::vector<c10::IValue>());
+  auto output = torch::empty({input.size(0), options.out_channels(), 2 * input.size(2),
+                              2 * input.size(3), 2 * input.size(4)},
+                             input.options(), kChannelsLast);
+  write_product(input, output);
+  return output;
+}
+
+torch::Tensor UpConvolutionImpl::forward_beside(torch::Tensor input, torch::Tensor skip) {
+  if (!matrix_.defined()) {
+    auto up = forward(input);
+    input.reset();
+    return torch::cat({std::move(up), std::move(skip)}, 1);
+  }
+  RECORD_FUNCTION("segmamba::up_convolution_beside", std::vector<c10::IValue>());
+  const auto out_channels = options.out_channels();
+  auto both = torch::empty({input.size(0), out_channels + skip.size(1), 2 * input.size(2),
+                            2 * input.size(3), 2 * input.size(4)},
+                           input.options(), kChannelsLast);
+  both.narrow(1, out_channels, skip.size(1)).copy_(skip);
+  skip.reset();
+  write_product(input, both.narrow(1, 0, out_channels));
   return both;
 }
 

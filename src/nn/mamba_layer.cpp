@@ -13,8 +13,7 @@ torch::Tensor tokens_to_volume(const torch::Tensor& tokens, const torch::Tensor&
 }
 
 MambaLayerImpl::MambaLayerImpl(const MambaLayerOptions& options) : residual_(options.residual) {
-  norm = register_module("norm",
-                         torch::nn::LayerNorm(torch::nn::LayerNormOptions({options.mamba.dim})));
+  norm = register_module("norm", LayerNorm(options.mamba.dim));
   mamba = register_module("mamba", Mamba(options.mamba));
 }
 

@@ -6,9 +6,12 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/nnformer.h"
 #include "segmamba/nn/segmamba.h"
 #include "segmamba/nn/segresnet.h"
+#include "segmamba/nn/swin_unetr.h"
 #include "segmamba/nn/transbts.h"
+#include "segmamba/nn/unetr.h"
 #include "segmamba/nn/uxnet.h"
 #include "segmamba/nn/vim.h"
 #include "segmamba/nn/vmamba.h"
@@ -38,6 +41,10 @@ const std::map<std::string, Network>& networks() {
       {"uxnet", network<UxNetImpl>()},
       {"vim", network<VimImpl>()},
       {"vmamba", network<VMambaImpl>()},
+      {"unetr", network<UnetrImpl>()},
+      {"swin_unetr", network<SwinUnetrImpl>()},
+      {"swin_unetr_v2", network<SwinUnetrImpl>()},
+      {"nnformer", network<NnFormerImpl>()},
   };
   return table;
 }

@@ -10,12 +10,9 @@ namespace segmamba::nn {
 
 PaperBlockImpl::PaperBlockImpl(const PaperBlockOptions& options) {
   const auto dim = options.mamba.dim;
-  const auto layer_norm = [dim] {
-    return torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim}));
-  };
-  norm1 = register_module("norm1", layer_norm());
+  norm1 = register_module("norm1", LayerNorm(dim));
   mamba = register_module("mamba", Mamba(options.mamba));
-  norm2 = register_module("norm2", layer_norm());
+  norm2 = register_module("norm2", LayerNorm(dim));
   fc1 = register_module("fc1", torch::nn::Linear(dim, options.mlp_ratio * dim));
   fc2 = register_module("fc2", torch::nn::Linear(options.mlp_ratio * dim, dim));
 }

@@ -51,6 +51,29 @@ torch::Tensor UnetrUpBlockImpl::forward(torch::Tensor input, torch::Tensor skip)
   return conv_block(up_->forward_beside(std::move(input), std::move(skip)));
 }
 
+UnetrProjectionUpBlockImpl::UnetrProjectionUpBlockImpl(std::int64_t in_channels,
+                                                       std::int64_t out_channels,
+                                                       std::int64_t steps) {
+  first_ = UpConvolution(in_channels, out_channels);
+  register_module("transp_conv_init", wrapped(first_));
+  torch::nn::ModuleList pairs;
+  for (std::int64_t i = 1; i < steps; ++i) {
+    ups_.emplace_back(out_channels, out_channels);
+    blocks_.emplace_back(out_channels, out_channels);
+    pairs->push_back(torch::nn::Sequential(wrapped(ups_.back()), blocks_.back()));
+  }
+  register_module("blocks", pairs);
+}
+
+torch::Tensor UnetrProjectionUpBlockImpl::forward(torch::Tensor input) {
+  auto output = first_->forward(std::move(input));
+  for (std::size_t i = 0; i < ups_.size(); ++i) {
+    output = ups_[i]->forward(std::move(output));
+    output = blocks_[i]->forward(std::move(output));
+  }
+  return output;
+}
+
 UnetrOutBlockImpl::UnetrOutBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
   conv = register_module("conv", convolution(in_channels, out_channels, 1, /*bias=*/true));
 }

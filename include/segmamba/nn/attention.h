@@ -8,8 +8,8 @@
 
 namespace segmamba::nn {
 
-// softmax(q k^T / sqrt(d) + bias) v in every head of d = C / heads channels. `qkv` [B, N, 3 C] holds
-// queries, keys and values one after another, each head by head; `bias`, where given, can be
+// softmax(q k^T / sqrt(d) + bias) v in every head of d = C / heads channels. `qkv` [B, N, 3 C]
+// holds queries, keys and values one after another, each head by head; `bias`, where given, can be
 // broadcast to [B, heads, N, N] and is converted to qkv's type. `dropout`: probability with which a
 // weight is left out. [B, N, 3 C] -> [B, N, C].
 torch::Tensor self_attention(const torch::Tensor& qkv, std::int64_t heads, double dropout = 0,

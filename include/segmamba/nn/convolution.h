@@ -37,6 +37,8 @@ class UpConvolutionImpl : public torch::nn::ConvTranspose3dImpl {
   void prepare_for_inference(torch::ScalarType type);
 
  private:
+  void write_product(const torch::Tensor& input, const torch::Tensor& output) const;
+
   torch::Tensor matrix_;  // [in, 8 * out]: taps, then output channels
 };
 TORCH_MODULE(UpConvolution);

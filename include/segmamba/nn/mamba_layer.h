@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "segmamba/nn/mamba.h"
+#include "segmamba/nn/norms.h"
 
 namespace segmamba::nn {
 
@@ -25,7 +26,7 @@ class MambaLayerImpl : public torch::nn::Module {
   explicit MambaLayerImpl(const MambaLayerOptions& options);
   torch::Tensor forward(const torch::Tensor& input);
 
-  torch::nn::LayerNorm norm{nullptr};
+  LayerNorm norm{nullptr};
   Mamba mamba{nullptr};
 
  private:

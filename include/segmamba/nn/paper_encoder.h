@@ -2,6 +2,7 @@
 
 #include "segmamba/nn/encoder.h"
 #include "segmamba/nn/mamba.h"
+#include "segmamba/nn/norms.h"
 
 namespace segmamba::nn {
 
@@ -17,7 +18,7 @@ class PaperBlockImpl : public torch::nn::Module {
   explicit PaperBlockImpl(const PaperBlockOptions& options);
   torch::Tensor forward(const torch::Tensor& input);
 
-  torch::nn::LayerNorm norm1{nullptr}, norm2{nullptr};
+  LayerNorm norm1{nullptr}, norm2{nullptr};
   Mamba mamba{nullptr};
   torch::nn::Linear fc1{nullptr}, fc2{nullptr};
 };

@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "segmamba/nn/chain.h"
 #include "segmamba/nn/convolution.h"
@@ -47,6 +48,22 @@ class UnetrUpBlockImpl : public torch::nn::Module {
   UpConvolution up_{nullptr};
 };
 TORCH_MODULE(UnetrUpBlock);
+
+// Features of a transformer, brought to 2^steps times their resolution: a transposed convolution as
+// in UnetrUpBlock to `out` channels, then steps - 1 times another one and a ResidualBlock (MONAI's
+// UnetrPrUpBlock). [B, in, D, H, W] -> [B, out, 2^steps D, 2^steps H, 2^steps W].
+class UnetrProjectionUpBlockImpl : public torch::nn::Module {
+ public:
+  UnetrProjectionUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
+                             std::int64_t steps);
+  torch::Tensor forward(torch::Tensor input);
+
+ private:
+  UpConvolution first_{nullptr};
+  std::vector<UpConvolution> ups_;
+  std::vector<ResidualBlock> blocks_;
+};
+TORCH_MODULE(UnetrProjectionUpBlock);
 
 // The head: a 1^3 convolution with bias. [B, in, D, H, W] -> [B, out, D, H, W].
 class UnetrOutBlockImpl : public torch::nn::Module {

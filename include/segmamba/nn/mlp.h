@@ -1,0 +1,28 @@
+#pragma once
+// The multilayer perceptron of a transformer block.
+
+#include <torch/torch.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace segmamba::nn {
+
+// What the originals call the two layers: MONAI, and the Swin transformer with those who follow it.
+using MlpNames = std::array<const char*, 2>;
+inline constexpr MlpNames kMonaiMlpNames = {"linear1", "linear2"}, kSwinMlpNames = {"fc1", "fc2"};
+
+// y = drop(second(drop(gelu(first x)))), gelu in its exact form. [..., channels] -> the same.
+class MlpImpl : public torch::nn::Module {
+ public:
+  MlpImpl(std::int64_t channels, std::int64_t hidden, const MlpNames& names, double dropout = 0);
+  torch::Tensor forward(const torch::Tensor& input);
+
+ private:
+  torch::nn::Linear first_{nullptr}, second_{nullptr};
+  double dropout_;
+};
+TORCH_MODULE(Mlp);
+
+}  // namespace segmamba::nn

@@ -1,0 +1,86 @@
+#include "segmamba/nn/vit.h"
+
+#include "module_list.h"
+#include "segmamba/nn/attention.h"
+#include "segmamba/nn/convolution.h"
+#include "segmamba/nn/linear.h"
+
+namespace segmamba::nn {
+namespace {
+
+constexpr auto kPatch = VitImpl::kPatch;
+
+// [B, C, 16 D, 16 H, 16 W] -> [B, D * H * W, 16^3 * C].
+torch::Tensor flat_patches(const torch::Tensor& image) {
+  return image.unflatten(4, {-1, kPatch})
+      .unflatten(3, {-1, kPatch})
+      .unflatten(2, {-1, kPatch})
+      .permute({0, 2, 4, 6, 3, 5, 7, 1})
+      .flatten(4)
+      .flatten(1, 3);
+}
+
+torch::Tensor tokens_of(const torch::Tensor& features) {
+  return features.flatten(2).transpose(1, 2);
+}
+
+// The originals cut it at +-2, a hundred standard deviations away: no draw gets there.
+void truncated_normal(torch::Tensor& tensor) { torch::nn::init::normal_(tensor, 0, 0.02); }
+
+}  // namespace
+
+VitBlockImpl::VitBlockImpl(const VitOptions& options)
+    : heads_(options.num_heads), dropout_(options.dropout) {
+  const auto channels = options.hidden_size;
+  mlp_ = register_module("mlp", Mlp(channels, options.mlp_dim, kMonaiMlpNames, dropout_));
+  norm1_ = register_module("norm1", LayerNorm(channels));
+  auto attention = std::make_shared<torch::nn::Module>("attention");
+  out_proj_ = attention->register_module("out_proj", make_linear(channels, channels));
+  qkv_ = attention->register_module("qkv", make_linear(channels, 3 * channels, options.qkv_bias));
+  register_module("attn", attention);
+  norm2_ = register_module("norm2", LayerNorm(channels));
+  LayerNorm unused(channels);
+  for (auto& parameter : unused->parameters()) parameter.set_requires_grad(false);
+  register_module("norm_cross_attn", unused);
+}
+
+torch::Tensor VitBlockImpl::forward(const torch::Tensor& tokens) {
+  const auto dropout = is_training() ? dropout_ : 0;
+  const auto attended = self_attention(linear(qkv_, norm1_(tokens)), heads_, dropout);
+  const auto mixed = tokens + torch::dropout(linear(out_proj_, attended), dropout_, is_training());
+  return mixed + mlp_(norm2_(mixed));
+}
+
+VitImpl::VitImpl(const VitOptions& options) : dropout_(options.dropout) {
+  auto embedding = std::make_shared<torch::nn::Module>("patch_embedding");
+  const auto patches = options.grid[0] * options.grid[1] * options.grid[2];
+  position_embeddings_ = embedding->register_parameter(
+      "position_embeddings", torch::empty({1, patches, options.hidden_size}));
+  truncated_normal(position_embeddings_);
+  if (options.perceptron) {
+    auto projection =
+        make_linear(kPatch * kPatch * kPatch * options.in_channels, options.hidden_size);
+    truncated_normal(projection->weight);
+    torch::nn::init::zeros_(projection->bias);
+    // The original cuts patches in a module of its own, and so has this one.
+    patch_embeddings_ = torch::nn::Sequential(torch::nn::Functional(flat_patches), projection);
+    embedding->register_module("patch_embeddings", patch_embeddings_);
+  } else {
+    Convolution projection(
+        torch::nn::Conv3dOptions(options.in_channels, options.hidden_size, kPatch).stride(kPatch));
+    patch_embeddings_ = torch::nn::Sequential(projection, torch::nn::Functional(tokens_of));
+    embedding->register_module("patch_embeddings", projection);
+  }
+  register_module("patch_embedding", embedding);
+  for (std::size_t i = 0; i < kBlocks; ++i) blocks_.emplace_back(options);
+  register_module("blocks", module_list(blocks_));
+  norm_ = register_module("norm", LayerNorm(options.hidden_size));
+}
+
+torch::Tensor VitImpl::embed(const torch::Tensor& image) {
+  const auto patches = patch_embeddings_->forward(image);
+  return torch::dropout(patches + position_embeddings_.to(patches.scalar_type()), dropout_,
+                        is_training());
+}
+
+}  // namespace segmamba::nn
