@@ -6,8 +6,11 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/mednext.h"
+#include "segmamba/nn/nnunet.h"
 #include "segmamba/nn/segmamba.h"
 #include "segmamba/nn/segresnet.h"
+#include "segmamba/nn/umamba.h"
 
 namespace segmamba::nn {
 namespace {
@@ -28,8 +31,13 @@ Network network() {
 // Every network of the framework: a new one is a line here and one in model_config.cpp.
 const std::map<std::string, Network>& networks() {
   static const std::map<std::string, Network> table = {
+      {"mednext", network<MedNextImpl>()},
+      {"nnunet", network<NnUnetImpl>()},
+      {"nnunet_resenc", network<NnUnetResEncImpl>()},
       {"segmamba", network<SegMambaImpl>()},
       {"segresnet", network<SegResNetImpl>()},
+      {"umamba_bot", network<UMambaImpl>()},
+      {"umamba_enc", network<UMambaImpl>()},
   };
   return table;
 }
