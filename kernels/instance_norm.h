@@ -1,10 +1,11 @@
 #pragma once
 // Instance norm with what follows it in a network, for inference:
 //
-//   out = act((x - mean) / sqrt(var + eps) + s) + r
+//   out = act(w (x - mean) / sqrt(var + eps) + b + s) + r
 //
-// mean and biased variance over the voxels of each channel of each item; s is the shortcut, as it
-// is or normalised in the same way; act(v) = v for v > 0 and slope v elsewhere; r the residual. All
+// mean and biased variance over the voxels of each channel of each item; w and b, one number a
+// channel, are 1 and 0 where there are none; s is the shortcut, as it is or normalised in the same
+// way, with a w and b of its own; act(v) = v for v > 0 and slope v elsewhere; r the residual. All
 // memory belongs to the caller. Sums have a fixed order, so results do not depend on the number of
 // threads. T: float, double, BFloat16, Float16; statistics and everything between loading and
 // storing have the type State<T> or double.
@@ -28,6 +29,9 @@ struct InstanceNorm {
   State<T> slope;     // 1: no activation
   double eps;
   T* out;  // may be x, the shortcut or the residual
+  // [channels] or nullptr.
+  const State<T>*weight = nullptr, *bias = nullptr;
+  const State<T>*shortcut_weight = nullptr, *shortcut_bias = nullptr;
 };
 
 template <class T>

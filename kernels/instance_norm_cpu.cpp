@@ -68,9 +68,11 @@ class Norm {
         workers_(sequences_ * length_ < kMinThreadedWork ? Workers(1) : workers) {}
 
   void run() {
-    const auto x = statistics(norm_.x);
+    const auto x = statistics(norm_.x, norm_.weight);
     Scaling shortcut;
-    if (norm_.shortcut && norm_.normalises_shortcut) shortcut = statistics(norm_.shortcut);
+    if (norm_.shortcut && norm_.normalises_shortcut) {
+      shortcut = statistics(norm_.shortcut, norm_.shortcut_weight);
+    }
     workers_.run(sequences_ * spans_,
                  [&](std::int64_t i) { normalise(x, shortcut, i / spans_, i % spans_); });
   }
@@ -120,7 +122,8 @@ class Norm {
     return total;
   }
 
-  Scaling statistics(const T* from) const {
+  // `weight` [channels] or nullptr.
+  Scaling statistics(const T* from, const S* weight) const {
     std::vector<Moments> parts(sequences_ * spans_, Moments(0));
     workers_.run(sequences_ * spans_, [&](std::int64_t i) {
       parts[i] = span_moments(from + i / spans_ * length_, i % spans_);
@@ -134,10 +137,27 @@ class Norm {
       for (std::int64_t c = 0; c < period_; ++c) {
         scaling.mean[sequence * period_ + c] = static_cast<S>(total.mean[c]);
         scaling.scale[sequence * period_ + c] =
-            static_cast<S>(1 / std::sqrt(total.squares[c] / total.count + norm_.eps));
+            static_cast<S>((weight ? weight[channel(sequence, c)] : 1) /
+                           std::sqrt(total.squares[c] / total.count + norm_.eps));
       }
     }
     return scaling;
+  }
+
+  std::int64_t channel(std::int64_t sequence, std::int64_t c) const {
+    return norm_.channels_last ? c : sequence % norm_.channels;
+  }
+
+  // What is added to each channel of a sequence; empty: nothing.
+  AlignedVector<S> shift(std::int64_t sequence) const {
+    AlignedVector<S> columns;
+    for (const S* bias : {norm_.bias, norm_.normalises_shortcut ? norm_.shortcut_bias : nullptr}) {
+      if (bias == nullptr) continue;
+      columns.resize(columns_ + lanes_.width, 0);
+      for (std::int64_t i = 0; i < columns_; ++i)
+        columns[i] += bias[channel(sequence, i % period_)];
+    }
+    return columns;
   }
 
   // A sequence's numbers, one a channel, for every column.
@@ -154,13 +174,14 @@ class Norm {
     const auto mean = spread(x.mean, sequence, 0), scale = spread(x.scale, sequence, 1);
     const auto shortcut_mean = spread(shortcut.mean, sequence, 0);
     const auto shortcut_scale = spread(shortcut.scale, sequence, 1);
+    const auto shifts = shift(sequence);
     for_each_part(span, span_rows_, [&](const Part& part) {
       const std::int64_t at = sequence * length_ + part.begin;
       const auto from = [at](const T* data) { return data ? data + at : nullptr; };
-      lanes_.normalise(
-          {norm_.x + at, from(norm_.shortcut), from(norm_.residual), mean.data(), scale.data(),
-           shortcut_mean.data(), shortcut_scale.data(), norm_.slope, norm_.out + at},
-          part.rows, part.columns);
+      lanes_.normalise({norm_.x + at, from(norm_.shortcut), from(norm_.residual), mean.data(),
+                        scale.data(), shortcut_mean.data(), shortcut_scale.data(),
+                        shifts.empty() ? nullptr : shifts.data(), norm_.slope, norm_.out + at},
+                       part.rows, part.columns);
     });
   }
 

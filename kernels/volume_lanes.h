@@ -15,6 +15,7 @@ struct NormRows {
   const T *x, *shortcut, *residual;               // the last two or nullptr
   const State<T>*mean, *scale;                    // of x
   const State<T>*shortcut_mean, *shortcut_scale;  // of the shortcut
+  const State<T>* shift;                          // or nullptr
   State<T> slope;
   T* out;
 };
@@ -35,7 +36,7 @@ struct VolumeLanes {
 
   // Sums over each column of x [rows, columns].
   void (*sum_columns)(const T* x, int rows, int columns, const ColumnSums<S>& to);
-  // out = act((x - mean) scale + (shortcut - shortcut_mean) shortcut_scale) + residual.
+  // out = act((x - mean) scale + shift + (shortcut - shortcut_mean) shortcut_scale) + residual.
   void (*normalise)(const NormRows<T>& at, int rows, int columns);
 
   // Outputs of the tiles [first, first + count), 2^3 voxels each, counted over [batch, depth / 2,

@@ -55,6 +55,7 @@ void normalise(const NormRows<T>& at, int rows, int columns) {
     for (int i = 0; i < columns; i += W) {
       const int lanes = columns - i < W ? columns - i : W;
       V y = (load(at.x + start + i, lanes) - load(at.mean + i)) * load(at.scale + i);
+      if (at.shift) y += load(at.shift + i);
       if (at.shortcut) {
         y += (load(at.shortcut + start + i, lanes) - load(at.shortcut_mean + i)) *
              load(at.shortcut_scale + i);

@@ -39,7 +39,11 @@ bool has_matrix_unit(torch::ScalarType type) {
 }
 
 torch::Tensor ConvolutionImpl::forward(const torch::Tensor& input) {
-  if (!winograd_weight_.defined()) return torch::nn::Conv3dImpl::forward(input);
+  if (!winograd_weight_.defined()) {
+    const bool is_depth_wise = options.groups() > 1 && options.groups() == options.in_channels();
+    return torch::nn::Conv3dImpl::forward(
+        is_depth_wise && input.is_cpu() ? input.contiguous(kChannelsLast) : input);
+  }
   return ops::winograd_convolution(
       input, winograd_weight_, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt,
       options.out_channels());
@@ -54,37 +58,29 @@ void ConvolutionImpl::prepare_for_inference(torch::ScalarType type) {
   if (bias.defined()) bias.set_data(bias.detach().to(type));
 }
 
-UpConvolutionImpl::UpConvolutionImpl(std::int64_t in_channels, std::int64_t out_channels)
-    : torch::nn::ConvTranspose3dImpl(
-          torch::nn::ConvTranspose3dOptions(in_channels, out_channels, 2).stride(2).bias(false)) {}
-
-// The convolution of channels-last data by matrix_. Each voxel becomes 2^3, none of which another
-// one reaches: a matrix product, slice by slice so that it stays in a cache until it has been put
-// in its place.
-void UpConvolutionImpl::write_product(const torch::Tensor& input,
-                                      const torch::Tensor& output) const {
-  const auto batch = input.size(0), depth = input.size(2), height = input.size(3),
-             width = input.size(4), out_channels = options.out_channels();
-  const auto voxels = input.permute({0, 2, 3, 4, 1}).contiguous();
-  const auto target = output.permute({0, 2, 3, 4, 1});
-  for (std::int64_t item = 0; item < batch; ++item) {
-    for (std::int64_t z = 0; z < depth; ++z) {
-      const auto product = torch::mm(voxels[item][z].view({height * width, input.size(1)}), matrix_)
-                               .view({height, width, 2, 2, 2, out_channels})
-                               .permute({2, 0, 3, 1, 4, 5});  // [2, height, 2, width, 2, out]
-      const auto slices = target[item].narrow(0, 2 * z, 2);
-      slices.unflatten(1, {height, 2}).unflatten(3, {width, 2}).copy_(product);
-    }
-  }
+torch::Tensor TransposedConvolutionImpl::forward(const torch::Tensor& input) {
+  return torch::nn::ConvTranspose3dImpl::forward(input);
 }
 
+void TransposedConvolutionImpl::prepare_for_inference(torch::ScalarType type) {
+  weight.set_data(weight.detach().to(type).contiguous(kChannelsLast));
+  if (bias.defined()) bias.set_data(bias.detach().to(type));
+}
+
+UpConvolutionImpl::UpConvolutionImpl(std::int64_t in_channels, std::int64_t out_channels,
+                                     const std::array<std::int64_t, 3>& stride, bool bias)
+    : TransposedConvolutionImpl(torch::nn::ConvTranspose3dOptions(in_channels, out_channels, stride)
+                                    .stride(stride)
+                                    .bias(bias)),
+      stride_(stride) {}
+
 torch::Tensor UpConvolutionImpl::forward(const torch::Tensor& input) {
-  if (!matrix_.defined()) return torch::nn::ConvTranspose3dImpl::forward(input);
+  if (!matrix_.defined()) return TransposedConvolutionImpl::forward(input);
   RECORD_FUNCTION("segmamba::up_convolution", std::vector<c10::IValue>());
-  auto output = torch::empty({input.size(0), options.out_channels(), 2 * input.size(2),
-                              2 * input.size(3), 2 * input.size(4)},
+  auto output = torch::empty({input.size(0), options.out_channels(), stride_[0] * input.size(2),
+                              stride_[1] * input.size(3), stride_[2] * input.size(4)},
                              input.options(), kChannelsLast);
-  write_product(input, output);
+  multiply(input, output);
   return output;
 }
 
@@ -96,20 +92,40 @@ torch::Tensor UpConvolutionImpl::forward_beside(torch::Tensor input, torch::Tens
   }
   RECORD_FUNCTION("segmamba::up_convolution_beside", std::vector<c10::IValue>());
   const auto out_channels = options.out_channels();
-  auto both = torch::empty({input.size(0), out_channels + skip.size(1), 2 * input.size(2),
-                            2 * input.size(3), 2 * input.size(4)},
-                           input.options(), kChannelsLast);
+  auto sizes = skip.sizes().vec();
+  sizes[1] += out_channels;
+  auto both = torch::empty(sizes, input.options(), kChannelsLast);
   both.narrow(1, out_channels, skip.size(1)).copy_(skip);
   skip.reset();
-  write_product(input, both.narrow(1, 0, out_channels));
+  multiply(input, both.narrow(1, 0, out_channels));
   return both;
 }
 
+void UpConvolutionImpl::multiply(const torch::Tensor& input, const torch::Tensor& target) const {
+  // Each voxel becomes several, none of which another one reaches: a matrix product, slice by slice
+  // so that it stays in a cache until it has been put in its place.
+  const auto height = input.size(3), width = input.size(4);
+  const auto [s0, s1, s2] = stride_;
+  const auto voxels = input.permute({0, 2, 3, 4, 1}).contiguous();
+  const auto places = target.permute({0, 2, 3, 4, 1});
+  for (std::int64_t item = 0; item < input.size(0); ++item) {
+    for (std::int64_t z = 0; z < input.size(2); ++z) {
+      const auto rows = voxels[item][z].view({height * width, input.size(1)});
+      const auto product = (row_biases_.defined() ? torch::addmm(row_biases_, rows, matrix_)
+                                                  : torch::mm(rows, matrix_))
+                               .view({height, width, s0, s1, s2, options.out_channels()})
+                               .permute({2, 0, 3, 1, 4, 5});  // [s0, height, s1, width, s2, out]
+      const auto slices = places[item].narrow(0, s0 * z, s0);
+      slices.unflatten(1, {height, s1}).unflatten(3, {width, s2}).copy_(product);
+    }
+  }
+}
+
 void UpConvolutionImpl::prepare_for_inference(torch::ScalarType type) {
-  if (weight.is_cpu()) {
-    matrix_ = weight.detach().to(type).permute({0, 2, 3, 4, 1}).flatten(1).contiguous();
-  } else {
-    weight.set_data(weight.detach().to(type).contiguous(kChannelsLast));
+  if (!weight.is_cpu()) return TransposedConvolutionImpl::prepare_for_inference(type);
+  matrix_ = weight.detach().to(type).permute({0, 2, 3, 4, 1}).flatten(1).contiguous();
+  if (bias.defined()) {
+    row_biases_ = bias.detach().to(type).repeat({stride_[0] * stride_[1] * stride_[2]});
   }
 }
 

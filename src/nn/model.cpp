@@ -6,11 +6,14 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/mednext.h"
 #include "segmamba/nn/nnformer.h"
+#include "segmamba/nn/nnunet.h"
 #include "segmamba/nn/segmamba.h"
 #include "segmamba/nn/segresnet.h"
 #include "segmamba/nn/swin_unetr.h"
 #include "segmamba/nn/transbts.h"
+#include "segmamba/nn/umamba.h"
 #include "segmamba/nn/unetr.h"
 #include "segmamba/nn/uxnet.h"
 #include "segmamba/nn/vim.h"
@@ -35,6 +38,9 @@ Network network() {
 // Every network of the framework: a new one is a line here and one in model_config.cpp.
 const std::map<std::string, Network>& networks() {
   static const std::map<std::string, Network> table = {
+      {"mednext", network<MedNextImpl>()},
+      {"nnunet", network<NnUnetImpl>()},
+      {"nnunet_resenc", network<NnUnetResEncImpl>()},
       {"segmamba", network<SegMambaImpl>()},
       {"segresnet", network<SegResNetImpl>()},
       {"transbts", network<TransBtsImpl>()},
@@ -45,6 +51,8 @@ const std::map<std::string, Network>& networks() {
       {"swin_unetr", network<SwinUnetrImpl>()},
       {"swin_unetr_v2", network<SwinUnetrImpl>()},
       {"nnformer", network<NnFormerImpl>()},
+      {"umamba_bot", network<UMambaImpl>()},
+      {"umamba_enc", network<UMambaImpl>()},
   };
   return table;
 }

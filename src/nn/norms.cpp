@@ -9,25 +9,32 @@
 namespace segmamba::nn {
 namespace {
 
-torch::Tensor norm_of(const torch::Tensor& input) {
+// `weight` and `bias` [C] or undefined.
+torch::Tensor norm_of(const torch::Tensor& input, const torch::Tensor& weight,
+                      const torch::Tensor& bias) {
   auto sizes = input.sizes().vec();
+  const auto of_items = [items = sizes[0]](const torch::Tensor& values) {
+    return values.defined() && items > 1 ? values.repeat({items}) : values;
+  };
   sizes[1] *= sizes[0];
   sizes[0] = 1;
   // As torch::instance_norm, but with a result that autograd does not take for a view: an in-place
   // activation on a view costs a copy of the gradient. The input must be contiguous: through
   // _unsafe_view, LibTorch 2.11 gives a channels-last one wrong gradients.
-  const auto output = torch::batch_norm(input.contiguous().view(sizes), /*weight=*/{}, /*bias=*/{},
-                                        /*running_mean=*/{}, /*running_var=*/{},
-                                        /*training=*/true, /*momentum=*/0.1, /*eps=*/1e-5,
-                                        torch::globalContext().userEnabledCuDNN());
+  const auto output = torch::batch_norm(
+      input.contiguous().view(sizes), of_items(weight), of_items(bias),
+      /*running_mean=*/{}, /*running_var=*/{},
+      /*training=*/true, /*momentum=*/0.1, /*eps=*/1e-5, torch::globalContext().userEnabledCuDNN());
   return torch::_unsafe_view(output, input.sizes());
 }
 
 // The same from LibTorch's operators.
 torch::Tensor composed(const torch::Tensor& input, const ops::AfterNorm& after) {
-  auto output = norm_of(input);
+  auto output = norm_of(input, after.weight, after.bias);
   if (after.shortcut.defined()) {
-    output += after.normalises_shortcut ? norm_of(after.shortcut) : after.shortcut;
+    output += after.normalises_shortcut
+                  ? norm_of(after.shortcut, after.shortcut_weight, after.shortcut_bias)
+                  : after.shortcut;
   }
   if (after.slope == 0) {
     output.relu_();
@@ -45,11 +52,36 @@ torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after) {
   const auto is_alike = [&input](const torch::Tensor& other) {
     return !other.defined() || other.scalar_type() == input.scalar_type();
   };
+  const auto state = input.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const auto is_state = [state](const torch::Tensor& values) {
+    return !values.defined() || values.scalar_type() == state;
+  };
   if (!c10::InferenceMode::is_enabled() || !input.is_cpu() || !is_alike(after.shortcut) ||
-      !is_alike(after.residual)) {
+      !is_alike(after.residual) || !is_state(after.weight) || !is_state(after.shortcut_weight)) {
     return composed(input, after);
   }
   return ops::instance_norm(std::move(input), after);
+}
+
+AffineInstanceNormImpl::AffineInstanceNormImpl(std::int64_t channels) {
+  weight = register_parameter("weight", torch::empty({channels}));
+  bias = register_parameter("bias", torch::empty({channels}));
+  reset_parameters();
+}
+
+torch::Tensor AffineInstanceNormImpl::forward(torch::Tensor input, ops::AfterNorm after) {
+  after.weight = weight;
+  after.bias = bias;
+  return segmamba::nn::instance_norm(std::move(input), after);
+}
+
+void AffineInstanceNormImpl::reset_parameters() {
+  torch::nn::init::ones_(weight);
+  torch::nn::init::zeros_(bias);
+}
+
+void AffineInstanceNormImpl::pretty_print(std::ostream& stream) const {
+  stream << "AffineInstanceNorm(" << weight.size(0) << ")";
 }
 
 torch::Tensor GroupNormImpl::forward(const torch::Tensor& input) {
@@ -87,14 +119,14 @@ torch::Tensor LayerNormImpl::forward(const torch::Tensor& input) {
   return last_axis_norm(input, weight, bias, options.eps());
 }
 
-ChannelLayerNormImpl::ChannelLayerNormImpl(std::int64_t channels) {
+ChannelLayerNormImpl::ChannelLayerNormImpl(std::int64_t channels, double eps) : eps_(eps) {
   weight = register_parameter("weight", torch::empty({channels}));
   bias = register_parameter("bias", torch::empty({channels}));
   reset_parameters();
 }
 
 torch::Tensor ChannelLayerNormImpl::forward(const torch::Tensor& input) {
-  return last_axis_norm(input.movedim(1, -1), weight, bias, /*eps=*/1e-6).movedim(-1, 1);
+  return last_axis_norm(input.movedim(1, -1), weight, bias, eps_).movedim(-1, 1);
 }
 
 void ChannelLayerNormImpl::reset_parameters() {

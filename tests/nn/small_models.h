@@ -100,6 +100,52 @@ inline const std::vector<SmallModel>& small_models() {
          c.transbts = {.img_size = {32, 24, 16}, .base = 2, .heads = 4, .layers = 2, .hidden = 48};
          c.transbts.group_norm_groups = 2;
        }},
+      {"nnunet", {8, 8, 16}, [](auto& c) {
+         c.name = "nnunet";
+         c.nnunet.features_per_stage = {4, 6, 8};
+         c.nnunet.n_conv_per_stage = {1, 2, 2};
+         c.deep_supervision = true;
+       }},
+      {"nnunet_anisotropic", {4, 16, 24}, [](auto& c) {
+         c.name = "nnunet";
+         c.nnunet.features_per_stage = {4, 6, 8, 10};
+         c.nnunet.kernel_sizes = {{1, 3, 3}, {3, 3, 3}, {3, 3, 3}, {3, 1, 5}};
+         c.nnunet.strides = {{1, 1, 1}, {1, 2, 2}, {2, 2, 2}, {1, 2, 3}};
+         c.nnunet.n_conv_per_stage_decoder = {1, 2, 1};
+       }},
+      {"nnunet_resenc", {8, 8, 16}, [](auto& c) {
+         c.name = "nnunet_resenc";
+         c.nnunet_resenc.features_per_stage = {4, 6, 6};
+         c.nnunet_resenc.strides = {{1, 1, 1}, {2, 2, 2}, {1, 2, 2}};
+         c.nnunet_resenc.n_blocks_per_stage = {1, 2, 1};
+         c.deep_supervision = true;
+       }},
+      {"mednext", {16, 16, 32}, [](auto& c) {
+         c.name = "mednext";
+         c.mednext.n_channels = 4;
+         c.mednext.block_counts = {1, 2, 1, 1, 1, 1, 1, 1, 1};
+         c.deep_supervision = true;
+       }},
+      {"mednext_grn_layer", {16, 16, 16}, [](auto& c) {
+         c.name = "mednext";
+         c.mednext.n_channels = 4;
+         c.mednext.kernel_size = 5;
+         c.mednext.exp_r = {2};
+         c.mednext.block_counts = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+         c.mednext.norm_type = "layer";
+         c.mednext.grn = true;
+         c.mednext.do_res_up_down = false;
+       }},
+      {"umamba_bot", {8, 8, 16}, [](auto& c) {
+         c.name = "umamba_bot";
+         c.umamba.features_per_stage = {4, 6, 8};
+         c.deep_supervision = true;
+       }},
+      {"umamba_enc", {8, 8, 16}, [](auto& c) {
+         c.name = "umamba_enc";
+         c.umamba.features_per_stage = {4, 6, 8, 10};
+         c.umamba.input_size = {8, 8, 16};
+       }},
   };
   return models;
 }

@@ -88,6 +88,9 @@ TEST_P(ZooNames, AreThoseOfTheOriginal) {
 
 const std::vector<FullSize>& full_sizes() {
   static const std::vector<FullSize> sizes = {
+      {"mednext_b_k3", [](auto& c) { c.name = "mednext"; c.deep_supervision = true; }, 10530325},
+      {"nnunet", [](auto& c) { c.name = "nnunet"; }, 31199796},
+      {"nnunet_resenc", [](auto& c) { c.name = "nnunet_resenc"; }, 102353972},
       {"segresnet", [](auto& c) { c.name = "segresnet"; c.out_channels = 3; }, 4702227},
       {"uxnet", [](auto& c) { c.name = "uxnet"; }, 53059444},
       {"transbts",
@@ -98,6 +101,9 @@ const std::vector<FullSize>& full_sizes() {
        32987588},
       {"vim", [](auto& c) { c.name = "vim"; }, 56385124},
       {"vmamba", [](auto& c) { c.name = "vmamba"; }, 57632836},
+      {"umamba_bot", [](auto& c) { c.name = "umamba_bot"; }, 42124692},
+      {"umamba_enc", [](auto& c) { c.name = "umamba_enc"; c.umamba.input_size = {128, 128, 128}; },
+       42755220},
   };
   return sizes;
 }

@@ -59,6 +59,39 @@ TEST(InstanceNorm, EqualsLibTorchsInEveryFormat) {
   }
 }
 
+TEST(InstanceNorm, ScalesAndShiftsChannels) {
+  torch::manual_seed(3);
+  for (const auto type : {torch::kFloat64, torch::kFloat32, torch::kBFloat16, torch::kFloat16}) {
+    const auto state = type == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+    for (const auto format : {torch::MemoryFormat::Contiguous, kChannelsLast}) {
+      for (const bool normalises : {true, false}) {
+        const auto numbers = [&] {
+          return torch::randn({2, 6, 5, 4, 3}).to(type).contiguous(format);
+        };
+        const auto of_channels = [&] { return torch::randn({6}, state); };
+        const auto x = numbers(), shortcut = numbers();
+        const AfterNorm after = {.shortcut = shortcut,
+                                 .normalises_shortcut = normalises,
+                                 .slope = 0.01,
+                                 .weight = of_channels(),
+                                 .bias = of_channels(),
+                                 .shortcut_weight = of_channels(),
+                                 .shortcut_bias = of_channels()};
+        const auto affine = [](const Tensor& tensor, const Tensor& weight, const Tensor& bias) {
+          const auto spread = [](const Tensor& values) {
+            return values.to(torch::kFloat64).view({-1, 1, 1, 1});
+          };
+          return normalised(tensor) * spread(weight) + spread(bias);
+        };
+        const auto added = normalises ? affine(shortcut, after.shortcut_weight, after.shortcut_bias)
+                                      : shortcut.to(torch::kFloat64);
+        const auto expected = torch::leaky_relu(affine(x, after.weight, after.bias) + added, 0.01);
+        EXPECT_LT(difference(instance_norm(x, after), expected), tolerance(type)) << type;
+      }
+    }
+  }
+}
+
 TEST(InstanceNorm, TakesMemoryThatWasGivenAway) {
   const auto x = torch::randn({1, 3, 4, 4, 4});
   const auto before = x.clone();
@@ -86,6 +119,8 @@ TEST(InstanceNorm, ErrorsNameTheArgument) {
               instance_norm(x, {.residual = torch::zeros({1, 2, 3})});
             }),
             "instance_norm: residual must have x's shape [1, 2, 3, 3, 3], got [1, 2, 3]");
+  EXPECT_EQ(error_of([&] { instance_norm(x, {.weight = torch::zeros({3})}); }),
+            "instance_norm: weight must have shape [C] = [2], got [3]");
 }
 
 TEST(Winograd, EqualsLibTorchsConvolution) {

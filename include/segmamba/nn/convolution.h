@@ -3,12 +3,16 @@
 
 #include <torch/torch.h>
 
+#include <array>
+#include <cstdint>
+
 namespace segmamba::nn {
 
 // Whether this processor multiplies matrices of a 16-bit type by instructions of their own (AMX).
 bool has_matrix_unit(torch::ScalarType type);
 
-// [B, in, D, H, W] -> [B, out, D', H', W'].
+// On the CPU, those of one channel each (depth-wise) run channels last whatever the input's format:
+// LibTorch has nothing fast for them otherwise. [B, in, D, H, W] -> [B, out, D', H', W'].
 class ConvolutionImpl : public torch::nn::Conv3dImpl {
  public:
   using torch::nn::Conv3dImpl::Conv3dImpl;
@@ -24,22 +28,36 @@ class ConvolutionImpl : public torch::nn::Conv3dImpl {
 };
 TORCH_MODULE(Convolution);
 
-// A transposed convolution of 2^3 taps and stride 2, without bias.
-// [B, in, D, H, W] -> [B, out, 2D, 2H, 2W].
-class UpConvolutionImpl : public torch::nn::ConvTranspose3dImpl {
+// Transposed. [B, in, D, H, W] -> [B, out, D', H', W'].
+class TransposedConvolutionImpl : public torch::nn::ConvTranspose3dImpl {
  public:
-  UpConvolutionImpl(std::int64_t in_channels, std::int64_t out_channels);
+  using torch::nn::ConvTranspose3dImpl::ConvTranspose3dImpl;
   torch::Tensor forward(const torch::Tensor& input);
-  // cat({forward(input), skip}, 1), skip [B, channels, 2D, 2H, 2W]. By value: each is freed after
-  // its last use.
+  virtual void prepare_for_inference(torch::ScalarType type);
+};
+TORCH_MODULE(TransposedConvolution);
+
+// A transposed convolution with as many taps as its stride S, so that each voxel becomes S.
+// [B, in, D, H, W] -> [B, out, S_0 D, S_1 H, S_2 W].
+class UpConvolutionImpl : public TransposedConvolutionImpl {
+ public:
+  UpConvolutionImpl(std::int64_t in_channels, std::int64_t out_channels,
+                    const std::array<std::int64_t, 3>& stride = {2, 2, 2}, bool bias = false);
+  torch::Tensor forward(const torch::Tensor& input);
+  // cat({forward(input), skip}, 1), skip [B, channels, S_0 D, S_1 H, S_2 W]. By value: each is
+  // freed after its last use.
   torch::Tensor forward_beside(torch::Tensor input, torch::Tensor skip);
 
-  void prepare_for_inference(torch::ScalarType type);
+  // From now on on the CPU: a matrix product.
+  void prepare_for_inference(torch::ScalarType type) override;
 
  private:
-  void write_product(const torch::Tensor& input, const torch::Tensor& output) const;
+  // forward(input) into `target`, a view of its shape.
+  void multiply(const torch::Tensor& input, const torch::Tensor& target) const;
 
-  torch::Tensor matrix_;  // [in, 8 * out]: taps, then output channels
+  std::array<std::int64_t, 3> stride_;
+  torch::Tensor matrix_;      // [in, taps * out]: taps, then output channels
+  torch::Tensor row_biases_;  // [taps * out], or undefined
 };
 TORCH_MODULE(UpConvolution);
 
