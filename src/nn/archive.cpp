@@ -3,17 +3,19 @@
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/jit/serialization/pickler.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <tuple>
+#include <unordered_map>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/hash.h"
 #include "segmamba/core/text.h"
 #include "unpickler.h"
+#include "zip_reader.h"
 
 namespace segmamba::nn {
 namespace {
@@ -48,67 +50,119 @@ std::string first_line(const c10::Error& error) {
   return text.substr(0, text.find('\n'));
 }
 
-// The records of an archive. torch.save does not compress them, so together they take no more bytes
-// than the file; a small file that asks for more memory is refused before it gets any.
-class Records {
- public:
-  Records(std::istream* stream, std::uint64_t file_bytes) : reader_(stream), left_(file_bytes) {}
+// Memory for a storage that a file holds `bytes` of.
+c10::Storage allocate(std::uint64_t bytes) {
+  return {c10::Storage::use_byte_size_t(), c10::SymInt(static_cast<std::int64_t>(bytes)),
+          c10::GetAllocator(c10::kCPU)->allocate(bytes), /*allocator=*/nullptr,
+          /*resizable=*/false};
+}
 
-  bool has(const std::string& name) { return reader_.hasRecord(name); }
-  std::uint64_t size(const std::string& name) { return reader_.getRecordSize(name); }
-
-  std::tuple<c10::DataPtr, std::size_t> read(const std::string& name) {
-    const auto bytes = size(name);
-    if (bytes > left_) throw Error("the record " + name + " holds more bytes than the file");
-    left_ -= bytes;
-    return reader_.getRecord(name);
+Value read_zip(const std::filesystem::path& path) {
+  ZipReader zip(path);
+  if (!zip.has("data.pkl")) throw Error("not a file of torch.save (no data.pkl)");
+  if (zip.has("constants.pkl")) throw Error("a TorchScript program, not a dict of tensors");
+  if (zip.has("byteorder") && zip.size("byteorder") < 16 && zip.read("byteorder") != "little") {
+    throw Error("saved on a big-endian machine");
   }
-
-  c10::Storage read_storage(const std::string& key, std::uint64_t bytes) {
-    const std::string name = "data/" + key;
-    if (!has(name)) throw Error("there is no data of storage " + key);
-    if (size(name) < bytes) {
-      throw Error(
-          concat("storage ", key, " holds ", size(name), " bytes, its tensors need ", bytes));
+  if (zip.size("data.pkl") > kMaxPickleBytes) throw Error("data.pkl is too large");
+  return unpickle(zip.read("data.pkl"), [&zip](const StorageRequest& wanted) {
+    const std::string name = "data/" + wanted.key;
+    if (!zip.has(name)) throw Error("there is no data of storage " + wanted.key);
+    if (zip.size(name) < wanted.bytes) {
+      throw Error(concat("storage ", wanted.key, " holds ", zip.size(name),
+                         " bytes, its tensors need ", wanted.bytes));
     }
-    auto [data, read_bytes] = read(name);
-    return {c10::Storage::use_byte_size_t(), c10::SymInt(static_cast<std::int64_t>(read_bytes)),
-            std::move(data),
-            /*allocator=*/nullptr, /*resizable=*/false};
+    auto storage = allocate(zip.size(name));
+    zip.read(name, storage.mutable_data());
+    return storage;
+  });
+}
+
+// What torch.save wrote before PyTorch 1.6: pickles of a magic number, a version, facts on the
+// machine, the content, and the keys of its storages, whose bytes follow in that order, each after
+// its number of elements.
+constexpr std::string_view kLegacyStart =
+    "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+
+Value read_legacy(std::ifstream& stream, std::uint64_t file_bytes) {
+  std::string start(std::min<std::uint64_t>(file_bytes, kMaxPickleBytes), '\0');
+  stream.seekg(0);
+  if (!stream.read(start.data(), static_cast<std::streamsize>(start.size()))) {
+    throw Error("cannot be read to its end");
+  }
+  std::string_view rest(start);
+  rest.remove_prefix(kLegacyStart.size());
+  const auto next = [&rest](const StorageReader& read_storage) {
+    std::size_t length = 0;
+    auto value = unpickle(rest, read_storage, &length);
+    rest.remove_prefix(length);
+    return value;
+  };
+  const StorageReader none = [](const StorageRequest&) -> c10::Storage {
+    throw Error("a storage where none belongs");
+  };
+  if (const auto version = next(none); !version.is_integer() || version.integer() != 1001) {
+    throw Error("of an unknown version of torch.save");
+  }
+  const auto machine = next(none);
+  const auto* little = machine.is_dict() ? machine.dict().find("little_endian") : nullptr;
+  if (little != nullptr && little->is_bool() && !little->boolean()) {
+    throw Error("saved on a big-endian machine");
   }
 
- private:
-  caffe2::serialize::PyTorchStreamReader reader_;
-  std::uint64_t left_;
-};
+  // The storages' bytes come last: until then their memory is there, but empty.
+  struct Pending {
+    c10::Storage storage;
+    std::int64_t elements;
+    bool filled = false;
+  };
+  std::unordered_map<std::string, Pending> pending;
+  std::uint64_t left = file_bytes;
+  auto content = next([&](const StorageRequest& wanted) {
+    if (wanted.bytes > left) {
+      throw Error(
+          concat("its storages need more bytes than the file has, at storage ", wanted.key));
+    }
+    left -= wanted.bytes;
+    return pending.emplace(wanted.key, Pending{allocate(wanted.bytes), wanted.elements})
+        .first->second.storage;
+  });
+  const auto keys = next(none);
+  stream.seekg(static_cast<std::streamoff>(start.size() - rest.size()));
+  for (const auto& key : keys.list()) {
+    const auto found = pending.find(key.text());
+    if (found == pending.end()) throw Error("holds a storage " + key.text() + " of no tensor");
+    auto& [storage, elements, filled] = found->second;
+    std::int64_t stored = 0;
+    stream.read(reinterpret_cast<char*>(&stored), sizeof stored);
+    if (!stream) throw Error("truncated before storage " + key.text());
+    if (stored != elements || filled) {
+      throw Error(concat("storage ", key.text(), " has ", stored, " elements, its tensors need ",
+                         elements));
+    }
+    stream.read(static_cast<char*>(storage.mutable_data()),
+                static_cast<std::streamsize>(storage.nbytes()));
+    if (!stream) throw Error("truncated in storage " + key.text());
+    filled = true;
+  }
+  for (const auto& [key, entry] : pending) {
+    if (!entry.filled) throw Error("there is no data of storage " + key);
+  }
+  return content;
+}
 
 Value read_content(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
-  char magic[2] = {};
-  if (!stream.read(magic, sizeof magic)) {
+  char start[kLegacyStart.size()] = {};
+  if (!stream.read(start, 2)) {
     throw Error(concat("cannot be read: ", stream.eof() ? "is empty" : std::strerror(errno)));
   }
-  if (magic[0] != 'P' || magic[1] != 'K') {
-    throw Error(
-        "not a zip archive of torch.save (files of PyTorch before 1.6 must be saved again by a "
-        "newer one)");
+  if (start[0] == 'P' && start[1] == 'K') return read_zip(path);
+  if (start[0] == kLegacyStart[0] && stream.read(start + 2, sizeof start - 2) &&
+      std::string_view(start, sizeof start) == kLegacyStart) {
+    return read_legacy(stream, std::filesystem::file_size(path));
   }
-  stream.seekg(0);
-  Records records(&stream, std::filesystem::file_size(path));
-  if (!records.has("data.pkl")) throw Error("not a file of torch.save (no data.pkl)");
-  if (records.has("constants.pkl")) throw Error("a TorchScript program, not a dict of tensors");
-  if (records.has("byteorder")) {
-    const auto [data, size] = records.read("byteorder");
-    if (std::string_view(static_cast<const char*>(data.get()), size) != "little") {
-      throw Error("saved on a big-endian machine");
-    }
-  }
-  if (records.size("data.pkl") > kMaxPickleBytes) throw Error("data.pkl is too large");
-  const auto [pickle, size] = records.read("data.pkl");
-  return unpickle({static_cast<const char*>(pickle.get()), size},
-                  [&records](const std::string& key, std::uint64_t bytes) {
-                    return records.read_storage(key, bytes);
-                  });
+  throw Error("not a file of torch.save");
 }
 
 }  // namespace

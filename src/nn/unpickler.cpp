@@ -1,9 +1,11 @@
 #include "unpickler.h"
 
+#include <algorithm>
 #include <bit>
 #include <deque>
 #include <iomanip>
 #include <limits>
+#include <optional>
 #include <unordered_map>
 
 #include "segmamba/core/error.h"
@@ -19,6 +21,10 @@ constexpr std::size_t kMaxDimensions = 64;
 constexpr std::size_t kMaxValues = 4'000'000;
 constexpr std::size_t kMaxTextBytes = 256 << 20;
 constexpr std::size_t kMaxNameBytes = 1000;  // of a Python object
+// Objects while reading, and what is copied: a few bytes of a pickle can ask for a long list again.
+constexpr std::size_t kMaxObjects = 8'000'000;
+constexpr std::size_t kMaxCopied = 16'000'000;  // items of lists, or 8 bytes of text
+constexpr std::size_t kTensorCost = 16;         // in the same units
 
 // Objects on the pickle machine's stack. They live in one arena and point to one another freely,
 // for a list can be memoized before it is filled.
@@ -29,30 +35,73 @@ struct Sequence {
 };
 struct Mapping {
   std::vector<std::pair<Object*, Object*>> items;
+  bool is_namespace = false;  // its items are attributes, which BUILD brings
 };
 struct Global {
-  std::string name;  // "module name"
+  std::string name;  // "module.name"
 };
 struct StorageReference {
   c10::Storage storage;
-  torch::ScalarType type;
+  std::optional<torch::ScalarType> type;  // nothing: of bytes
 };
+struct NumpyType {
+  torch::ScalarType type;
+  bool is_big_endian = false;
+};
+struct NumpyArray {};  // until BUILD brings its content and makes it a tensor
 struct Object {
   std::variant<std::monostate, bool, std::int64_t, double, std::string, torch::Tensor, Sequence,
-               Mapping, Global, StorageReference>
+               Mapping, Global, StorageReference, NumpyType, NumpyArray>
       data;
 };
 
-// "torch FloatStorage" and its like; nothing for any other name.
-std::optional<torch::ScalarType> storage_type(const std::string& name) {
-  static const std::unordered_map<std::string, torch::ScalarType> types = {
-      {"torch DoubleStorage", torch::kFloat64}, {"torch FloatStorage", torch::kFloat32},
-      {"torch HalfStorage", torch::kFloat16},   {"torch BFloat16Storage", torch::kBFloat16},
-      {"torch LongStorage", torch::kInt64},     {"torch IntStorage", torch::kInt32},
-      {"torch ShortStorage", torch::kInt16},    {"torch CharStorage", torch::kInt8},
-      {"torch ByteStorage", torch::kUInt8},     {"torch BoolStorage", torch::kBool}};
+using TypeTable = std::unordered_map<std::string, torch::ScalarType>;
+
+std::optional<torch::ScalarType> look_up(const TypeTable& types, const std::string& name) {
   const auto found = types.find(name);
   return found == types.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<torch::ScalarType> storage_type(const std::string& name) {
+  static const TypeTable types = {
+      {"torch.DoubleStorage", torch::kFloat64}, {"torch.FloatStorage", torch::kFloat32},
+      {"torch.HalfStorage", torch::kFloat16},   {"torch.BFloat16Storage", torch::kBFloat16},
+      {"torch.LongStorage", torch::kInt64},     {"torch.IntStorage", torch::kInt32},
+      {"torch.ShortStorage", torch::kInt16},    {"torch.CharStorage", torch::kInt8},
+      {"torch.ByteStorage", torch::kUInt8},     {"torch.BoolStorage", torch::kBool}};
+  return look_up(types, name);
+}
+
+bool is_untyped_storage(const std::string& name) {
+  return name == "torch.storage.UntypedStorage" || name == "torch.UntypedStorage";
+}
+
+std::optional<torch::ScalarType> torch_type(const std::string& name) {
+  static const TypeTable types = {{"torch.float64", torch::kFloat64},
+                                  {"torch.float32", torch::kFloat32},
+                                  {"torch.float16", torch::kFloat16},
+                                  {"torch.bfloat16", torch::kBFloat16},
+                                  {"torch.int64", torch::kInt64},
+                                  {"torch.int32", torch::kInt32},
+                                  {"torch.int16", torch::kInt16},
+                                  {"torch.int8", torch::kInt8},
+                                  {"torch.uint8", torch::kUInt8},
+                                  {"torch.bool", torch::kBool},
+                                  {"torch.uint16", torch::kUInt16},
+                                  {"torch.uint32", torch::kUInt32},
+                                  {"torch.uint64", torch::kUInt64},
+                                  {"torch.float8_e5m2", torch::kFloat8_e5m2},
+                                  {"torch.float8_e4m3fn", torch::kFloat8_e4m3fn}};
+  return look_up(types, name);
+}
+
+std::optional<torch::ScalarType> numpy_type(const std::string& name) {
+  static const TypeTable types = {
+      {"f8", torch::kFloat64}, {"f4", torch::kFloat32}, {"f2", torch::kFloat16},
+      {"i8", torch::kInt64},   {"i4", torch::kInt32},   {"i2", torch::kInt16},
+      {"i1", torch::kInt8},    {"u8", torch::kUInt64},  {"u4", torch::kUInt32},
+      {"u2", torch::kUInt16},  {"u1", torch::kUInt8},   {"b1", torch::kBool}};
+  return look_up(types, name);
 }
 
 class Machine {
@@ -60,13 +109,16 @@ class Machine {
   Machine(std::string_view pickle, const StorageReader& read_storage)
       : pickle_(pickle), read_storage_(read_storage) {}
 
+  // The value, and in position() where the pickle ended.
   Value run() {
     while (step()) {
+      if (arena_.size() > kMaxObjects || memo_.size() > kMaxObjects) fail("too many objects");
     }
     const auto* result = pop();
     if (!stack_.empty()) fail("objects left over");
     return to_value(*result, 0);
   }
+  std::size_t position() const { return position_; }
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
@@ -108,17 +160,23 @@ class Machine {
     return line;
   }
 
-  std::int64_t take_long() {
+  // An integer of any length; of more than 64 bits, the nearest real number.
+  void push_long() {
     const auto bytes = take(take_little_endian<std::uint8_t>());
-    if (bytes.size() > 8) fail("an integer of more than 64 bits");
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < 8; ++i) {
-      const bool negative = !bytes.empty() && static_cast<signed char>(bytes.back()) < 0;
-      const std::uint64_t byte =
-          i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : (negative ? 0xff : 0);
-      value |= byte << (8 * i);
+    const bool is_negative = !bytes.empty() && static_cast<signed char>(bytes.back()) < 0;
+    if (bytes.size() > 8) {
+      double value = is_negative ? -1 : 0;
+      for (std::size_t i = bytes.size(); i-- > 0;) {
+        value = value * 256 + static_cast<unsigned char>(bytes[i]);
+      }
+      push(value);
+      return;
     }
-    return static_cast<std::int64_t>(value);
+    std::uint64_t value = is_negative ? ~std::uint64_t{0} : 0;
+    for (std::size_t i = bytes.size(); i-- > 0;) {
+      value = value << 8 | static_cast<unsigned char>(bytes[i]);
+    }
+    push(static_cast<std::int64_t>(value));
   }
 
   // The stack and the memo.
@@ -221,24 +279,30 @@ class Machine {
         push<std::int64_t>(take_little_endian<std::uint16_t>());
         return true;
       case 0x8a:  // LONG1
-        push(take_long());
+        push_long();
         return true;
       case 'G':  // BINFLOAT
         push(take_big_endian_double());
         return true;
+      case 'U':   // SHORT_BINSTRING
+      case 'C':   // SHORT_BINBYTES
       case 0x8c:  // SHORT_BINUNICODE
         push(std::string(take(take_little_endian<std::uint8_t>())));
         return true;
+      case 'T':  // BINSTRING
+      case 'B':  // BINBYTES
       case 'X':  // BINUNICODE
         push(std::string(take(take_little_endian<std::uint32_t>())));
         return true;
+      case 0x8e:  // BINBYTES8
       case 0x8d:  // BINUNICODE8
         push(std::string(take(take_little_endian<std::uint64_t>())));
         return true;
       case '}':  // EMPTY_DICT
         push(Mapping{});
         return true;
-      case ']':  // EMPTY_LIST
+      case 0x8f:  // EMPTY_SET
+      case ']':   // EMPTY_LIST
         push(Sequence{});
         return true;
       case ')':  // EMPTY_TUPLE
@@ -249,7 +313,8 @@ class Machine {
       case 0x87:  // TUPLE3
         push_tuple(opcode - 0x84);
         return true;
-      case 't':  // TUPLE
+      case 't':   // TUPLE
+      case 0x91:  // FROZENSET
         push(Sequence{pop_to_mark(), true});
         return true;
       case 'a': {  // APPEND
@@ -257,7 +322,8 @@ class Machine {
         append({item});
         return true;
       }
-      case 'e':  // APPENDS
+      case 'e':   // APPENDS
+      case 0x90:  // ADDITEMS
         append(pop_to_mark());
         return true;
       case 's': {  // SETITEM
@@ -297,12 +363,12 @@ class Machine {
       case 'Q':  // BINPERSID
         push_storage();
         return true;
-      case 'R':  // REDUCE
-        reduce();
+      case 'R':   // REDUCE
+      case 0x81:  // NEWOBJ
+        call();
         return true;
-      case 'b':  // BUILD: attributes, of which torch.save writes OrderedDict's _metadata
-        pop();
-        as<Mapping>(top(), "a dict");
+      case 'b':  // BUILD
+        build();
         return true;
       default:
         fail(concat("opcode 0x", std::hex, int{opcode}));
@@ -311,44 +377,246 @@ class Machine {
 
   void push_global(const std::string& module, const std::string& name) {
     if (module.size() + name.size() > kMaxNameBytes) fail("the name of an object is too long");
-    push(Global{module + " " + name});
+    push(Global{module + "." + name});
   }
 
-  // ("storage", type, key, device, number of elements)
+  [[noreturn]] void refuse(const std::string& name) const {
+    fail("the Python object \"" + name +
+         "\" is not plain data (only tensors, dicts, lists, numbers and text are read, and no code "
+         "is run; torch.save(model.state_dict(), ...) writes such a file)");
+  }
+
+  // Counts what is copied of objects that may be used again and again.
+  void charge(std::size_t units) {
+    copied_ += units;
+    if (copied_ > kMaxCopied) fail("it unfolds to too much");
+  }
+
+  // ("storage", type, key, device, number of elements); in files before PyTorch 1.6 also None, or
+  // the part of another storage that it shows.
   void push_storage() {
     const auto& id = as<Sequence>(pop(), "a storage").items;
-    if (id.size() != 5 || as<std::string>(id[0], "a storage") != "storage") {
-      fail("expected a storage");
+    if (id.empty() || as<std::string>(id[0], "a storage") != "storage") {
+      fail("a persistent object that is no storage (a whole Python module?)");
+    }
+    if (id.size() != 5 && !(id.size() == 6 && id[5]->data.index() == 0)) {
+      fail("a storage that is a part of another one");
     }
     const auto& type_name = as<Global>(id[1], "a storage type").name;
     const auto type = storage_type(type_name);
-    if (!type) fail("storage type " + type_name + " is not supported");
-    const auto& key = as<std::string>(id[2], "a storage key");
-    const auto elements = as<std::int64_t>(id[4], "a number of elements");
-    std::uint64_t bytes = 0;
-    if (elements < 0 || __builtin_mul_overflow(static_cast<std::uint64_t>(elements),
-                                               torch::elementSize(*type), &bytes)) {
+    if (!type && !is_untyped_storage(type_name)) {
+      fail("storage type " + type_name + " is not supported");
+    }
+    StorageRequest request{as<std::string>(id[2], "a storage key"),
+                           as<std::int64_t>(id[4], "a number of elements")};
+    if (request.elements < 0 ||
+        __builtin_mul_overflow(static_cast<std::uint64_t>(request.elements),
+                               type ? torch::elementSize(*type) : 1, &request.bytes)) {
       fail("bad number of elements");
     }
-    auto found = storages_.find(key);
-    if (found == storages_.end()) found = storages_.emplace(key, read_storage_(key, bytes)).first;
-    if (found->second.nbytes() < bytes) fail("storage " + key + " is too short");
-    push(StorageReference{found->second, *type});
+    auto found = storages_.find(request.key);
+    if (found == storages_.end()) {
+      found = storages_.emplace(request.key, read_storage_(request)).first;
+    }
+    if (found->second.nbytes() < request.bytes) {
+      fail("storage " + request.key + " is too short");
+    }
+    push(StorageReference{found->second, type});
   }
 
-  void reduce() {
+  // REDUCE and NEWOBJ: what Python makes of plain arguments by a function or a class that is known
+  // here. Nothing is ever called.
+  void call() {
     auto* arguments = pop();
     const auto name = as<Global>(pop(), "a function").name;
-    const auto& values = as<Sequence>(arguments, "arguments").items;
-    if (name == "collections OrderedDict" && values.empty()) {
-      push(Mapping{});
-    } else if (name == "torch._utils _rebuild_tensor_v2" && values.size() >= 6) {
-      push(rebuild_tensor(values));
-    } else if (name == "torch._utils _rebuild_parameter" && values.size() >= 2) {
+    const auto values = as<Sequence>(arguments, "arguments").items;
+    charge(values.size());
+    if (!make_container(name, values) && !make_tensor(name, values) && !make_number(name, values)) {
+      refuse(name);
+    }
+  }
+
+  bool make_container(const std::string& name, const std::vector<Object*>& values) {
+    if (name == "collections.OrderedDict" || name == "collections.Counter" ||
+        name == "builtins.dict" || name == "__builtin__.dict") {
+      Mapping mapping;
+      if (values.size() == 1) fill(mapping, *values[0]);
+      if (values.size() > 1) refuse(name);
+      push(std::move(mapping));
+    } else if (name == "collections.defaultdict") {
+      push(Mapping{});  // the type of its default values does not matter
+    } else if (name == "argparse.Namespace" || name == "types.SimpleNamespace") {
+      if (!values.empty()) refuse(name);
+      push(Mapping{{}, /*is_namespace=*/true});
+    } else if (name == "builtins.set" || name == "builtins.frozenset" ||
+               name == "__builtin__.set" || name == "__builtin__.frozenset" ||
+               name == "torch.Size") {
+      Sequence copy;
+      if (values.size() > 1) refuse(name);
+      if (values.size() == 1) copy.items = as<Sequence>(values[0], "a list").items;
+      charge(copy.items.size());
+      push(std::move(copy));
+    } else if (name == "torch.device" && !values.empty() && values.size() <= 2) {
+      auto text = as<std::string>(values[0], "a device");
+      if (text.size() > kMaxNameBytes) fail("the name of a device is too long");
+      if (values.size() == 2) text += concat(":", as<std::int64_t>(values[1], "an index"));
+      push(std::move(text));
+    } else if (name == "pathlib.PosixPath" || name == "pathlib.WindowsPath") {
+      std::vector<std::string> parts;
+      for (auto* part : values) parts.push_back(as<std::string>(part, "a part of a path"));
+      auto text = join(parts, "/");
+      charge(text.size() / 8);
+      push(std::move(text));
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  // A dict, or a list of pairs.
+  void fill(Mapping& mapping, const Object& from) {
+    if (const auto* other = std::get_if<Mapping>(&from.data)) {
+      charge(other->items.size());
+      mapping.items = other->items;
+      return;
+    }
+    const auto* pairs = std::get_if<Sequence>(&from.data);
+    if (pairs == nullptr) fail("expected a dict");
+    charge(pairs->items.size());
+    for (auto* pair : pairs->items) {
+      const auto& items = as<Sequence>(pair, "a pair").items;
+      if (items.size() != 2) fail("expected a pair");
+      mapping.items.emplace_back(items[0], items[1]);
+    }
+  }
+
+  bool make_tensor(const std::string& name, const std::vector<Object*>& values) {
+    if (name == "torch._utils._rebuild_tensor_v2" && values.size() >= 6) {
+      push(rebuild_tensor(values, std::nullopt));
+    } else if (name == "torch._utils._rebuild_tensor" && values.size() == 4) {
+      push(rebuild_tensor(values, std::nullopt));
+    } else if (name == "torch._utils._rebuild_tensor_v3" && values.size() >= 7) {
+      const auto& type = as<Global>(values[6], "a type").name;
+      const auto known = torch_type(type);
+      if (!known) fail("type " + type + " is not supported");
+      push(rebuild_tensor(values, known));
+    } else if ((name == "torch._utils._rebuild_parameter" ||
+                name == "torch._utils._rebuild_parameter_with_state") &&
+               values.size() >= 2) {
       push(as<torch::Tensor>(values[0], "a tensor"));
     } else {
-      fail("the Python object \"" + name + "\" is not plain data");
+      return false;
     }
+    charge(kTensorCost);
+    return true;
+  }
+
+  // numpy's scalars and arrays, and the bytes inside of them.
+  bool make_number(const std::string& name, const std::vector<Object*>& values) {
+    const auto is_numpy = [&name](const std::string& function) {
+      return name == "numpy.core.multiarray." + function ||
+             name == "numpy._core.multiarray." + function;
+    };
+    if (name == "_codecs.encode" && values.size() == 2) {
+      const auto& encoding = as<std::string>(values[1], "an encoding");
+      if (encoding != "latin1" && encoding != "latin-1") fail("bytes in the encoding " + encoding);
+      push(latin1(as<std::string>(values[0], "text")));
+    } else if ((name == "builtins.bytes" || name == "__builtin__.bytes") && values.empty()) {
+      push(std::string());
+    } else if (name == "numpy.dtype" && !values.empty()) {
+      const auto& type = as<std::string>(values[0], "a type");
+      const auto known = numpy_type(type);
+      if (!known) fail("numpy's type " + type + " is not plain data");
+      push(NumpyType{*known});
+    } else if (is_numpy("scalar") && values.size() == 2) {
+      push_scalar(numpy_tensor(as<NumpyType>(values[0], "a type"), {},
+                               as<std::string>(values[1], "bytes")));
+    } else if (is_numpy("_reconstruct") && values.size() == 3 &&
+               as<Global>(values[0], "a type").name == "numpy.ndarray") {
+      push(NumpyArray{});
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  // The bytes of a text whose letters are all below 256.
+  std::string latin1(const std::string& text) {
+    charge(text.size() / 8);
+    std::string bytes;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      const auto first = static_cast<unsigned char>(text[i]);
+      if (first < 0x80) {
+        bytes += text[i];
+        continue;
+      }
+      if ((first != 0xc2 && first != 0xc3) || i + 1 == text.size()) fail("bytes that are none");
+      ++i;
+      bytes += static_cast<char>((first & 3) << 6 | (static_cast<unsigned char>(text[i]) & 0x3f));
+    }
+    return bytes;
+  }
+
+  torch::Tensor numpy_tensor(const NumpyType& type, const std::vector<std::int64_t>& sizes,
+                             const std::string& bytes) {
+    std::uint64_t wanted = torch::elementSize(type.type);
+    for (const auto size : sizes) {
+      if (__builtin_mul_overflow(wanted, static_cast<std::uint64_t>(size), &wanted)) {
+        fail("an array that is too large");
+      }
+    }
+    if (wanted != bytes.size()) fail("an array whose bytes do not fit its sizes");
+    if (type.is_big_endian) fail("an array of a big-endian machine");
+    charge(kTensorCost + bytes.size() / 8);
+    auto tensor = torch::empty(sizes, type.type);
+    std::copy(bytes.begin(), bytes.end(), static_cast<char*>(tensor.data_ptr()));
+    return tensor;
+  }
+
+  void push_scalar(const torch::Tensor& tensor) {
+    if (tensor.scalar_type() == torch::kBool) {
+      push(tensor.item<bool>());
+    } else if (torch::isFloatingType(tensor.scalar_type())) {
+      push(tensor.item<double>());
+    } else {
+      push(tensor.to(torch::kInt64).item<std::int64_t>());
+    }
+  }
+
+  // BUILD: what Python would hand to __setstate__ or make attributes.
+  void build() {
+    auto* state = pop();
+    auto* object = top();
+    if (auto* mapping = std::get_if<Mapping>(&object->data)) {
+      if (mapping->is_namespace) {
+        const auto items = as<Mapping>(state, "attributes").items;
+        charge(items.size());
+        mapping->items.insert(mapping->items.end(), items.begin(), items.end());
+      }
+      return;  // attributes of a dict, as OrderedDict's _metadata, do not matter
+    }
+    const auto& values = as<Sequence>(state, "a state").items;
+    if (auto* type = std::get_if<NumpyType>(&object->data)) {
+      if (values.size() < 2) fail("a numpy type without its byte order");
+      type->is_big_endian = as<std::string>(values[1], "a byte order") == ">";
+    } else if (std::holds_alternative<NumpyArray>(object->data)) {
+      if (values.size() != 5) fail("a numpy array without its content");
+      auto sizes = integers(values[1]);
+      const bool is_fortran = as<bool>(values[3], "true or false");
+      if (is_fortran) std::reverse(sizes.begin(), sizes.end());
+      auto tensor = numpy_tensor(as<NumpyType>(values[2], "a type"), sizes,
+                                 as<std::string>(values[4], "bytes"));
+      if (is_fortran) tensor = tensor.permute(torch::IntArrayRef(reversed_axes(tensor.dim())));
+      object->data = tensor;
+    } else {
+      fail("attributes of an object that has none");
+    }
+  }
+
+  static std::vector<std::int64_t> reversed_axes(std::int64_t count) {
+    std::vector<std::int64_t> axes;
+    while (count-- > 0) axes.push_back(count);
+    return axes;
   }
 
   std::vector<std::int64_t> integers(Object* object) const {
@@ -363,8 +631,11 @@ class Machine {
   }
 
   // (storage, offset, sizes, strides, requires_grad, hooks)
-  torch::Tensor rebuild_tensor(const std::vector<Object*>& values) const {
+  torch::Tensor rebuild_tensor(const std::vector<Object*>& values,
+                               std::optional<torch::ScalarType> type) const {
     const auto& reference = as<StorageReference>(values[0], "a storage");
+    if (!type) type = reference.type;
+    if (!type) fail("a tensor without a type");
     const auto offset = as<std::int64_t>(values[1], "an offset");
     const auto sizes = integers(values[2]), strides = integers(values[3]);
     if (sizes.size() != strides.size() || offset < 0) {
@@ -381,11 +652,11 @@ class Machine {
       overflow |= __builtin_mul_overflow(elements, sizes[i], &elements);
     }
     const auto available =
-        static_cast<std::int64_t>(reference.storage.nbytes() / torch::elementSize(reference.type));
+        static_cast<std::int64_t>(reference.storage.nbytes() / torch::elementSize(*type));
     if (overflow || (elements > 0 && last >= available)) {
       fail("a tensor lies outside its storage");
     }
-    return torch::empty({0}, reference.type)
+    return torch::empty({0}, *type)
         .set_(reference.storage, elements > 0 ? offset : 0, sizes, strides);
   }
 
@@ -427,8 +698,13 @@ class Machine {
     return dict;
   }
   Value convert(const Global& global, int) const {
-    fail("the Python object \"" + global.name + "\" is not plain data");
+    if (torch_type(global.name)) return global.name;
+    refuse(global.name);
   }
+  Value convert(const NumpyType& type, int) const {
+    return std::string(torch::toString(type.type));
+  }
+  Value convert(const NumpyArray&, int) const { fail("a numpy array without its content"); }
   Value convert(const StorageReference&, int) const { fail("a storage outside a tensor"); }
 
   std::string_view pickle_;
@@ -439,13 +715,16 @@ class Machine {
   std::vector<std::size_t> marks_;
   std::unordered_map<std::uint64_t, Object*> memo_;
   std::unordered_map<std::string, c10::Storage> storages_;
-  std::size_t values_ = 0, text_bytes_ = 0;
+  std::size_t values_ = 0, text_bytes_ = 0, copied_ = 0;
 };
 
 }  // namespace
 
-Value unpickle(std::string_view pickle, const StorageReader& read_storage) {
-  return Machine(pickle, read_storage).run();
+Value unpickle(std::string_view pickle, const StorageReader& read_storage, std::size_t* length) {
+  Machine machine(pickle, read_storage);
+  auto value = machine.run();
+  if (length != nullptr) *length = machine.position();
+  return value;
 }
 
 }  // namespace segmamba::nn

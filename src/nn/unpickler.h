@@ -10,10 +10,19 @@
 
 namespace segmamba::nn {
 
-// Reads at least `bytes` bytes of the storage that the pickle calls `key`.
-using StorageReader = std::function<c10::Storage(const std::string& key, std::uint64_t bytes)>;
+// A storage that the pickle calls `key`.
+struct StorageRequest {
+  std::string key;
+  std::int64_t elements = 0;
+  std::uint64_t bytes = 0;
+};
+// Returns a storage of at least those bytes; called once a key.
+using StorageReader = std::function<c10::Storage(const StorageRequest&)>;
 
-// Throws Error for anything but the supported opcodes, objects and nesting depth.
-Value unpickle(std::string_view pickle, const StorageReader& read_storage);
+// Throws Error for anything but the supported opcodes, objects and nesting depth. No code runs and
+// nothing is imported: the objects that are known are built here, from plain data alone. `length`
+// gets the number of bytes the pickle takes.
+Value unpickle(std::string_view pickle, const StorageReader& read_storage,
+               std::size_t* length = nullptr);
 
 }  // namespace segmamba::nn

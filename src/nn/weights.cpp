@@ -13,7 +13,6 @@
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
-#include "segmamba/nn/archive.h"
 
 namespace segmamba::nn {
 namespace {
@@ -191,42 +190,6 @@ std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module)
   std::map<std::string, torch::Tensor> tensors;
   for (const auto& item : module.named_parameters()) tensors[item.key()] = item.value().detach();
   for (const auto& item : module.named_buffers()) tensors[item.key()] = item.value().detach();
-  return tensors;
-}
-
-std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& path) {
-  std::map<std::string, torch::Tensor> tensors;
-  if (path.extension() == ".safetensors") {
-    tensors = read_safetensors(path).tensors;
-  } else {
-    const auto file = read_archive(path);
-    const auto* dict = &file.dict();
-    for (const auto* key : {"model", "state_dict"}) {
-      if (dict->contains(key)) {
-        dict = &dict->at(key).dict();
-        break;
-      }
-    }
-    tensors = tensor_map(*dict);
-    // A checkpoint of segmamba-train: parameters that were averaged count as such.
-    if (file.dict().contains("average") && file.dict().at("average").is_dict()) {
-      const auto& average = file.dict().at("average").dict();
-      if (average.contains("weights")) {
-        for (const auto& [name, tensor] : tensor_map(average.at("weights").dict())) {
-          tensors[name] = tensor;
-        }
-      }
-    }
-  }
-  const auto strip = [&tensors](const std::string& prefix) {
-    std::map<std::string, torch::Tensor> stripped;
-    for (const auto& [name, tensor] : tensors) {
-      if (starts_with(name, prefix)) stripped[name.substr(prefix.size())] = tensor;
-    }
-    return stripped;
-  };
-  if (auto stripped = strip("param."); !stripped.empty()) return stripped;
-  if (auto stripped = strip("module."); stripped.size() == tensors.size()) return stripped;
   return tensors;
 }
 

@@ -134,9 +134,9 @@ TEST(Archive, ReadsFilesOfPython) {
 TEST(Archive, RefusesCodeAndOtherObjects) {
   const auto folder = fs::path(SEGMAMBA_TEST_DATA) / "nn";
   EXPECT_THAT(error_of([&] { read_archive(folder / "python_code.pt"); }),
-              ::testing::HasSubstr("system\" is not plain data"));
+              ::testing::HasSubstr("\"posix.system\" is not plain data"));
   EXPECT_THAT(error_of([&] { read_archive(folder / "python_object.pt"); }),
-              ::testing::HasSubstr("is not plain data"));
+              ::testing::HasSubstr("\"fractions.Fraction\" is not plain data"));
 }
 
 // Without the flush to the disk of write_file_atomically, which thousands of files need not wait
@@ -190,11 +190,12 @@ std::string repeated(const std::string& text, int count) {
 TEST(Archive, RefusesFilesThatUnfold) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "unfolds.pt";
-  const auto error_with = [&](const std::string& pickle, const std::string& storage) {
+  const auto error_with = [&](const std::string& pickle, const std::string& storage,
+                              bool compress = false) {
     {
       caffe2::serialize::PyTorchStreamWriter writer(path.string());
       writer.writeRecord("data.pkl", pickle.data(), pickle.size());
-      writer.writeRecord("data/0", storage.data(), storage.size(), /*compress=*/true);
+      writer.writeRecord("data/0", storage.data(), storage.size(), compress);
       writer.writeEndOfFile();
     }
     return error_of([&] { read_archive(path); });
@@ -205,8 +206,8 @@ TEST(Archive, RefusesFilesThatUnfold) {
                              std::string(1, '\0') + "K";
   const std::string offset_and_rest = std::string(1, '\0') + "K\1\x85K\1\x85\x89}tR.";
   EXPECT_EQ(error_with(tensor + offset_and_rest, "abc"), "(no error)");
-  EXPECT_THAT(error_with(tensor + offset_and_rest, std::string(1 << 20, 'a')),
-              ::testing::HasSubstr("the record data/0 holds more bytes than the file"));
+  EXPECT_THAT(error_with(tensor + offset_and_rest, std::string(1 << 20, 'a'), /*compress=*/true),
+              ::testing::HasSubstr("data/0 is compressed"));
 
   // A text of 1 MB, memo entry 1, used 300 times.
   const std::string text = pickled(std::string(1 << 20, 'a')) + "q\1";
@@ -226,7 +227,7 @@ TEST(Archive, NamesTheFileAndTheReason) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "text.pt";
   write_bytes(path, "model: 1\n");
-  EXPECT_THAT(error_of([&] { read_archive(path); }), ::testing::HasSubstr("text.pt: not a zip"));
+  EXPECT_THAT(error_of([&] { read_archive(path); }), ::testing::HasSubstr("text.pt: not a file of torch.save"));
   EXPECT_THAT(error_of([&] { read_archive(folder.path() / "none.pt"); }),
               ::testing::HasSubstr("none.pt: cannot be read: No such file"));
   EXPECT_THAT(error_of([] { example().at("absent"); }), ::testing::HasSubstr("\"absent\""));

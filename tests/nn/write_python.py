@@ -1,6 +1,7 @@
 """Writes python.pt, python_code.pt and python_object.pt of tests/data/nn, for archive_test.cpp."""
 
 import collections
+import fractions
 import os
 import pathlib
 import sys
@@ -31,4 +32,4 @@ class Code:
 
 
 torch.save({"model": Code()}, folder / "python_code.pt")
-torch.save({"model": torch.device("cpu")}, folder / "python_object.pt")
+torch.save({"model": fractions.Fraction(1, 2)}, folder / "python_object.pt")

@@ -1,0 +1,58 @@
+#pragma once
+// State dicts as they come: out of a file of any form, and into a network as far as they fit.
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace segmamba::nn {
+
+using TensorMap = std::map<std::string, torch::Tensor>;
+
+struct StateDictFile {
+  TensorMap tensors;
+  // Where they stood in the file, as "network_weights" or "checkpoint.model"; "": the file is the
+  // dict.
+  std::string place;
+  // The config that a checkpoint of segmamba-train or a file of segmamba-model import brings along,
+  // as YAML with a section `model`; "": none.
+  std::string config;
+  std::vector<std::string> notes;  // what was done on the way, for people
+};
+
+// Reads safetensors and files of torch.save, told apart by their content, and finds the dict of
+// tensors in them: the file itself, or under the keys that training programs use, however nested
+// (`place`: there and nowhere else). Prefixes that all names have ("module.", "_orig_mod.", "net.")
+// are removed. Of a checkpoint of segmamba-train that has averaged weights, those; of a golden
+// file, the weights. Throws Error where there is no such dict, or several without a way to choose.
+StateDictFile read_state_dict(const std::filesystem::path& path, const std::string& place = "");
+
+// What became of each tensor of a file and of a model.
+struct LoadReport {
+  struct Mismatch {
+    std::string name, file, model;  // type and shape on both sides
+  };
+  std::vector<std::string> loaded;
+  std::vector<std::string> filled;   // integer buffers that the file leaves out and the model knows
+  std::vector<std::string> missing;  // these keep their initial values
+  std::vector<std::string> extra;
+  std::vector<Mismatch> mismatched;  // these keep them, too
+  // Of those loaded: with a floating-point type other than the model's, and with NaN or infinity.
+  std::vector<std::string> converted, non_finite;
+
+  // Whether file and model hold the same.
+  bool is_complete() const { return missing.empty() && extra.empty() && mismatched.empty(); }
+};
+
+// Which of `tensors` the module takes: those of its names and shapes. Floating-point numbers of any
+// precision go into each other, integers and floating-point numbers do not.
+LoadReport match_state_dict(const torch::nn::Module& module, const TensorMap& tensors);
+// Copies those into it.
+LoadReport load_matching(torch::nn::Module& module, const TensorMap& tensors);
+// Lines for people, the first few names of each kind, or all.
+std::vector<std::string> describe(const LoadReport& report, bool all_names = false);
+
+}  // namespace segmamba::nn

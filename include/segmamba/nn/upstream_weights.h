@@ -1,0 +1,30 @@
+#pragma once
+// The names that the originals' weight files have, and ours.
+
+#include <string>
+#include <vector>
+
+#include "segmamba/nn/model_config.h"
+#include "segmamba/nn/state_dict.h"
+
+namespace segmamba::nn {
+
+struct AdaptedState {
+  TensorMap tensors;
+  std::vector<std::string> notes;  // what was renamed, reshaped or left out, for people
+};
+
+// A state dict of the original of `config.name` (its releases and training programs differ) under
+// our names: those of our own files stay as they are. Throws Error where two names of one tensor
+// hold different values.
+AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors);
+
+// The way back: what the original's load_state_dict(strict=True) takes. The networks of nnU-Net's
+// family get every tensor under each of its names.
+TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors);
+
+// The key under which the original's training program keeps the weights in its checkpoints, ""
+// where a file is the state dict itself.
+std::string upstream_place(const std::string& network);
+
+}  // namespace segmamba::nn

@@ -1,0 +1,294 @@
+#include "segmamba/nn/state_dict.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <set>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/archive.h"
+#include "segmamba/nn/weights.h"
+
+namespace segmamba::nn {
+namespace {
+
+constexpr int kMaxNesting = 4;
+constexpr std::size_t kShownNames = 5;
+
+// Where training programs keep the weights; of two, the first is taken.
+const std::vector<std::string>& known_places() {
+  static const std::vector<std::string> places = {
+      "model",     "network_weights", "state_dict", "model_state_dict", "model_state", "net",
+      "network",   "weights",         "params",     "module",           "model_dict",  "ema",
+      "generator", "checkpoint"};
+  return places;
+}
+
+// Tensors stand there as well, but no weights.
+bool is_of_training(const std::string& key) {
+  for (const auto* word : {"optim", "sched", "scaler", "average", "rng", "loss", "metric", "amp"}) {
+    if (to_lower(key).find(word) != std::string::npos) return true;
+  }
+  return false;
+}
+
+bool has_tensors(const Dict& dict) {
+  return std::any_of(dict.items().begin(), dict.items().end(),
+                     [](const auto& item) { return item.second.is_tensor(); });
+}
+
+struct Place {
+  const Dict* dict = nullptr;
+  std::string name;
+};
+
+std::string below(const std::string& place, const std::string& key) {
+  return place.empty() ? key : place + "." + key;
+}
+
+// Every dict of tensors, in the order of preference: under a known key before any other, that
+// before the dict's own tensors (a training program may put a few beside the weights).
+void collect(const Dict& dict, const std::string& place, int depth, std::vector<Place>& found) {
+  if (depth > kMaxNesting) return;
+  const auto before = found.size();
+  for (const auto& key : known_places()) {
+    const auto* value = dict.find(key);
+    if (value != nullptr && value->is_dict()) {
+      collect(value->dict(), below(place, key), depth + 1, found);
+      if (found.size() > before) return;
+    }
+  }
+  if (has_tensors(dict)) {
+    found.push_back({&dict, place});
+    return;
+  }
+  for (const auto& [key, value] : dict.items()) {
+    if (value.is_dict() && !is_of_training(key)) {
+      collect(value.dict(), below(place, key), depth + 1, found);
+    }
+  }
+}
+
+Place place_named(const Dict& root, const std::string& name) {
+  const auto* dict = &root;
+  // A key may hold dots itself, so the longest one is tried first.
+  std::string rest = name;
+  while (!rest.empty()) {
+    auto length = rest.size();
+    const Value* value = nullptr;
+    while (length != std::string::npos && length > 0) {
+      value = dict->find(rest.substr(0, length));
+      if (value != nullptr && value->is_dict()) break;
+      value = nullptr;
+      length = rest.rfind('.', length - 1);
+    }
+    if (value == nullptr) throw Error(concat("there is no dict under \"", name, "\""));
+    dict = &value->dict();
+    rest = length < rest.size() ? rest.substr(length + 1) : "";
+  }
+  return {dict, name};
+}
+
+Place find_place(const Dict& root, const std::string& wanted) {
+  if (!wanted.empty()) return place_named(root, wanted);
+  std::vector<Place> found;
+  collect(root, "", 0, found);
+  if (found.empty()) {
+    std::vector<std::string> keys;
+    for (const auto& [key, value] : root.items()) keys.push_back(key);
+    if (keys.size() > kShownNames) keys.resize(kShownNames);
+    throw Error(concat("holds no dict of tensors", keys.empty() ? "" : ", its keys are ",
+                       join(keys, ", ")));
+  }
+  if (found.size() > 1) {
+    std::vector<std::string> names;
+    for (const auto& place : found) names.push_back(place.name);
+    throw Error(concat("holds several dicts of tensors: ", join(names, ", "), "; say which"));
+  }
+  return found.front();
+}
+
+void take_tensors(const Dict& root, const std::string& wanted, StateDictFile& file) {
+  const auto [dict, place] = find_place(root, wanted);
+  file.place = place;
+  std::size_t others = 0;
+  for (const auto& [key, value] : dict->items()) {
+    if (value.is_tensor()) {
+      file.tensors[key] = value.tensor();
+    } else {
+      ++others;
+    }
+  }
+  if (!place.empty()) file.notes.push_back("the weights stand under \"" + place + "\"");
+  if (others > 0) file.notes.push_back(concat(others, " entries that are no tensors left out"));
+  if (const auto* config = root.find("config"); config != nullptr && config->is_text()) {
+    file.config = config->text();
+  }
+  // A checkpoint of segmamba-train: parameters that were averaged count as such.
+  const auto* average = root.find("average");
+  if (place != "model" || average == nullptr || !average->is_dict()) return;
+  const auto* weights = average->dict().find("weights");
+  if (weights == nullptr || !weights->is_dict() || weights->dict().items().empty()) return;
+  for (const auto& [name, tensor] : tensor_map(weights->dict())) file.tensors[name] = tensor;
+  file.notes.emplace_back("taken: the average of the weights");
+}
+
+bool is_safetensors(const std::filesystem::path& path) {
+  if (path.extension() == ".safetensors") return true;
+  // The length of the header, and its opening brace: the first bytes of no file of torch.save.
+  std::array<char, 9> start{};
+  std::ifstream stream(path, std::ios::binary);
+  return stream.read(start.data(), start.size()) && start[8] == '{' && start[0] != 'P' &&
+         start[7] == '\0';
+}
+
+// Leaves the tensors that `prefix` begins, without it.
+void keep_below(const std::string& prefix, TensorMap& tensors) {
+  TensorMap kept;
+  for (const auto& [name, tensor] : tensors) {
+    if (starts_with(name, prefix)) kept[name.substr(prefix.size())] = tensor;
+  }
+  tensors = std::move(kept);
+}
+
+void strip_prefixes(StateDictFile& file) {
+  const auto any = [&file](const std::string& prefix) {
+    return std::any_of(file.tensors.begin(), file.tensors.end(),
+                       [&](const auto& item) { return starts_with(item.first, prefix); });
+  };
+  // Golden files: weights beside inputs and outputs.
+  if (any("param.")) keep_below("param.", file.tensors);
+  if (any("golden/")) {
+    std::erase_if(file.tensors,
+                  [](const auto& item) { return starts_with(item.first, "golden/"); });
+  }
+  bool again = !file.tensors.empty();
+  while (again) {
+    again = false;
+    for (const std::string prefix :
+         {"module.", "_orig_mod.", "_forward_module.", "net.", "network.", "model."}) {
+      const bool all = std::all_of(file.tensors.begin(), file.tensors.end(), [&](const auto& item) {
+        return starts_with(item.first, prefix) && item.first.size() > prefix.size();
+      });
+      if (!all) continue;
+      keep_below(prefix, file.tensors);
+      file.notes.push_back("\"" + prefix + "\" removed from the names");
+      again = true;
+    }
+  }
+}
+
+std::string describe_tensor(const torch::Tensor& tensor) {
+  return concat(to_lower(torch::toString(tensor.scalar_type())), " [", join(tensor.sizes(), ", "),
+                "]");
+}
+
+// Tables that a network computes from its config. Another one is of another network.
+bool is_index_table(const std::string& name) { return ends_with(name, "relative_position_index"); }
+
+bool fits(const std::string& name, const torch::Tensor& own, const torch::Tensor& given) {
+  if (own.sizes() != given.sizes()) return false;
+  if (torch::isFloatingType(own.scalar_type()) != torch::isFloatingType(given.scalar_type()) ||
+      torch::isComplexType(given.scalar_type())) {
+    return false;
+  }
+  if (!is_index_table(name) || own.is_meta()) return true;
+  return torch::equal(own.cpu().to(torch::kInt64), given.cpu().to(torch::kInt64));
+}
+
+bool is_finite(const torch::Tensor& tensor) {
+  if (!torch::isFloatingType(tensor.scalar_type())) return true;
+  // Some narrow types have no isfinite of their own.
+  const auto values = tensor.element_size() < 4 ? tensor.to(torch::kFloat32) : tensor;
+  return torch::isfinite(values).all().item<bool>();
+}
+
+}  // namespace
+
+StateDictFile read_state_dict(const std::filesystem::path& path, const std::string& place) {
+  const std::string where = path.string();
+  try {
+    StateDictFile file;
+    if (is_safetensors(path)) {
+      if (!place.empty()) throw Error("a safetensors file has no keys to choose from");
+      auto content = read_safetensors(path);
+      file.tensors = std::move(content.tensors);
+      // Of golden files, metadata `model` is a name.
+      const auto model = content.metadata.find("model");
+      if (model != content.metadata.end() && model->second.find('\n') != std::string::npos) {
+        file.config = model->second;
+      }
+    } else {
+      const auto content = read_archive(path);
+      if (!content.is_dict()) throw Error("holds no dict of tensors");
+      take_tensors(content.dict(), place, file);
+    }
+    strip_prefixes(file);
+    if (file.tensors.empty()) throw Error("holds no weights");
+    return file;
+  } catch (const Error& error) {
+    throw Error(starts_with(error.what(), where) ? error.what() : where + ": " + error.what());
+  }
+}
+
+std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& path) {
+  return read_state_dict(path).tensors;
+}
+
+LoadReport match_state_dict(const torch::nn::Module& module, const TensorMap& tensors) {
+  LoadReport report;
+  const auto own = state_dict(module);
+  for (const auto& [name, tensor] : own) {
+    const auto found = tensors.find(name);
+    const bool is_real = torch::isFloatingType(tensor.scalar_type());
+    if (found == tensors.end()) {
+      (is_real ? report.missing : report.filled).push_back(name);
+    } else if (!fits(name, tensor, found->second)) {
+      const bool same = describe_tensor(tensor) == describe_tensor(found->second);
+      report.mismatched.push_back(
+          {name, describe_tensor(found->second), same ? "other values" : describe_tensor(tensor)});
+    } else {
+      report.loaded.push_back(name);
+      const bool same_type = tensor.scalar_type() == found->second.scalar_type();
+      if (is_real && !same_type) report.converted.push_back(name);
+      if (!is_finite(found->second)) report.non_finite.push_back(name);
+    }
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (!own.contains(name)) report.extra.push_back(name);
+  }
+  return report;
+}
+
+LoadReport load_matching(torch::nn::Module& module, const TensorMap& tensors) {
+  auto report = match_state_dict(module, tensors);
+  const torch::NoGradGuard no_grad;
+  auto own = state_dict(module);
+  for (const auto& name : report.loaded) own.at(name).copy_(tensors.at(name));
+  return report;
+}
+
+std::vector<std::string> describe(const LoadReport& report, bool all_names) {
+  std::vector<std::string> lines = {concat(report.loaded.size(), " tensors loaded")};
+  const auto add = [&](const std::string& what, std::vector<std::string> names) {
+    if (names.empty()) return;
+    const auto count = names.size();
+    const bool cut = !all_names && count > kShownNames;
+    if (cut) names.resize(kShownNames);
+    lines.push_back(concat(count, " ", what, ": ", join(names, ", "), cut ? ", ..." : ""));
+  };
+  std::vector<std::string> mismatches;
+  for (const auto& [name, file, model] : report.mismatched) {
+    mismatches.push_back(concat(name, " (file ", file, ", model ", model, ")"));
+  }
+  add("of another precision than the model", report.converted);
+  add("not in the file, known to the model", report.filled);
+  add("missing", report.missing);
+  add("extra", report.extra);
+  add("of another shape, type or content", mismatches);
+  add("with NaN or infinite values", report.non_finite);
+  return lines;
+}
+
+}  // namespace segmamba::nn

@@ -1,0 +1,240 @@
+#include "segmamba/nn/upstream_weights.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::nn {
+namespace {
+
+bool is_of_nnunet(const std::string& network) {
+  return starts_with(network, "nnunet") || starts_with(network, "umamba");
+}
+
+bool any_begins(const TensorMap& tensors, const std::vector<std::string>& prefixes) {
+  return std::any_of(tensors.begin(), tensors.end(), [&](const auto& item) {
+    return std::any_of(prefixes.begin(), prefixes.end(),
+                       [&](const auto& prefix) { return starts_with(item.first, prefix); });
+  });
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+void replace(std::string& text, const std::string& part, const std::string& other) {
+  const auto at = text.find(part);
+  if (at != std::string::npos) text.replace(at, part.size(), other);
+}
+
+bool same_bits(const torch::Tensor& a, const torch::Tensor& b) {
+  if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes()) return false;
+  const auto left = a.cpu().contiguous(), right = b.cpu().contiguous();
+  return left.nbytes() == 0 || std::memcmp(left.data_ptr(), right.data_ptr(), left.nbytes()) == 0;
+}
+
+// Renames by `rename`; names that become one must hold one tensor. Returns how many were merged.
+template <class Rename>
+std::size_t rename_all(TensorMap& tensors, Rename rename) {
+  TensorMap renamed;
+  std::size_t merged = 0;
+  for (const auto& [name, tensor] : tensors) {
+    const auto own = rename(name);
+    const auto [place, is_new] = renamed.emplace(own, tensor);
+    if (is_new) continue;
+    ++merged;
+    if (!same_bits(place->second, tensor)) {
+      throw Error(concat(name, " is another name of ", own,
+                         ", but the file holds different values under them"));
+    }
+  }
+  tensors = std::move(renamed);
+  return merged;
+}
+
+// Drops what `is_dropped` says, with a note that gives the number and `why`.
+template <class Predicate>
+void drop(AdaptedState& state, Predicate is_dropped, const std::string& why) {
+  const auto count =
+      std::erase_if(state.tensors, [&](const auto& item) { return is_dropped(item.first); });
+  if (count > 0) state.notes.push_back(concat(count, " tensors left out: ", why));
+}
+
+// nnU-Net's conv units register conv and norm twice, its decoder the encoder: "X.all_modules.0" is
+// "X.conv", a later number "X.norm" (1, or 2 behind a dropout), and "decoder.encoder" is "encoder".
+std::string nnunet_name(std::string name) {
+  if (starts_with(name, "decoder.encoder.")) name = name.substr(std::strlen("decoder."));
+  const std::string list = ".all_modules.";
+  const auto at = name.find(list);
+  const auto digit = at == std::string::npos ? at : at + list.size();
+  if (digit + 1 < name.size() && digit != std::string::npos &&
+      std::isdigit(static_cast<unsigned char>(name[digit])) != 0 && name[digit + 1] == '.') {
+    name.replace(at, list.size() + 1, name[digit] == '0' ? ".conv" : ".norm");
+  }
+  return name;
+}
+
+void adapt_nnunet(AdaptedState& state) {
+  const auto merged = rename_all(state.tensors, nnunet_name);
+  if (merged > 0) {
+    state.notes.push_back(concat(merged, " further names of the same tensors (they agree)"));
+  }
+}
+
+// A linear layer on patches of 16^3, flattened with the channels fastest, is a convolution.
+constexpr std::int64_t kPatch = 16;
+
+void adapt_patch_embedding(const UnetrOptions& options, AdaptedState& state) {
+  const std::string stem = "vit.patch_embedding.patch_embeddings.";
+  const auto linear = state.tensors.find(stem + "1.weight"),
+             convolution = state.tensors.find(stem + "weight");
+  const bool wants_convolution = options.proj_type == "conv";
+  const auto move_bias = [&](const std::string& from, const std::string& to) {
+    if (auto node = state.tensors.extract(stem + from); !node.empty()) {
+      node.key() = stem + to;
+      state.tensors.insert(std::move(node));
+    }
+  };
+  if (wants_convolution && linear != state.tensors.end() && linear->second.dim() == 2 &&
+      linear->second.size(1) % (kPatch * kPatch * kPatch) == 0) {
+    const auto weight = linear->second;
+    const auto channels = weight.size(1) / (kPatch * kPatch * kPatch);
+    state.tensors.erase(linear);
+    state.tensors[stem + "weight"] =
+        weight.reshape({weight.size(0), kPatch, kPatch, kPatch, channels})
+            .permute({0, 4, 1, 2, 3})
+            .contiguous();
+    move_bias("1.bias", "bias");
+    state.notes.emplace_back("patch embedding turned from a linear layer into a convolution");
+  } else if (!wants_convolution && convolution != state.tensors.end() &&
+             convolution->second.dim() == 5) {
+    const auto weight = convolution->second;
+    state.tensors.erase(convolution);
+    state.tensors[stem + "1.weight"] = weight.permute({0, 2, 3, 4, 1}).flatten(1).contiguous();
+    move_bias("bias", "1.bias");
+    state.notes.emplace_back("patch embedding turned from a convolution into a linear layer");
+  }
+}
+
+// MONAI's releases differ in parameters that none of them uses.
+void adapt_unetr(const ModelConfig& config, AdaptedState& state) {
+  adapt_patch_embedding(config.unetr, state);
+  drop(
+      state,
+      [](const std::string& name) {
+        return contains(name, ".cross_attn.") || ends_with(name, "cls_token");
+      },
+      "the original never uses them (cross_attn, cls_token)");
+  TensorMap unused;
+  for (const auto& [name, tensor] : state.tensors) {
+    const std::string norm = ".norm1.weight";
+    if (!starts_with(name, "vit.blocks.") || !ends_with(name, norm)) continue;
+    const auto stem = name.substr(0, name.size() - norm.size()) + ".norm_cross_attn.";
+    if (state.tensors.contains(stem + "weight")) continue;
+    unused[stem + "weight"] = torch::ones_like(tensor);
+    unused[stem + "bias"] = torch::zeros_like(tensor);
+  }
+  if (unused.empty()) return;
+  state.notes.push_back(concat(unused.size(),
+                               " tensors added that the original has since MONAI "
+                               "1.4 and never uses (norm_cross_attn)"));
+  state.tensors.merge(unused);
+}
+
+// Self-supervised pre-training keeps the encoder alone, without its prefix, and heads of its own.
+void adapt_swin(const ModelConfig& config, AdaptedState& state) {
+  const std::string encoder = "swinViT.";
+  const std::vector<std::string> heads = {"rotation_head.",   "rotation_pre.", "contrastive_head.",
+                                          "contrastive_pre.", "convTrans3d.",  "conv."};
+  if (any_begins(state.tensors, {"rotation_head.", "contrastive_head.", "convTrans3d."})) {
+    drop(
+        state,
+        [&](const std::string& name) {
+          return any_begins({{name, {}}}, heads);
+        },
+        "heads of the pre-training");
+  }
+  if (!any_begins(state.tensors, {encoder}) &&
+      any_begins(state.tensors, {"patch_embed.", "layers1."})) {
+    rename_all(state.tensors, [&](const std::string& name) {
+      const bool is_encoder = starts_with(name, "patch_embed.") || starts_with(name, "layers");
+      return is_encoder ? encoder + name : name;
+    });
+    state.notes.push_back("an encoder alone: its names put under \"" + encoder + "\"");
+  }
+  std::size_t layers = 0;
+  rename_all(state.tensors, [&](std::string name) {
+    if (!starts_with(name, encoder) || !contains(name, ".mlp.fc")) return name;
+    ++layers;
+    replace(name, ".mlp.fc", ".mlp.linear");
+    return name;
+  });
+  if (layers > 0) state.notes.push_back(concat(layers, " names mlp.fc* are mlp.linear* here"));
+  if (config.swin_unetr.merging != "legacy") {
+    state.notes.push_back("model.merging is " + config.swin_unetr.merging +
+                          ": weights trained by MONAI before 1.5 need model.merging=legacy, which "
+                          "no file tells");
+  }
+}
+
+// Older files hold the projections of each direction [K, rows, columns], ours [K rows, columns].
+void adapt_vmamba(AdaptedState& state) {
+  std::size_t count = 0;
+  for (const auto& [old_name, own_name] : std::vector<std::pair<std::string, std::string>>{
+           {".x_proj_weight", ".x_proj.weight"}, {".dt_projs_weight", ".dt_projs.weight"}}) {
+    rename_all(state.tensors, [&](std::string name) {
+      if (!ends_with(name, old_name)) return name;
+      auto& tensor = state.tensors.at(name);
+      if (tensor.dim() == 3) tensor = tensor.flatten(0, 1);
+      ++count;
+      name.replace(name.size() - old_name.size(), old_name.size(), own_name);
+      return name;
+    });
+  }
+  if (count > 0) state.notes.push_back(concat(count, " projections of an older layout"));
+}
+
+}  // namespace
+
+AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors) {
+  AdaptedState state{std::move(tensors), {}};
+  if (is_of_nnunet(config.name)) adapt_nnunet(state);
+  if (config.name == "unetr") adapt_unetr(config, state);
+  if (starts_with(config.name, "swin_unetr")) adapt_swin(config, state);
+  if (config.name == "vmamba") adapt_vmamba(state);
+  return state;
+}
+
+TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors) {
+  if (!is_of_nnunet(config.name)) return tensors;
+  // A unit of conv and norm; a conv without a norm beside it is a plain layer.
+  TensorMap all = tensors;
+  for (const auto& [name, tensor] : tensors) {
+    const auto parameter = name.rfind('.');
+    const auto layer = parameter == std::string::npos ? parameter : name.rfind('.', parameter - 1);
+    if (layer == std::string::npos) continue;
+    const auto unit = name.substr(0, layer), kind = name.substr(layer + 1, parameter - layer - 1);
+    if (!tensors.contains(unit + ".conv.weight") || !tensors.contains(unit + ".norm.weight")) {
+      continue;
+    }
+    if (kind != "conv" && kind != "norm") continue;
+    all[unit + ".all_modules." + (kind == "conv" ? "0" : "1") + name.substr(parameter)] = tensor;
+  }
+  TensorMap decoder;
+  for (const auto& [name, tensor] : all) {
+    if (starts_with(name, "encoder.")) decoder["decoder." + name] = tensor;
+  }
+  all.merge(decoder);
+  return all;
+}
+
+std::string upstream_place(const std::string& network) {
+  return is_of_nnunet(network) ? "network_weights" : "";
+}
+
+}  // namespace segmamba::nn
