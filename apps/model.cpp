@@ -10,6 +10,7 @@
 #include <map>
 
 #include "app_main.h"
+#include "model_weights.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/memory.h"
@@ -267,6 +268,8 @@ int main(int argc, char** argv) {
       "  segmamba-model bench --config configs/paper.yaml --size 128 --precision bf16\n"
       "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
       "  segmamba-model verify golden.safetensors --dtype float32\n"
+      "  segmamba-model import --from upstream.pth --model segresnet --output model.safetensors\n"
+      "  segmamba-model export --from model.safetensors --output upstream.pt\n"
       "  segmamba-model forward --config run.yaml --weights weights.safetensors "
       "--input input.safetensors --output logits.safetensors");
   auto& info_line =
@@ -305,5 +308,6 @@ int main(int argc, char** argv) {
   verify_line.option("--output", options.output,
                      "safetensors to write: the outputs, as golden/logits");
   verify_line.option("--dtype", options.verify_dtype, "float64 or float32");
+  add_weight_commands(line);
   return line.run(argc, argv);
 }

@@ -1,0 +1,2 @@
+#include "segmamba/nn/upstream_weights.h"
+#include <gmock/gmock.h>
