@@ -11,6 +11,7 @@
 #include "app_main.h"
 #include "model_compare.h"
 #include "model_options.h"
+#include "model_weights.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/memory.h"
@@ -250,6 +251,8 @@ int main(int argc, char** argv) {
       "  segmamba-model info --checkpoint run/checkpoints/best.pt --state\n"
       "  segmamba-model compare --size 128 --training\n"
       "  segmamba-model verify golden.safetensors --dtype float32\n"
+      "  segmamba-model import --from upstream.pth --model segresnet --output model.safetensors\n"
+      "  segmamba-model export --from model.safetensors --output upstream.pt\n"
       "  segmamba-model forward --config run.yaml --weights weights.safetensors "
       "--input input.safetensors --output logits.safetensors");
   auto& info_line =
@@ -302,5 +305,6 @@ int main(int argc, char** argv) {
   compare_line.option("--precision", comparison.precision, "fp32, bf16 or fp16");
   compare_line.option("--device", comparison.device, "auto, cpu or cuda");
   compare_line.flag("--training", comparison.training, "Time a training step, too");
+  add_weight_commands(line);
   return line.run(argc, argv);
 }

@@ -8,8 +8,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <unordered_map>
 
+#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/hash.h"
@@ -30,6 +32,13 @@ c10::IValue to_ivalue(const Value& value) {
   if (value.is_real()) return value.real();
   if (value.is_text()) return value.text();
   if (value.is_tensor()) {
+    const auto type = value.tensor().scalar_type();
+    static const std::set<torch::ScalarType> kTypes = {
+        torch::kFloat64, torch::kFloat32, torch::kFloat16, torch::kBFloat16, torch::kInt64,
+        torch::kInt32,   torch::kInt16,   torch::kInt8,    torch::kUInt8,    torch::kBool};
+    if (!kTypes.contains(type)) {
+      throw Error(concat("a tensor of type ", type, " cannot be written for torch.load"));
+    }
     // A view would bring its whole storage along.
     auto tensor = value.tensor().detach().cpu().contiguous();
     return tensor.storage().nbytes() == tensor.nbytes() ? tensor : tensor.clone();
@@ -245,7 +254,7 @@ Value read_archive(const std::filesystem::path& path) {
   } catch (const c10::Error& error) {
     throw Error(path.string() + ": damaged or not a file of torch.save: " + first_line(error));
   } catch (const Error& error) {
-    throw Error(path.string() + ": " + error.what());
+    throw Error(path.string() + ": " + printable(error.what()));
   }
 }
 

@@ -5,9 +5,14 @@
 #include <fstream>
 #include <set>
 
+#include "printable.h"
+#include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
+#include "segmamba/nn/model_config.h"
+#include "segmamba/nn/upstream_config.h"
 #include "segmamba/nn/weights.h"
 
 namespace segmamba::nn {
@@ -120,7 +125,9 @@ void take_tensors(const Dict& root, const std::string& wanted, StateDictFile& fi
       ++others;
     }
   }
-  if (!place.empty()) file.notes.push_back("the weights stand under \"" + place + "\"");
+  if (!place.empty()) {
+    file.notes.push_back("the weights stand under \"" + printable(place) + "\"");
+  }
   if (others > 0) file.notes.push_back(concat(others, " entries that are no tensors left out"));
   if (const auto* config = root.find("config"); config != nullptr && config->is_text()) {
     file.config = config->text();
@@ -179,9 +186,17 @@ void strip_prefixes(StateDictFile& file) {
   }
 }
 
+// "float32 [16, 4, 3, 3, 3]"
 std::string describe_tensor(const torch::Tensor& tensor) {
-  return concat(to_lower(torch::toString(tensor.scalar_type())), " [", join(tensor.sizes(), ", "),
-                "]");
+  std::string type(tensor.dtype().name());
+  static const std::map<std::string, std::string> names = {
+      {"double", "float64"},    {"float", "float32"},
+      {"c10::Half", "float16"}, {"c10::BFloat16", "bfloat16"},
+      {"long int", "int64"},    {"long", "int64"},
+      {"int", "int32"},         {"short int", "int16"},
+      {"signed char", "int8"},  {"unsigned char", "uint8"}};
+  if (const auto found = names.find(type); found != names.end()) type = found->second;
+  return concat(type, " [", join(tensor.sizes(), ", "), "]");
 }
 
 // Tables that a network computes from its config. Another one is of another network.
@@ -204,6 +219,20 @@ bool is_finite(const torch::Tensor& tensor) {
   return torch::isfinite(values).all().item<bool>();
 }
 
+// Of our files, the section `model`; of golden files, the original's name and arguments.
+std::string config_of(const std::map<std::string, std::string>& metadata,
+                      const std::string& origin) {
+  const auto model = metadata.find("model"), arguments = metadata.find("config");
+  if (model == metadata.end()) return "";
+  if (arguments == metadata.end()) return model_section(model->second);
+  try {
+    return model_section(config_to_yaml(
+        config_from_upstream(model->second, parse_json(arguments->second, origin), origin)));
+  } catch (const Error&) {
+    return "";  // a block of a network: its tensors may be of use all the same
+  }
+}
+
 }  // namespace
 
 StateDictFile read_state_dict(const std::filesystem::path& path, const std::string& place) {
@@ -214,11 +243,7 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
       if (!place.empty()) throw Error("a safetensors file has no keys to choose from");
       auto content = read_safetensors(path);
       file.tensors = std::move(content.tensors);
-      // Of golden files, metadata `model` is a name.
-      const auto model = content.metadata.find("model");
-      if (model != content.metadata.end() && model->second.find('\n') != std::string::npos) {
-        file.config = model->second;
-      }
+      file.config = config_of(content.metadata, where);
     } else {
       const auto content = read_archive(path);
       if (!content.is_dict()) throw Error("holds no dict of tensors");
@@ -228,12 +253,21 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
     if (file.tensors.empty()) throw Error("holds no weights");
     return file;
   } catch (const Error& error) {
-    throw Error(starts_with(error.what(), where) ? error.what() : where + ": " + error.what());
+    const std::string what = printable(error.what());
+    throw Error(starts_with(what, where) ? what : where + ": " + what);
   }
 }
 
 std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& path) {
   return read_state_dict(path).tensors;
+}
+
+std::string model_section(const std::string& keys) {
+  std::string text = "model:\n";
+  for (const auto& line : split(keys, '\n')) {
+    if (!line.empty()) text += "  " + line + "\n";
+  }
+  return text;
 }
 
 LoadReport match_state_dict(const torch::nn::Module& module, const TensorMap& tensors) {
@@ -276,6 +310,7 @@ std::vector<std::string> describe(const LoadReport& report, bool all_names) {
     const auto count = names.size();
     const bool cut = !all_names && count > kShownNames;
     if (cut) names.resize(kShownNames);
+    for (auto& name : names) name = printable(name);
     lines.push_back(concat(count, " ", what, ": ", join(names, ", "), cut ? ", ..." : ""));
   };
   std::vector<std::string> mismatches;

@@ -643,6 +643,7 @@ class Machine {
     }
     // The last element must lie in the storage.
     std::int64_t last = offset, elements = 1;
+    std::int64_t extent = 16;  // without the sizes of 0, in bytes of the widest type
     bool overflow = false;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       std::int64_t step = 0;
@@ -650,6 +651,7 @@ class Machine {
           __builtin_mul_overflow(std::max<std::int64_t>(sizes[i] - 1, 0), strides[i], &step);
       overflow |= __builtin_add_overflow(last, step, &last);
       overflow |= __builtin_mul_overflow(elements, sizes[i], &elements);
+      overflow |= __builtin_mul_overflow(extent, std::max<std::int64_t>(sizes[i], 1), &extent);
     }
     const auto available =
         static_cast<std::int64_t>(reference.storage.nbytes() / torch::elementSize(*type));

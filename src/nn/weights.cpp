@@ -1,14 +1,17 @@
 #include "segmamba/nn/weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <set>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
@@ -19,14 +22,29 @@ namespace {
 
 // A thousand tensors take about 100 KB. The format allows 100 MB, but JSON of that size can take
 // 80 times as much memory.
-constexpr std::uint64_t kMaxHeaderBytes = 16 << 20;
+constexpr std::uint64_t kMaxHeaderBytes = 4 << 20;
+constexpr std::size_t kMaxDimensions = 64;
+
+// Json keeps the order of keys, and to find one takes as long as there are keys.
+using SortedJson = nlohmann::json;
 
 const std::vector<std::pair<std::string, torch::ScalarType>>& type_names() {
   static const std::vector<std::pair<std::string, torch::ScalarType>> names = {
-      {"F64", torch::kFloat64},   {"F32", torch::kFloat32}, {"F16", torch::kFloat16},
-      {"BF16", torch::kBFloat16}, {"I64", torch::kInt64},   {"I32", torch::kInt32},
-      {"I16", torch::kInt16},     {"I8", torch::kInt8},     {"U8", torch::kUInt8},
-      {"BOOL", torch::kBool}};
+      {"F64", torch::kFloat64},
+      {"F32", torch::kFloat32},
+      {"F16", torch::kFloat16},
+      {"BF16", torch::kBFloat16},
+      {"I64", torch::kInt64},
+      {"I32", torch::kInt32},
+      {"I16", torch::kInt16},
+      {"I8", torch::kInt8},
+      {"U8", torch::kUInt8},
+      {"BOOL", torch::kBool},
+      {"U16", torch::kUInt16},
+      {"U32", torch::kUInt32},
+      {"U64", torch::kUInt64},
+      {"F8_E5M2", torch::kFloat8_e5m2},
+      {"F8_E4M3", torch::kFloat8_e4m3fn}};
   return names;
 }
 
@@ -52,14 +70,40 @@ struct Entry {
   std::uint64_t begin = 0, end = 0;
 };
 
-Entry parse_entry(const std::string& name, const Json& json, std::uint64_t data_bytes,
+// The JSON of a header. Of two entries of one name it would keep one: that is an error.
+SortedJson parse_header(const std::string& text, const std::string& where) {
+  std::array<std::set<std::string>, 3> keys;  // at each depth
+  std::string twice;
+  const auto look = [&](int depth, SortedJson::parse_event_t event, SortedJson& item) {
+    const auto level = static_cast<std::size_t>(depth);
+    if (event == SortedJson::parse_event_t::object_start && level + 1 < keys.size()) {
+      keys[level + 1].clear();
+    }
+    if (event == SortedJson::parse_event_t::key && level < keys.size() &&
+        !keys[level].insert(item.get<std::string>()).second) {
+      twice = item.get<std::string>();
+    }
+    return true;
+  };
+  SortedJson json;
+  try {
+    json = SortedJson::parse(text, look);
+  } catch (const SortedJson::exception& error) {
+    throw Error(concat(
+        where, ": not a safetensors file (its header is no valid JSON: ", error.what(), ")"));
+  }
+  if (!twice.empty()) throw Error(concat(where, ": the header holds \"", twice, "\" twice"));
+  return json;
+}
+
+Entry parse_entry(const std::string& name, const SortedJson& json, std::uint64_t data_bytes,
                   const std::string& where) {
   const auto fail = [&](const std::string& what) {
     throw Error(concat(where, ": tensor ", name, ": ", what));
   };
   Entry entry;
   entry.name = name;
-  const auto is_unsigned = [](const Json& item) { return item.is_number_unsigned(); };
+  const auto is_unsigned = [](const SortedJson& item) { return item.is_number_unsigned(); };
   if (!json.is_object() || !json.contains("dtype") || !json["dtype"].is_string() ||
       !json.contains("shape") || !json["shape"].is_array() || !json.contains("data_offsets") ||
       !json["data_offsets"].is_array() || json["data_offsets"].size() != 2 ||
@@ -72,9 +116,15 @@ Entry parse_entry(const std::string& name, const Json& json, std::uint64_t data_
   if (!type) fail("type " + dtype + " is not supported");
   entry.type = *type;
   std::uint64_t bytes = torch::elementSize(entry.type);
+  std::int64_t extent = static_cast<std::int64_t>(bytes);  // without the sizes of 0
+  if (json["shape"].size() > kMaxDimensions) fail("shape has too many dimensions");
   for (const auto& item : json["shape"]) {
     const auto size = item.get<std::uint64_t>();
-    if (__builtin_mul_overflow(bytes, size, &bytes) || size > INT64_MAX) fail("shape is too large");
+    if (size > INT64_MAX || __builtin_mul_overflow(bytes, size, &bytes) ||
+        __builtin_mul_overflow(extent, std::max(static_cast<std::int64_t>(size), std::int64_t{1}),
+                               &extent)) {
+      fail("shape is too large");
+    }
     entry.shape.push_back(static_cast<std::int64_t>(size));
   }
   entry.begin = json["data_offsets"][0].get<std::uint64_t>();
@@ -92,7 +142,9 @@ Entry parse_entry(const std::string& name, const Json& json, std::uint64_t data_
 
 }  // namespace
 
-TensorFile read_safetensors(const std::filesystem::path& path) {
+namespace {
+
+TensorFile read_content(const std::filesystem::path& path) {
   const std::string where = path.string();
   std::error_code error;
   const std::uint64_t file_bytes = std::filesystem::file_size(path, error);
@@ -111,7 +163,7 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
   std::string header(header_bytes, '\0');
   stream.read(header.data(), static_cast<std::streamsize>(header_bytes));
   if (!stream) throw Error(where + ": truncated header");
-  const Json json = parse_json(header, where);
+  const auto json = parse_header(header, where);
   if (!json.is_object()) throw Error(where + ": not a safetensors file (header is no JSON object)");
 
   const std::uint64_t data_start = sizeof header_bytes + header_bytes;
@@ -153,6 +205,16 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
     file.tensors[entry.name] = tensor;
   }
   return file;
+}
+
+}  // namespace
+
+TensorFile read_safetensors(const std::filesystem::path& path) {
+  try {
+    return read_content(path);
+  } catch (const Error& error) {
+    throw Error(printable(error.what()));
+  }
 }
 
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {

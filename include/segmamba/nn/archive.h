@@ -1,7 +1,6 @@
 #pragma once
-// PyTorch's .pt files (zip archives of a pickle and raw storages) as plain data: what Python's
-// torch.save writes of dicts, lists, numbers, texts and tensors, and what torch.load with
-// weights_only=True takes. Reading runs no code, whatever the file asks for.
+// PyTorch's .pt files as plain data: what Python's torch.save writes of dicts, lists, numbers,
+// texts and tensors. Reading runs no code, whatever the file asks for.
 
 #include <torch/torch.h>
 
@@ -84,9 +83,11 @@ class Value {
 // Tensors are stored on the CPU, contiguous. Atomic. Throws Error.
 void write_archive(const std::filesystem::path& path, const Dict& content);
 
-// Tensors come back on the CPU; integer keys of dicts as decimal text; OrderedDict as dict and
-// Parameter as tensor. Throws Error where the file is damaged, or holds a dict key, a tensor type
-// or a Python object other than these.
+// Reads zip archives and what PyTorch wrote before 1.6. Tensors come back on the CPU; integer keys
+// of dicts as decimal text; OrderedDict, defaultdict, Counter and Namespace as dict, sets and
+// torch.Size as list, Parameter as tensor, numpy's scalars as numbers and its arrays as tensors,
+// devices, types and paths as text. Throws Error where the file is damaged, or holds another Python
+// object.
 Value read_archive(const std::filesystem::path& path);
 
 // A hash of everything in a dict: keys and values in their order, the type, shape and bytes of

@@ -30,6 +30,9 @@ struct StateDictFile {
 // file, the weights. Throws Error where there is no such dict, or several without a way to choose.
 StateDictFile read_state_dict(const std::filesystem::path& path, const std::string& place = "");
 
+// A config as YAML whose section `model` has these keys.
+std::string model_section(const std::string& keys);
+
 // What became of each tensor of a file and of a model.
 struct LoadReport {
   struct Mismatch {

@@ -14,8 +14,8 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-// Throws Error on anything that is not a well-formed safetensors file (header over 16 MB,
-// overlapping or out-of-range data, unknown types), naming the file and the tensor.
+// Throws Error on anything that is not a well-formed safetensors file (header over 4 MB,
+// overlapping or out-of-range data, unknown types, a name twice), naming the file and the tensor.
 // Format: https://github.com/huggingface/safetensors#format
 TensorFile read_safetensors(const std::filesystem::path& path);
 // Atomic.
@@ -23,10 +23,7 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
 
 // Names as in Python's state_dict(): parameters and buffers. The tensors share the module's memory.
 std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module);
-// The weights of a model, by state-dict name: from safetensors, or from a .pt file that holds a
-// state dict itself or under the key `model` (or `state_dict`). Of a checkpoint of segmamba-train
-// that has averaged weights, those. Where weights stand among other tensors as "param.NAME" only
-// those are taken; "module.", which data-parallel training puts before every name, is removed.
+// The tensors of read_state_dict() (state_dict.h): the weights of a model, by state-dict name.
 std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& path);
 // Copies `tensors` into the module. Throws Error listing missing and unexpected names and
 // mismatched shapes (the first few, and how many); the module is then unchanged.

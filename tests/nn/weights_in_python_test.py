@@ -1,0 +1,141 @@
+"""Python -> segmamba-model import -> export -> Python gives equal bits, for every form of file."""
+
+import json
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+import torch
+
+programs, data = map(pathlib.Path, sys.argv[1:3])
+
+
+def run(*words, exit_code=0):
+    result = subprocess.run([programs / "segmamba-model", *words], capture_output=True, text=True)
+    assert result.returncode == exit_code, (words, result.returncode, result.stdout, result.stderr)
+    return result
+
+
+def metadata(path):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length])["__metadata__"]
+
+
+def bits(tensor):
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def expect_same(actual, expected, where):
+    assert set(actual) == set(expected), (where, set(actual) ^ set(expected))
+    for name, tensor in expected.items():
+        other = actual[name]
+        assert other.dtype == tensor.dtype and other.shape == tensor.shape, (where, name)
+        assert torch.equal(bits(other), bits(tensor)), (where, name)
+
+
+def load(path, place=""):
+    content = torch.load(path, weights_only=True)
+    return content[place] if place else content
+
+
+NESTED = {"nnunet": "network_weights", "umamba": "network_weights"}
+
+with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    networks = 0
+    for golden in sorted((data / "zoo").glob("*.safetensors")):
+        if "block" in golden.stem:
+            continue
+        networks += 1
+        place = next((key for start, key in NESTED.items() if golden.stem.startswith(start)), "")
+        imported = folder / "imported.safetensors"
+        run("import", "--from", golden, "--output", imported, "--strict")
+        run("export", "--from", imported, "--output", folder / "original.pt")
+        original = load(folder / "original.pt", place)
+        config = folder / "config.yaml"
+        lines = metadata(imported)["model"].splitlines()
+        config.write_text("model:\n" + "".join(f"  {line}\n" for line in lines))
+
+        # Other precisions and forms of the same weights, as training programs keep them.
+        def cast(state, dtype):
+            return {key: value.to(dtype) if value.is_floating_point() else value
+                    for key, value in state.items()}
+
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            state = cast(original, dtype)
+            # Not contiguous, and all in one storage.
+            flat = torch.cat([value.reshape(-1) for value in state.values()
+                              if value.is_floating_point()])
+            at = 0
+            views = {}
+            for key, value in state.items():
+                if not value.is_floating_point():
+                    views[key] = value
+                    continue
+                views[key] = flat[at : at + value.numel()].reshape(value.shape)
+                at += value.numel()
+            turned = {key: value.transpose(0, -1).contiguous().transpose(0, -1)
+                      if value.dim() > 1 else value for key, value in state.items()}
+            forms = {
+                "plain": state,
+                "views": views,
+                "turned": turned,
+                "nested": {"epoch": 3, "state_dict": {"module." + k: v for k, v in state.items()},
+                           "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+                "compiled": {"network_weights": {"_orig_mod." + k: v for k, v in state.items()}},
+            }
+            for form, content in forms.items():
+                for new in (True, False):
+                    # Of one network every form is enough.
+                    few = dtype == torch.float32 and (form, new) in (("views", True),
+                                                                     ("nested", False))
+                    if golden.stem != "segresnet" and not few:
+                        continue
+                    where = (golden.stem, dtype, form, new)
+                    upstream = folder / "upstream.pth"
+                    torch.save(content, upstream, _use_new_zipfile_serialization=new)
+                    ours = folder / ("ours.pt" if form == "nested" else "ours.safetensors")
+                    run("import", "--from", upstream, "--config", config, "--output", ours,
+                        "--strict")
+                    run("export", "--from", ours, "--output", folder / "back.pt")
+                    expect_same(load(folder / "back.pt", place), state, where)
+    assert networks > 0
+
+    # What does not fit keeps its initial values, the same ones for the same seed, or is an error.
+    state = load(folder / "original.pt", place)
+    first = next(key for key, value in state.items() if value.is_floating_point())
+    less = {key: value for key, value in state.items() if key != first}
+    torch.save(less, folder / "less.pt")
+    words = ("import", "--from", folder / "less.pt", "--config", config, "--output")
+    strict = run(*words, folder / "strict.pt", "--strict", exit_code=1)
+    assert strict.stderr.count("\n") == 1 and "--strict" in strict.stderr, strict.stderr
+    assert not (folder / "strict.pt").exists()
+    values = []
+    for seed in ("1", "1", "2"):
+        told = run(*words, folder / "ours.pt", "--seed", seed)
+        assert "1 missing" in told.stdout, told.stdout
+        values.append(load(folder / "ours.pt", "model"))
+    expect_same(values[0], values[1], "seed")
+    nothing = {"another.weight": torch.ones(2)}
+    torch.save(nothing, folder / "nothing.pt")
+    told = run("import", "--from", folder / "nothing.pt", "--config", config, "--output",
+               folder / "ours2.pt", exit_code=1)
+    assert "nothing fits" in told.stderr and not (folder / "ours2.pt").exists()
+
+    # Code in a file does not run.
+    mark = folder / "mark"
+
+    class Code:
+        def __reduce__(self):
+            import os
+            return os.system, (f"touch '{mark}'",)
+
+    torch.save({"state_dict": state, "args": Code()}, folder / "code.pt")
+    for words in (("import", "--from", folder / "code.pt", "--config", config),
+                  ("export", "--from", folder / "code.pt", "--config", config)):
+        told = run(*words, "--output", folder / "never.pt", exit_code=1)
+        assert told.stderr.count("\n") == 1 and "system" in told.stderr, told.stderr
+    assert not mark.exists() and not (folder / "never.pt").exists()
