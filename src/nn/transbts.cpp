@@ -21,23 +21,6 @@ Convolution convolution(std::int64_t in_channels, std::int64_t out_channels,
       Conv3dOptions(in_channels, out_channels, kernel).stride(stride).padding(kernel / 2));
 }
 
-// A part that is computed again runs twice in training, first without gradients: the running
-// statistics move in the run with gradients alone, once.
-class BatchNormImpl : public torch::nn::BatchNorm3dImpl {
- public:
-  using torch::nn::BatchNorm3dImpl::BatchNorm3dImpl;
-  torch::Tensor forward(const torch::Tensor& input) {
-    const bool moves = is_training() && torch::GradMode::is_enabled();
-    const bool knows = moves || !is_training();
-    if (moves) num_batches_tracked += 1;
-    return torch::batch_norm(input, weight, bias, knows ? running_mean : torch::Tensor(),
-                             knows ? running_var : torch::Tensor(), is_training(),
-                             *options.momentum(), options.eps(),
-                             torch::globalContext().userEnabledCuDNN());
-  }
-};
-TORCH_MODULE(BatchNorm);
-
 // x + conv2(relu(GN(conv1(relu(GN x))))). The original calls the group norms bn.
 class EncoderBlockImpl : public torch::nn::Module {
  public:
@@ -64,9 +47,9 @@ class DecoderBlockImpl : public torch::nn::Module {
   DecoderBlockImpl(std::int64_t in_channels, std::int64_t out_channels)
       : residual_(in_channels == out_channels) {
     conv1_ = register_module("conv1", convolution(in_channels, out_channels));
-    bn1_ = register_module("bn1", BatchNorm(out_channels));
+    bn1_ = register_module("bn1", BatchNorm(torch::nn::BatchNormOptions(out_channels)));
     conv2_ = register_module("conv2", convolution(out_channels, out_channels));
-    bn2_ = register_module("bn2", BatchNorm(out_channels));
+    bn2_ = register_module("bn2", BatchNorm(torch::nn::BatchNormOptions(out_channels)));
   }
   torch::Tensor forward(const torch::Tensor& input) {
     const auto output = bn2_(conv2_(bn1_(conv1_(input)).relu_())).relu_();
@@ -268,7 +251,7 @@ TransBtsImpl::TransBtsImpl(const ModelConfig& config)
     encoders_.push_back(encoder);
   }
   embedding_ =
-      torch::nn::Sequential(register_module("bn", BatchNorm(kPatch * base)),
+      torch::nn::Sequential(register_module("bn", BatchNorm(torch::nn::BatchNormOptions(kPatch * base))),
                             torch::nn::ReLU(torch::nn::ReLUOptions(/*inplace=*/true)), conv_x);
   bottleneck_ = torch::nn::Sequential(
       register_module("Enblock8_1", DecoderBlock(embedding, embedding / 4)),
