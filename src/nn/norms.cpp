@@ -1,5 +1,7 @@
 #include "segmamba/nn/norms.h"
 
+#include <ATen/autocast_mode.h>
+
 #include <utility>
 
 namespace segmamba::nn {
@@ -56,6 +58,26 @@ torch::Tensor GroupNormImpl::forward(const torch::Tensor& input) {
   return torch::nn::GroupNormImpl::forward(input.to(torch::kFloat)).to(type);
 }
 
+torch::Tensor last_axis_norm(const torch::Tensor& input, const torch::Tensor& weight,
+                             const torch::Tensor& bias, double eps) {
+  const auto channels = input.sizes().slice(input.dim() - 1);
+  // The kernels for the CPU take parameters in float32 with data of 16 bits, those for GPUs do not
+  // (2.11); autocast brings them together by itself.
+  const bool converts = input.is_cuda() && weight.defined() &&
+                        weight.scalar_type() != input.scalar_type() &&
+                        !at::autocast::is_autocast_enabled(input.device().type());
+  if (!converts) return torch::layer_norm(input, channels, weight, bias, eps);
+  const auto type = input.scalar_type();
+  return torch::layer_norm(input, channels, weight.to(type), bias.to(type), eps);
+}
+
+LayerNormImpl::LayerNormImpl(std::int64_t channels)
+    : torch::nn::LayerNormImpl(torch::nn::LayerNormOptions({channels})) {}
+
+torch::Tensor LayerNormImpl::forward(const torch::Tensor& input) {
+  return last_axis_norm(input, weight, bias, options.eps());
+}
+
 ChannelLayerNormImpl::ChannelLayerNormImpl(std::int64_t channels) {
   weight = register_parameter("weight", torch::empty({channels}));
   bias = register_parameter("bias", torch::empty({channels}));
@@ -63,8 +85,7 @@ ChannelLayerNormImpl::ChannelLayerNormImpl(std::int64_t channels) {
 }
 
 torch::Tensor ChannelLayerNormImpl::forward(const torch::Tensor& input) {
-  return torch::layer_norm(input.movedim(1, -1), weight.sizes(), weight, bias, /*eps=*/1e-6)
-      .movedim(-1, 1);
+  return last_axis_norm(input.movedim(1, -1), weight, bias, /*eps=*/1e-6).movedim(-1, 1);
 }
 
 void ChannelLayerNormImpl::reset_parameters() {

@@ -24,6 +24,19 @@ class GroupNormImpl : public torch::nn::GroupNormImpl {
 };
 TORCH_MODULE(GroupNorm);
 
+// weight_c (x_c - mean) / sqrt(var + eps) + bias_c over the last axis; weight and bias [C] may be
+// undefined, and stay in float32 where the data are 16-bit. [..., C] -> the same.
+torch::Tensor last_axis_norm(const torch::Tensor& input, const torch::Tensor& weight,
+                             const torch::Tensor& bias, double eps = 1e-5);
+
+// last_axis_norm() with weight and bias, eps 1e-5. [..., C] -> the same.
+class LayerNormImpl : public torch::nn::LayerNormImpl {
+ public:
+  explicit LayerNormImpl(std::int64_t channels);
+  torch::Tensor forward(const torch::Tensor& input);
+};
+TORCH_MODULE(LayerNorm);
+
 // LayerNorm over the channels of every voxel (ConvNeXt's channels-first LayerNorm, eps 1e-6):
 // weight_c (x_c - mean) / sqrt(var + eps) + bias_c. [B, C, D, H, W] -> the same.
 class ChannelLayerNormImpl : public torch::nn::Module {
