@@ -92,21 +92,17 @@ TORCH_MODULE(UpBlock);
 // in one that holds the norm; its inside is called fn, too. Registers `norm` and returns the module
 // for the rest.
 std::shared_ptr<torch::nn::Module> register_inside(torch::nn::Module& residual,
-                                                   const torch::nn::LayerNorm& norm) {
+                                                   const LayerNorm& norm) {
   const auto outer = residual.register_module("fn", std::make_shared<torch::nn::Module>());
   outer->register_module("norm", norm);
   return outer->register_module("fn", std::make_shared<torch::nn::Module>());
-}
-
-torch::nn::LayerNorm layer_norm(std::int64_t channels) {
-  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({channels}));
 }
 
 // x + drop(drop(proj(attention(LN x)))). Tokens [B, N, C] -> the same.
 class AttentionLayerImpl : public torch::nn::Module {
  public:
   AttentionLayerImpl(std::int64_t channels, std::int64_t heads, double dropout)
-      : heads_(heads), dropout_(dropout), norm_(layer_norm(channels)) {
+      : heads_(heads), dropout_(dropout), norm_(channels) {
     const auto inside = register_inside(*this, norm_);
     qkv_ = inside->register_module(
         "qkv", torch::nn::Linear(torch::nn::LinearOptions(channels, 3 * channels).bias(false)));
@@ -122,7 +118,7 @@ class AttentionLayerImpl : public torch::nn::Module {
  private:
   std::int64_t heads_;
   double dropout_;
-  torch::nn::LayerNorm norm_{nullptr};
+  LayerNorm norm_{nullptr};
   torch::nn::Linear qkv_{nullptr}, proj_{nullptr};
 };
 TORCH_MODULE(AttentionLayer);
@@ -131,7 +127,7 @@ TORCH_MODULE(AttentionLayer);
 class FeedForwardLayerImpl : public torch::nn::Module {
  public:
   FeedForwardLayerImpl(std::int64_t channels, std::int64_t hidden, double dropout)
-      : norm_(layer_norm(channels)),
+      : norm_(channels),
         net_(torch::nn::Linear(channels, hidden), torch::nn::GELU(), torch::nn::Dropout(dropout),
              torch::nn::Linear(hidden, channels), torch::nn::Dropout(dropout)) {
     register_inside(*this, norm_)->register_module("net", net_);
@@ -141,7 +137,7 @@ class FeedForwardLayerImpl : public torch::nn::Module {
   }
 
  private:
-  torch::nn::LayerNorm norm_{nullptr};
+  LayerNorm norm_{nullptr};
   torch::nn::Sequential net_;
 };
 TORCH_MODULE(FeedForwardLayer);
@@ -217,7 +213,7 @@ TransBtsImpl::TransBtsImpl(const ModelConfig& config)
   }
   const auto transformer = register_module("transformer", std::make_shared<torch::nn::Module>());
   transformer->register_module("net", layers);
-  register_module("pre_head_ln", unused(layer_norm(embedding)));
+  register_module("pre_head_ln", unused(LayerNorm(embedding)));
   const auto conv_x = register_module("conv_x", convolution(kPatch * base, embedding));
 
   const auto unet = register_module("Unet", std::make_shared<torch::nn::Module>());

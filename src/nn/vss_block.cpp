@@ -13,10 +13,6 @@ namespace {
 
 using torch::nn::LinearOptions;
 
-torch::nn::LayerNorm layer_norm(std::int64_t channels) {
-  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({channels}));
-}
-
 std::int64_t scaled(const char* key, double ratio, std::int64_t channels) {
   const auto size = static_cast<std::int64_t>(ratio * static_cast<double>(channels));
   if (size >= 1) return size;
@@ -62,7 +58,7 @@ CrossScanMixerImpl::CrossScanMixerImpl(const VssBlockOptions& options) : gate_(o
   }
   x_proj = register_module("x_proj", linear(inner, directions * (rank + 2 * states)));
   dt_projs = register_module("dt_projs", linear(rank, directions * inner));
-  out_norm = register_module("out_norm", layer_norm(inner));
+  out_norm = register_module("out_norm", LayerNorm(inner));
   out_proj = register_module("out_proj", linear(inner, options.dim));
   dt_projs_bias = register_parameter("dt_projs_bias", torch::empty({directions, inner}));
   A_logs = register_parameter("A_logs", torch::empty({directions * inner, states}));
@@ -106,10 +102,10 @@ torch::Tensor CrossScanMixerImpl::forward(const torch::Tensor& tokens,
 }
 
 VssBlockImpl::VssBlockImpl(const VssBlockOptions& options) {
-  norm_ = register_module("norm", layer_norm(options.dim));
+  norm_ = register_module("norm", LayerNorm(options.dim));
   op_ = register_module("op", CrossScanMixer(options));
   if (options.mlp_ratio == 0) return;
-  norm2_ = register_module("norm2", layer_norm(options.dim));
+  norm2_ = register_module("norm2", LayerNorm(options.dim));
   const auto hidden = scaled("model.mlp_ratio", options.mlp_ratio, options.dim);
   const auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
   fc1_ = mlp->register_module("fc1", torch::nn::Linear(options.dim, hidden));

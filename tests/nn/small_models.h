@@ -75,7 +75,7 @@ inline const std::vector<SmallModel>& small_models() {
        }},
       {"uxnet_deep", {32, 16, 16}, [](auto& c) {
          c.name = "uxnet";
-         c.uxnet = {.depths = {1, 1, 1, 1}, .feat_size = {4, 4, 6, 6}, .hidden_size = 6};
+         c.uxnet = {.depths = {1, 1, 1, 1}, .feat_size = {4, 4, 6, 4}, .hidden_size = 6};
          c.deep_supervision = true;
        }},
       {"vim", {16, 16, 32}, [](auto& c) {
@@ -89,7 +89,7 @@ inline const std::vector<SmallModel>& small_models() {
        }},
       {"vmamba_wide", {16, 32, 16}, [](auto& c) {
          c.name = "vmamba";
-         c.vmamba = {.depths = {1, 1, 1, 1}, .feat_size = {4, 4, 6, 6}, .hidden_size = 6};
+         c.vmamba = {.depths = {1, 1, 1, 1}, .feat_size = {4, 4, 6, 4}, .hidden_size = 6};
          c.vmamba.d_state = 3;
          c.vmamba.ssm_ratio = 1.5;
          c.vmamba.mlp_ratio = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "segmamba/nn/convolution.h"
+#include "segmamba/nn/norms.h"
 #include "segmamba/ops/selective_scan.h"
 
 namespace segmamba::nn {
@@ -44,7 +45,7 @@ class CrossScanMixerImpl : public torch::nn::Module {
   torch::nn::Linear in_proj{nullptr}, out_proj{nullptr};
   torch::nn::Linear x_proj{nullptr};    // weight [K (R + 2N), I]
   torch::nn::Linear dt_projs{nullptr};  // weight [K I, R]
-  torch::nn::LayerNorm out_norm{nullptr};
+  LayerNorm out_norm{nullptr};
   torch::nn::Conv2d conv2d{nullptr};
   Convolution conv3d{nullptr};
   torch::Tensor dt_projs_bias;  // [K, I]
@@ -65,7 +66,7 @@ class VssBlockImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& input);
 
  private:
-  torch::nn::LayerNorm norm_{nullptr}, norm2_{nullptr};
+  LayerNorm norm_{nullptr}, norm2_{nullptr};
   CrossScanMixer op_{nullptr};
   torch::nn::Linear fc1_{nullptr}, fc2_{nullptr};
 };
