@@ -89,6 +89,10 @@ TEST_P(ZooNames, AreThoseOfTheOriginal) {
 const std::vector<FullSize>& full_sizes() {
   static const std::vector<FullSize> sizes = {
       {"segresnet", [](auto& c) { c.name = "segresnet"; c.out_channels = 3; }, 4702227},
+      {"unetr", [](auto& c) { c.name = "unetr"; c.out_channels = 3; c.unetr.img_size = {128, 128, 128}; }, 102468147},
+      {"swin_unetr", [](auto& c) { c.name = "swin_unetr"; c.out_channels = 3; }, 62191941},
+      {"swin_unetr_v2", [](auto& c) { c.name = "swin_unetr_v2"; c.out_channels = 3; }, 72767301},
+      {"nnformer", [](auto& c) { c.name = "nnformer"; c.nnformer.crop_size = {128, 128, 128}; }, 37606726},
   };
   return sizes;
 }
