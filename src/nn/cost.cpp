@@ -164,6 +164,63 @@ torch::Tensor log_sigmoid_backward(const torch::Tensor&, const torch::Tensor& in
   return torch::empty_like(input);
 }
 
+torch::Tensor embedding_dense_backward(const torch::Tensor& grad, const torch::Tensor&,
+                                       c10::SymInt rows, c10::SymInt, bool) {
+  return torch::empty({rows.expect_int(), grad.size(-1)}, grad.options());
+}
+
+// Attention by the fused kernels, which hold no number for each pair of tokens in the forward pass.
+class FusedAttention : public torch::autograd::Function<FusedAttention> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* context,
+                               const torch::Tensor& query, const torch::Tensor& key,
+                               const torch::Tensor& value,
+                               const std::optional<torch::Tensor>& bias) {
+    const auto batch = query.size(0), heads = query.size(1), tokens = query.size(2);
+    if (current != nullptr) {
+      current->multiply_adds +=
+          batch * heads * tokens * key.size(2) * (key.size(3) + value.size(3));
+    }
+    const auto output =
+        torch::empty({batch, tokens, heads, value.size(3)}, query.options()).transpose(1, 2);
+    const auto log_sums =
+        torch::empty({batch, heads, tokens}, query.options().dtype(torch::kFloat));
+    context->save_for_backward(
+        {query, key, value, bias.value_or(torch::Tensor()), output, log_sums});
+    return output;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list) {
+    const auto saved = context->get_saved_variables();
+    torch::autograd::variable_list gradients;
+    for (std::size_t i = 0; i < 3; ++i) gradients.push_back(torch::empty_like(saved[i]));
+    torch::Tensor of_bias;
+    if (saved[3].defined() && saved[3].requires_grad()) {
+      // One for every item comes first, and their sum then.
+      const auto& query = saved[0];
+      const auto of_items = torch::empty(
+          {query.size(0), query.size(1), query.size(2), saved[1].size(2)}, query.options());
+      of_bias = torch::empty(saved[3].sizes(), saved[3].options());
+    }
+    gradients.push_back(of_bias);
+    return gradients;
+  }
+};
+
+// On the CPU, the fused kernel gives no gradients of a bias and knows no dropout: others stand in.
+bool always_fused_attention = true;
+
+torch::Tensor attention(const torch::Tensor& query, const torch::Tensor& key,
+                        const torch::Tensor& value, const std::optional<torch::Tensor>& bias,
+                        double dropout, bool is_causal, std::optional<double> scale, bool) {
+  const bool trains_bias = bias && bias->requires_grad();
+  if (!always_fused_attention && (trains_bias || dropout > 0)) {
+    return std::get<0>(at::_scaled_dot_product_attention_math(query, key, value, bias, dropout,
+                                                              is_causal, std::nullopt, scale));
+  }
+  return FusedAttention::apply(query, key, value, bias);
+}
+
 std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& function) {
   const std::string name = function.name();
   const auto inputs = function.inputs();
@@ -228,6 +285,7 @@ class Counting {
  public:
   explicit Counting(torch::DeviceType device = torch::kCUDA)
       : meta_(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__),
+        autograd_(torch::Library::IMPL, "aten", c10::DispatchKey::AutogradMeta, __FILE__, __LINE__),
         other_autocast_(torch::Library::IMPL, "_", kAutocastKey, __FILE__, __LINE__),
         autocast_(torch::Library::IMPL, "aten", kAutocastKey, __FILE__, __LINE__),
         own_autocast_(torch::Library::IMPL, "segmamba", kAutocastKey, __FILE__, __LINE__),
@@ -246,8 +304,12 @@ class Counting {
     meta_.impl("index_select", index_select);
     meta_.impl("log_sigmoid_forward", log_sigmoid);
     meta_.impl("log_sigmoid_backward", log_sigmoid_backward);
+    meta_.impl("embedding_dense_backward", embedding_dense_backward);
+    always_fused_attention = device != torch::kCPU;
+    autograd_.impl("scaled_dot_product_attention", attention);
     other_autocast_.fallback(torch::CppFunction::makeFallthrough());
-    for (const char* name : {"conv3d", "conv_transpose3d.input", "linear"}) {
+    for (const char* name :
+         {"conv3d", "conv_transpose3d.input", "linear", "scaled_dot_product_attention"}) {
       autocast_.impl(name, torch::CppFunction::makeFromBoxedFunction<call_with_autocast_type>());
     }
     if (device == torch::kCUDA) {
@@ -277,7 +339,7 @@ class Counting {
 
  private:
   c10::Allocator* allocator_before_ = c10::GetAllocator(c10::DeviceType::Meta);
-  torch::Library meta_, other_autocast_, autocast_, own_autocast_;
+  torch::Library meta_, autograd_, other_autocast_, autocast_, own_autocast_;
   at::CallbackHandle callback_;
   Count count_;
 };

@@ -174,7 +174,12 @@ std::vector<torch::Tensor> SwinUnetrImpl::compute(torch::Tensor input, bool) {
   for (std::size_t i = 0; i < kStages; ++i) {
     features.push_back(run_part(concat("stage", i + 1),
                                 [this, i, format, channels_last](Tensors x) {
-                                  auto volume = std::move(x[0]);
+                                  // The stage uses its input twice and the decoder once: an alias
+                                  // of its own brings the
+                                  // stage's two gradients together first, whether it is recomputed
+                                  // or not.
+                                  auto volume = torch::alias(x[0]);
+                                  x.clear();
                                   if (auto& convolutions = stages_[i].convolutions;
                                       !convolutions.is_empty()) {
                                     volume = volume.permute({0, 4, 1, 2, 3}).contiguous(format);

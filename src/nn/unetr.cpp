@@ -63,7 +63,9 @@ std::vector<torch::Tensor> UnetrImpl::compute(torch::Tensor input, bool) {
   Tensors tapped;
   for (std::size_t i = 0; i < VitImpl::kBlocks; ++i) {
     tokens = run_part(
-        concat("block", i), [this, i](Tensors x) { return vit_->block(i, x[0]); },
+        // The block uses its input twice, a decoder may use it, too: an alias of its own brings the
+        // block's two gradients together first, whether it is recomputed or not.
+        concat("block", i), [this, i](Tensors x) { return vit_->block(i, torch::alias(x[0])); },
         moved(std::move(tokens)));
     if (std::find(kTapped.begin(), kTapped.end(), i) != kTapped.end()) tapped.push_back(tokens);
   }

@@ -2,7 +2,6 @@
 
 #include "module_list.h"
 #include "segmamba/nn/attention.h"
-#include "segmamba/nn/convolution.h"
 #include "segmamba/nn/linear.h"
 
 namespace segmamba::nn {
@@ -58,18 +57,17 @@ VitImpl::VitImpl(const VitOptions& options) : dropout_(options.dropout) {
       "position_embeddings", torch::empty({1, patches, options.hidden_size}));
   truncated_normal(position_embeddings_);
   if (options.perceptron) {
-    auto projection =
-        make_linear(kPatch * kPatch * kPatch * options.in_channels, options.hidden_size);
-    truncated_normal(projection->weight);
-    torch::nn::init::zeros_(projection->bias);
-    // The original cuts patches in a module of its own, and so has this one.
-    patch_embeddings_ = torch::nn::Sequential(torch::nn::Functional(flat_patches), projection);
-    embedding->register_module("patch_embeddings", patch_embeddings_);
+    perceptron_ = make_linear(kPatch * kPatch * kPatch * options.in_channels, options.hidden_size);
+    truncated_normal(perceptron_->weight);
+    torch::nn::init::zeros_(perceptron_->bias);
+    // The original cuts patches in a module of its own before it.
+    embedding->register_module("patch_embeddings",
+                               torch::nn::Sequential(torch::nn::Identity(), perceptron_));
   } else {
-    Convolution projection(
-        torch::nn::Conv3dOptions(options.in_channels, options.hidden_size, kPatch).stride(kPatch));
-    patch_embeddings_ = torch::nn::Sequential(projection, torch::nn::Functional(tokens_of));
-    embedding->register_module("patch_embeddings", projection);
+    convolution_ = embedding->register_module(
+        "patch_embeddings",
+        Convolution(torch::nn::Conv3dOptions(options.in_channels, options.hidden_size, kPatch)
+                        .stride(kPatch)));
   }
   register_module("patch_embedding", embedding);
   for (std::size_t i = 0; i < kBlocks; ++i) blocks_.emplace_back(options);
@@ -78,7 +76,8 @@ VitImpl::VitImpl(const VitOptions& options) : dropout_(options.dropout) {
 }
 
 torch::Tensor VitImpl::embed(const torch::Tensor& image) {
-  const auto patches = patch_embeddings_->forward(image);
+  const auto patches = perceptron_.is_empty() ? tokens_of(convolution_(image))
+                                              : linear(perceptron_, flat_patches(image));
   return torch::dropout(patches + position_embeddings_.to(patches.scalar_type()), dropout_,
                         is_training());
 }

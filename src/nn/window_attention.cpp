@@ -124,11 +124,12 @@ torch::Tensor WindowAttentionImpl::attend(const std::vector<torch::Tensor>& wind
       logits = bias + apart.to(bias.scalar_type()) * -100;
     }
     const auto dropout = is_training() ? options_.attention_dropout : 0;
+    const bool trains = is_training() && bias_table_.requires_grad();
     const auto flat = [](const torch::Tensor& tensor) { return tensor.flatten(0, 3); };
     const auto attended =
-        options_.cross
-            ? cross_attention(flat(windows[0]), flat(windows[1]), options_.heads, dropout, logits)
-            : self_attention(flat(windows[0]), options_.heads, dropout, logits);
+        options_.cross ? cross_attention(flat(windows[0]), flat(windows[1]), options_.heads,
+                                         dropout, logits, trains)
+                       : self_attention(flat(windows[0]), options_.heads, dropout, logits, trains);
     return attended.unflatten(0, counts);
   }
   if (grid.shift[axis] == 0) return attend(windows, grid, bias, regions, axis + 1);

@@ -44,6 +44,37 @@ TEST(ForwardCost, CountsMultiplyAddsOfEveryPart) {
   EXPECT_EQ(forward_cost(config, {2, 1, 4, 4, 8}).multiply_adds, 2 * expected);
 }
 
+// Attention weighs every token for every token, twice: for the weights and with them.
+TEST(ForwardCost, CountsAttention) {
+  ModelConfig config;
+  config.name = "unetr";
+  config.in_channels = 2;
+  config.out_channels = 3;
+  config.unetr.img_size = {16, 32, 32};
+  config.unetr.feature_size = 1;
+  config.unetr.hidden_size = 6;
+  config.unetr.mlp_dim = 10;
+  config.unetr.num_heads = 2;
+  const std::int64_t N = 4, H = 6, M = 10;
+  // Transposed convolutions and residual blocks, by the number of voxels that come out.
+  const auto up = [](std::int64_t voxels, std::int64_t in, std::int64_t out) {
+    return voxels * in * out;
+  };
+  const auto block = [](std::int64_t voxels, std::int64_t in, std::int64_t out) {
+    return voxels * out * (27 * in + 27 * out + (in == out ? 0 : in));
+  };
+  const std::int64_t n8 = 8 * N, n4 = 64 * N, n2 = 512 * N, n1 = 4096 * N;
+  const std::int64_t expected =
+      n1 * 2 * H + 12 * (N * (3 * H * H + H * H + 2 * H * M) + 2 * N * N * H) +
+      block(n1, 2, 1) +                                                                 // encoder1
+      up(n8, H, 2) + up(n4, 2, 2) + block(n4, 2, 2) + up(n2, 2, 2) + block(n2, 2, 2) +  // encoder2
+      up(n8, H, 4) + up(n4, 4, 4) + block(n4, 4, 4) + up(n8, H, 8) +  // encoder3, encoder4
+      up(n8, H, 8) + block(n8, 16, 8) + up(n4, 8, 4) + block(n4, 8, 4) + up(n2, 4, 2) +
+      block(n2, 4, 2) + up(n1, 2, 1) + block(n1, 2, 1) +  // decoder5 .. decoder2
+      n1 * 3;                                             // out
+  EXPECT_EQ(forward_cost(config, {1, 2, 16, 32, 32}).multiply_adds, expected);
+}
+
 // Hears of all memory that LibTorch takes on the CPU, as a profiler would.
 class Books final : public c10::MemoryReportingInfoBase {
  public:

@@ -341,7 +341,7 @@ PaperBlock small_paper_block() {
 TEST(PaperBlock, IsEquationOneOfThePaper) {
   auto block = small_paper_block();
   const auto input = torch::randn({2, 3, 4, 3, 2}, torch::kFloat64);
-  const auto norm = [](const torch::Tensor& x, torch::nn::LayerNorm& layer) {
+  const auto norm = [](const torch::Tensor& x, LayerNorm& layer) {
     const auto mean = x.mean(-1, true);
     const auto variance = (x - mean).square().mean(-1, true);
     return (x - mean) / torch::sqrt(variance + 1e-5) * layer->weight + layer->bias;

@@ -146,6 +146,54 @@ inline const std::vector<SmallModel>& small_models() {
          c.umamba.features_per_stage = {4, 6, 8, 10};
          c.umamba.input_size = {8, 8, 16};
        }},
+      // Not two voxels deep where there are 16 channels or more: for such, oneDNN of LibTorch 2.11
+      // computes gradients of bfloat16 weights from memory that nobody has written.
+      {"unetr", {32, 16, 48}, [](auto& c) {
+         c.name = "unetr";
+         c.unetr.img_size = {32, 16, 48};
+         c.unetr.feature_size = 4;
+         c.unetr.hidden_size = 12;
+         c.unetr.mlp_dim = 20;
+         c.unetr.num_heads = 3;
+       }},
+      {"unetr_perceptron", {32, 16, 16}, [](auto& c) {
+         c.name = "unetr";
+         c.unetr.img_size = {32, 16, 16};
+         c.unetr.feature_size = 4;
+         c.unetr.hidden_size = 12;
+         c.unetr.mlp_dim = 20;
+         c.unetr.num_heads = 2;
+         c.unetr.proj_type = "perceptron";
+         c.unetr.qkv_bias = true;
+         c.unetr.dropout_rate = 0.2;
+       }},
+      {"swin_unetr", {96, 32, 32}, [](auto& c) {
+         c.name = "swin_unetr";
+         c.swin_unetr.feature_size = 6;
+         c.swin_unetr.depths = {2, 2, 1, 2};
+         c.swin_unetr.num_heads = {1, 2, 3, 4};
+         c.swin_unetr.window_size = {3, 4, 3};
+         c.swin_unetr.drop_rate = 0.1;
+         c.swin_unetr.attn_drop_rate = 0.1;
+         c.swin_unetr.dropout_path_rate = 0.2;
+       }},
+      {"swin_unetr_v2", {96, 32, 32}, [](auto& c) {
+         c.name = "swin_unetr_v2";
+         c.swin_unetr.feature_size = 6;
+         c.swin_unetr.depths = {1, 2, 1, 1};
+         c.swin_unetr.num_heads = {1, 2, 3, 4};
+         c.swin_unetr.window_size = {4, 4, 4};
+         c.swin_unetr.merging = "legacy";
+         c.swin_unetr.qkv_bias = false;
+       }},
+      {"nnformer", {32, 64, 32}, [](auto& c) {
+         c.name = "nnformer";
+         c.nnformer.crop_size = {32, 64, 32};
+         c.nnformer.embedding_dim = 8;
+         c.nnformer.num_heads = {1, 2, 4, 4};
+         c.nnformer.window_size = {3, 4, 8, 4};
+         c.deep_supervision = true;
+       }},
   };
   return models;
 }

@@ -104,6 +104,10 @@ const std::vector<FullSize>& full_sizes() {
       {"umamba_bot", [](auto& c) { c.name = "umamba_bot"; }, 42124692},
       {"umamba_enc", [](auto& c) { c.name = "umamba_enc"; c.umamba.input_size = {128, 128, 128}; },
        42755220},
+      {"unetr", [](auto& c) { c.name = "unetr"; c.out_channels = 3; c.unetr.img_size = {128, 128, 128}; }, 102468147},
+      {"swin_unetr", [](auto& c) { c.name = "swin_unetr"; c.out_channels = 3; }, 62191941},
+      {"swin_unetr_v2", [](auto& c) { c.name = "swin_unetr_v2"; c.out_channels = 3; }, 72767301},
+      {"nnformer", [](auto& c) { c.name = "nnformer"; c.nnformer.crop_size = {128, 128, 128}; }, 37606726},
   };
   return sizes;
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "segmamba/nn/convolution.h"
 #include "segmamba/nn/mlp.h"
 #include "segmamba/nn/norms.h"
 
@@ -58,7 +59,8 @@ class VitImpl : public torch::nn::Module {
   torch::Tensor last_norm(const torch::Tensor& tokens) { return norm_(tokens); }
 
  private:
-  torch::nn::Sequential patch_embeddings_;
+  Convolution convolution_{nullptr};  // or
+  torch::nn::Linear perceptron_{nullptr};
   torch::Tensor position_embeddings_;  // [1, N, hidden_size]
   std::vector<VitBlock> blocks_;
   LayerNorm norm_{nullptr};
