@@ -109,7 +109,7 @@ inline const std::vector<SmallModel>& small_models() {
        }},
       {"umamba_enc", {8, 8, 16}, [](auto& c) {
          c.name = "umamba_enc";
-         c.umamba.features_per_stage = {4, 6, 8, 10};
+         c.umamba.features_per_stage = {4, 6, 20};
          c.umamba.input_size = {8, 8, 16};
        }},
   };
