@@ -1,5 +1,6 @@
 #include "segmamba/nn/convolution.h"
 
+#include <ATen/autocast_mode.h>
 #include <ATen/cpu/Utils.h>
 #include <ATen/record_function.h>
 
@@ -28,6 +29,18 @@ bool suits_winograd(const torch::nn::detail::ConvNdOptions<3>& options) {
          options.in_channels() * options.out_channels() <= kMostWeights;
 }
 
+// LibTorch 2.11 on the CPU: the gradients of 16-bit weights are garbage where an axis of the data
+// has fewer voxels than there are taps.
+bool has_faulty_gradients(const torch::Tensor& input,
+                          const torch::nn::detail::ConvNdOptions<3>& options) {
+  if (!input.is_cpu() || !at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const auto size = input.size(static_cast<std::int64_t>(axis) + 2);
+    if (size < (*options.kernel_size())[axis]) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 bool has_matrix_unit(torch::ScalarType type) {
@@ -40,6 +53,11 @@ bool has_matrix_unit(torch::ScalarType type) {
 
 torch::Tensor ConvolutionImpl::forward(const torch::Tensor& input) {
   if (!winograd_weight_.defined()) {
+    if (has_faulty_gradients(input, options)) {
+      const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+      return torch::nn::Conv3dImpl::forward(input.to(weight.scalar_type()))
+          .to(at::autocast::get_autocast_dtype(at::kCPU));
+    }
     const bool is_depth_wise = options.groups() > 1 && options.groups() == options.in_channels();
     return torch::nn::Conv3dImpl::forward(
         is_depth_wise && input.is_cpu() ? input.contiguous(kChannelsLast) : input);

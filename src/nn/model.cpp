@@ -89,8 +89,13 @@ void SegmentationModel::set_recomputed(const std::vector<std::string>& names) {
 
 torch::Tensor SegmentationModel::run_part(const std::string& name, const TensorFunction& function,
                                           std::vector<torch::Tensor> inputs) const {
-  return recomputed_.contains(name) ? recompute(function, std::move(inputs))
-                                    : function(std::move(inputs));
+  if (recomputed_.contains(name)) return recompute(function, std::move(inputs));
+  // What several steps of a part add to the gradient of its input is summed before others add
+  // theirs, as it is where the part is recomputed: sums of another order have other bits.
+  for (auto& input : inputs) {
+    if (at::GradMode::is_enabled() && input.requires_grad()) input = input.alias();
+  }
+  return function(std::move(inputs));
 }
 
 torch::Tensor SegmentationModel::forward(const torch::Tensor& input) {

@@ -78,6 +78,15 @@ UnetPlan plan(const Options& options, const char* blocks_key,
   return result;
 }
 
+// The mean over windows that lie side by side.
+torch::Tensor average(const torch::Tensor& input, const Axes& window) {
+  const auto type = input.scalar_type();
+  const bool is_half = type == torch::kBFloat16 || type == torch::kHalf;
+  // LibTorch has none for 16 bits on the CPU.
+  if (!is_half || !input.is_cpu()) return torch::avg_pool3d(input, window, window);
+  return torch::avg_pool3d(input.to(torch::kFloat32), window, window).to(type);
+}
+
 template <class Unit>
 UnetBlocks units(std::int64_t count, ConvUnitOptions options) {
   UnetBlocks blocks;
@@ -156,7 +165,7 @@ ResidualUnit::ResidualUnit(const ConvUnitOptions& options) : stride_(options.str
 torch::Tensor ResidualUnit::forward(torch::Tensor input) {
   auto output = conv2->conv(conv1->forward(input));
   ops::AfterNorm after{.slope = kSlope};
-  after.shortcut = stride_ == kOnes ? input : torch::avg_pool3d(input, stride_, stride_);
+  after.shortcut = stride_ == kOnes ? input : average(input, stride_);
   input.reset();
   if (projection_) {
     after.shortcut = projection_->conv(after.shortcut);
