@@ -464,6 +464,9 @@ class Machine {
     } else if (name == "pathlib.PosixPath" || name == "pathlib.WindowsPath") {
       std::vector<std::string> parts;
       for (auto* part : values) parts.push_back(as<std::string>(part, "a part of a path"));
+      // An absolute path begins with the part "/".
+      const bool is_absolute = !parts.empty() && parts.front() == "/";
+      if (is_absolute) parts.front().clear();
       auto text = join(parts, "/");
       charge(text.size() / 8);
       push(std::move(text));

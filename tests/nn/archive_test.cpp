@@ -10,6 +10,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::nn {
@@ -104,9 +105,11 @@ TEST(Archive, StoresOnlyTheShownPartOfAView) {
   EXPECT_LT(fs::file_size(folder.path() / "view.pt"), 4096);
 }
 
-// python.pt is what write_python.py wrote with torch.save.
-TEST(Archive, ReadsFilesOfPython) {
-  const auto file = read_archive(kPythonFile);
+// python.pt and python_legacy.pt are what write_python.py wrote with torch.save.
+class ArchiveOfPython : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ArchiveOfPython, IsRead) {
+  const auto file = read_archive(kPythonFile.parent_path() / GetParam());
   const auto& dict = file.dict();
   const auto& model = dict.at("model").dict();
   const auto base = torch::arange(24, torch::kFloat32).reshape({4, 6});
@@ -129,6 +132,35 @@ TEST(Archive, ReadsFilesOfPython) {
   EXPECT_EQ(dict.at("betas").list()[1].real(), 0.999);
   EXPECT_EQ(dict.at("nested").dict().at("0").dict().at("step").integer(), 3);
   EXPECT_EQ(tensor_map(model).size(), model.items().size());
+}
+
+INSTANTIATE_TEST_SUITE_P(Archive, ArchiveOfPython,
+                         ::testing::Values("python.pt", "python_legacy.pt"),
+                         [](const auto& info) { return concat("Form", info.index); });
+
+// What training programs keep beside the weights.
+TEST(Archive, ReadsPlainDataOfEveryKind) {
+  const auto file = read_archive(kPythonFile.parent_path() / "python_training.pt");
+  const auto& dict = file.dict();
+  EXPECT_EQ(dict.at("best_acc").real(), 0.75);
+  EXPECT_EQ(dict.at("epoch").integer(), 7);
+  EXPECT_TRUE(dict.at("flag").boolean());
+  EXPECT_EQ(dict.at("half").real(), 0.5);
+  EXPECT_TRUE(torch::equal(dict.at("curve").tensor(), torch::arange(6.0F).reshape({2, 3})));
+  EXPECT_TRUE(torch::equal(dict.at("columns").tensor(), torch::arange(6).reshape({2, 3})));
+  EXPECT_EQ(dict.at("args").dict().at("lr").real(), 1e-4);
+  EXPECT_EQ(dict.at("args").dict().at("names").list()[1].text(), "b");
+  EXPECT_EQ(dict.at("counts").dict().at("epochs").list()[0].integer(), 3);
+  EXPECT_EQ(dict.at("counter").dict().at("a").integer(), 2);
+  EXPECT_EQ(dict.at("set").list()[0].integer(), 4);
+  EXPECT_EQ(dict.at("size").list()[1].integer(), 3);
+  EXPECT_EQ(dict.at("device").text(), "cuda:1");
+  EXPECT_EQ(dict.at("type").text(), "torch.float16");
+  EXPECT_EQ(dict.at("bytes").text(), std::string("\xff\0a", 3));
+  EXPECT_EQ(dict.at("path").text(), "/a/b");
+  EXPECT_EQ(dict.at("big").real(), 0x1p70);
+  EXPECT_EQ(dict.at("state_dict").dict().at("wide").tensor().to(torch::kInt64).sum().item<int>(),
+            65536);
 }
 
 TEST(Archive, RefusesCodeAndOtherObjects) {
@@ -227,7 +259,8 @@ TEST(Archive, NamesTheFileAndTheReason) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "text.pt";
   write_bytes(path, "model: 1\n");
-  EXPECT_THAT(error_of([&] { read_archive(path); }), ::testing::HasSubstr("text.pt: not a file of torch.save"));
+  EXPECT_THAT(error_of([&] { read_archive(path); }),
+              ::testing::HasSubstr("text.pt: not a file of torch.save"));
   EXPECT_THAT(error_of([&] { read_archive(folder.path() / "none.pt"); }),
               ::testing::HasSubstr("none.pt: cannot be read: No such file"));
   EXPECT_THAT(error_of([] { example().at("absent"); }), ::testing::HasSubstr("\"absent\""));

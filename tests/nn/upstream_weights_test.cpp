@@ -2,6 +2,10 @@
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
+#include <fstream>
+
+#include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/weights.h"
@@ -60,6 +64,23 @@ TEST(UpstreamWeights, NnUnetHoldsEachTensorUnderAllItsNames) {
   }
   config.name = "segresnet";
   EXPECT_EQ(names(upstream_state_dict(config, own)), names(own));
+}
+
+// The lists of the originals' names say how many further names they have left out.
+TEST(UpstreamWeights, WritesAsManyNamesAsTheOriginal) {
+  ModelConfig config;
+  for (const auto* network : {"nnunet", "nnunet_resenc", "umamba_bot", "umamba_enc"}) {
+    std::ifstream file(std::filesystem::path(SEGMAMBA_TEST_DATA) / "nn/zoo/names" /
+                       concat(network, ".txt"));
+    std::string header, line;
+    ASSERT_TRUE(std::getline(file, header)) << network;
+    TensorMap own;
+    while (std::getline(file, line)) own[split(line, '\t').front()] = kOne;
+    const std::string before = " tensors; ";
+    const auto further = std::stoul(header.substr(header.find(before) + before.size()));
+    config.name = network;
+    EXPECT_EQ(upstream_state_dict(config, own).size(), own.size() + further) << network;
+  }
 }
 
 TEST(UpstreamWeights, OneTensorUnderTwoNamesMustAgree) {
