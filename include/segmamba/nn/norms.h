@@ -28,8 +28,7 @@ class AffineInstanceNormImpl : public torch::nn::Module {
 };
 TORCH_MODULE(AffineInstanceNorm);
 
-// torch::nn::GroupNorm, computed in float32 where the data are 16-bit: autocast does so on GPUs,
-// and LibTorch 2.11's own 16-bit version has gradients of nan on the CPU.
+// torch::nn::GroupNorm, computed in float32 where the data are 16-bit, as autocast does on GPUs.
 class GroupNormImpl : public torch::nn::GroupNormImpl {
  public:
   using torch::nn::GroupNormImpl::GroupNormImpl;
