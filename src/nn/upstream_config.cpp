@@ -24,9 +24,11 @@ std::string own_name(const std::string& argument) {
 
 // Arguments that are no choice here: null, any value will do, as it changes no result.
 const std::map<std::string, Json>& fixed_arguments(const std::string& network) {
-  static const std::map<std::string, Json> monai = {
-      {"spatial_dims", 3}, {"norm_name", "instance"},  {"res_block", true},
-      {"conv_block", nullptr}, {"use_checkpoint", nullptr}};
+  static const std::map<std::string, Json> monai = {{"spatial_dims", 3},
+                                                    {"norm_name", "instance"},
+                                                    {"res_block", true},
+                                                    {"conv_block", nullptr},
+                                                    {"use_checkpoint", nullptr}};
   static const std::map<std::string, std::map<std::string, Json>> networks = [] {
     std::map<std::string, std::map<std::string, Json>> table;
     table["segmamba"] = table["unetr"] = table["swin_unetr"] = table["uxnet"] = monai;
@@ -39,11 +41,36 @@ const std::map<std::string, Json>& fixed_arguments(const std::string& network) {
     table["uxnet"].insert({{"layer_scale_init_value", nullptr}});
     table["mednext"] = {{"checkpoint_style", nullptr}, {"dim", "3d"}};
     table["nnformer"] = {{"patch_size", Json::array({4, 4, 4})}};
+    // As nnU-Net's plans write them.
+    table["nnunet"] = {
+        {"conv_bias", true},         {"conv_op", nullptr},       {"norm_op", nullptr},
+        {"norm_op_kwargs", nullptr}, {"dropout_op", nullptr},    {"dropout_op_kwargs", nullptr},
+        {"nonlin", nullptr},         {"nonlin_kwargs", nullptr}, {"nonlin_first", nullptr}};
+    table["nnunet_resenc"] = table["umamba_bot"] = table["umamba_enc"] = table["nnunet"];
     return table;
   }();
   static const std::map<std::string, Json> none;
   const auto found = networks.find(network);
   return found == networks.end() ? none : found->second;
+}
+
+// What the originals take where an argument is left out, and ours do not.
+const Json& default_arguments(const std::string& network) {
+  static const Json defaults = {
+      {"segresnet", {{"in_channels", 1}, {"out_channels", 2}, {"init_filters", 8}}},
+      {"swin_unetr", {{"feature_size", 24}}},
+      {"swin_unetr_v2", {{"feature_size", 24}}},
+      {"uxnet", {{"in_chans", 1}, {"out_chans", 13}}},
+      {"mednext",
+       {{"exp_r", 4},
+        {"kernel_size", 7},
+        {"do_res", false},
+        {"do_res_up_down", false},
+        {"block_counts", Json::array({2, 2, 2, 2, 2, 2, 2, 2, 2})}}},
+      {"segmamba", {{"in_chans", 1}, {"out_chans", 13}}},
+  };
+  static const Json none = Json::object();
+  return defaults.contains(network) ? defaults[network] : none;
 }
 
 // The network of a name such as "mednext_k5".
@@ -103,8 +130,8 @@ void check_derived(const std::string& network, Json& arguments, const std::strin
                          const std::string& why) {
     if (!arguments.contains(name)) return;
     if (expected && arguments[name] != *expected) {
-      throw Error(concat(origin, ": ", network, " with ", name, " = ", arguments[name].dump(),
-                         ": ", why, ", ", expected->dump()));
+      throw Error(concat(origin, ": ", network, " with ", name, " = ", arguments[name].dump(), ": ",
+                         why, ", ", expected->dump()));
     }
     arguments.erase(name);
   };
@@ -134,6 +161,13 @@ ModelConfig config_from_upstream(const std::string& model, const Json& arguments
 
   Json given = arguments;
   check_derived(config.name, given, origin);
+  for (const auto& [argument, value] : default_arguments(config.name).items()) {
+    bool is_given = false;
+    for (const auto& item : given.items()) {
+      is_given = is_given || own_name(item.key()) == own_name(argument);
+    }
+    if (!is_given) given[argument] = value;
+  }
   Json own = {{"name", config.name}};
   for (const auto& [argument, value] : given.items()) {
     const auto& fixed = fixed_arguments(config.name);
