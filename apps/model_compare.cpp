@@ -164,8 +164,8 @@ std::string cells_of(const Row& row, const std::vector<std::int64_t>& size,
     return "-\t" + *misfit;
   }
   const auto type = parse_precision(options.precision);
-  const bool on_gpu = options.device == "cuda" ||
-                      (options.device == "auto" && torch::cuda::is_available());
+  const bool on_gpu =
+      options.device == "cuda" || (options.device == "auto" && torch::cuda::is_available());
   const torch::Device device = on_gpu ? torch::Device(torch::kCUDA, 0) : torch::Device(torch::kCPU);
   const auto parameters = nn::parameter_count(*nn::make_model(config));
   const auto cost = nn::forward_cost(config, shape);
@@ -220,9 +220,9 @@ void compare(const CompareOptions& options) {
   for (const auto& row : rows) nn::input_sizes(row.config);  // throws where a name is unknown
   std::printf("One patch of %s voxels, %s\n", join(size, "x").c_str(), options.precision.c_str());
   const std::string form = "%-24s %12s %12s %12s %12s";
-  std::printf((form + "%s\n").c_str(), "model", "parameters/M", "GMACs", "inference", "memory",
-              options.training ? concat(" ", std::string(4, ' '), "training       memory").c_str()
-                               : "");
+  std::printf(
+      (form + "%s\n").c_str(), "model", "parameters/M", "GMACs", "inference", "memory",
+      options.training ? concat(" ", std::string(4, ' '), "training       memory").c_str() : "");
   for (const auto& row : rows) {
     const auto cells = split(in_own_process([&] { return cells_of(row, size, options); }), '\t');
     if (cells.size() < 4) {

@@ -33,8 +33,8 @@ std::string parent(const std::string& path) {
 // Where a value came from, for messages.
 struct Origins {
   std::string file;
-  // Of keys that came from a base: the file where it stands. What lies deeper in a value stands with
-  // it.
+  // Of keys that came from a base: the file where it stands. What lies deeper in a value stands
+  // with it.
   std::map<std::string, std::string> files;
   // Path of a value set by override_value, and the text that set it.
   std::map<std::string, std::string> overrides;

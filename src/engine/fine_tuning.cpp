@@ -15,8 +15,8 @@ std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
   auto adapted = nn::adapt_state_dict(config, file.tensors);
   const auto report = nn::load_matching(model, adapted.tensors);
   if (report.loaded.empty()) {
-    throw Error(concat("model.init_from: ", config.init_from, ": none of its ",
-                       file.tensors.size(), " tensors has a name and a shape of ", config.name,
+    throw Error(concat("model.init_from: ", config.init_from, ": none of its ", file.tensors.size(),
+                       " tensors has a name and a shape of ", config.name,
                        "; is it of another network?"));
   }
   auto lines = std::move(adapted.notes);

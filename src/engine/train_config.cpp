@@ -57,14 +57,21 @@ class ValueLister final : public ConfigVisitor {
 };
 
 bool decides_the_weights(const std::string& key) {
-  static const std::vector<std::string> kFree = {
-      "data.root",           "data.layout",
-      "data.cache",          "data.split",
-      "data.split_seed",     "data.fold",
-      "data.memory_gb",      "data.max_bad_cases", "model.init_from",
-      "training.recompute",  "training.max_skipped_steps",
-      "training.early_stop", "training.workers",
-      "training.threads",    "training.checkpoint_every"};
+  static const std::vector<std::string> kFree = {"data.root",
+                                                 "data.layout",
+                                                 "data.cache",
+                                                 "data.split",
+                                                 "data.split_seed",
+                                                 "data.fold",
+                                                 "data.memory_gb",
+                                                 "data.max_bad_cases",
+                                                 "model.init_from",
+                                                 "training.recompute",
+                                                 "training.max_skipped_steps",
+                                                 "training.early_stop",
+                                                 "training.workers",
+                                                 "training.threads",
+                                                 "training.checkpoint_every"};
   return !starts_with(key, "validation.") && !starts_with(key, "inference.") &&
          !starts_with(key, "postprocess.") &&
          std::find(kFree.begin(), kFree.end(), key) == kFree.end();

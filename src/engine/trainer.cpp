@@ -301,7 +301,8 @@ void Trainer::Impl::save_last() {
 void Trainer::Impl::save_best() {
   if (!ranks.is_first()) return;
   const auto weights = save(folder.best_checkpoint()).weights();
-  nn::write_safetensors(folder.best_weights(), {weights, {{"format", "pt"}, {"model", config_to_yaml(config.model)}}});
+  nn::write_safetensors(folder.best_weights(),
+                        {weights, {{"format", "pt"}, {"model", config_to_yaml(config.model)}}});
   observer.on_checkpoint(folder.best_checkpoint(), state.iteration);
 }
 

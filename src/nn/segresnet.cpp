@@ -65,8 +65,8 @@ SegResNetImpl::SegResNetImpl(const ModelConfig& config)
   }
   const auto width = [&](std::size_t level) { return options.init_filters << level; };
 
-  initial_ = Convolution(
-      torch::nn::Conv3dOptions(config.in_channels, width(0), 3).padding(1).bias(false));
+  initial_ =
+      Convolution(torch::nn::Conv3dOptions(config.in_channels, width(0), 3).padding(1).bias(false));
   register_module("convInit", wrapped(initial_));
   for (std::size_t i = 0; i < levels; ++i) {
     torch::nn::Sequential layer;
@@ -82,10 +82,9 @@ SegResNetImpl::SegResNetImpl(const ModelConfig& config)
     const auto channels = width(levels - 2 - i);
     torch::nn::Sequential sample(convolution(2 * channels, channels, 1));
     if (options.upsample_mode == "deconv") {
-      sample->push_back(
-          Chain({{"deconv", torch::nn::ConvTranspose3d(
-                                torch::nn::ConvTranspose3dOptions(channels, channels, 2)
-                                    .stride(2))}}));
+      sample->push_back(Chain(
+          {{"deconv", torch::nn::ConvTranspose3d(
+                          torch::nn::ConvTranspose3dOptions(channels, channels, 2).stride(2))}}));
     } else {
       sample->push_back(torch::nn::Functional(upsample));
     }
@@ -111,8 +110,8 @@ std::vector<torch::Tensor> SegResNetImpl::compute(torch::Tensor input, bool) {
   if (dropout_ > 0) feature = torch::feature_dropout(feature, dropout_, is_training());
   Tensors levels;
   for (std::size_t i = 0; i < down_layers_.size(); ++i) {
-    feature = run_part(
-        concat("down", i), [this, i](Tensors x) { return down_layers_[i]->forward(x[0]); }, {feature});
+    feature = run_part(concat("down", i),
+                       [this, i](Tensors x) { return down_layers_[i]->forward(x[0]); }, {feature});
     levels.push_back(feature);
   }
   levels.pop_back();

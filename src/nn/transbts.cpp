@@ -246,9 +246,9 @@ TransBtsImpl::TransBtsImpl(const ModelConfig& config)
     }
     encoders_.push_back(encoder);
   }
-  embedding_ =
-      torch::nn::Sequential(register_module("bn", BatchNorm(torch::nn::BatchNormOptions(kPatch * base))),
-                            torch::nn::ReLU(torch::nn::ReLUOptions(/*inplace=*/true)), conv_x);
+  embedding_ = torch::nn::Sequential(
+      register_module("bn", BatchNorm(torch::nn::BatchNormOptions(kPatch * base))),
+      torch::nn::ReLU(torch::nn::ReLUOptions(/*inplace=*/true)), conv_x);
   bottleneck_ = torch::nn::Sequential(
       register_module("Enblock8_1", DecoderBlock(embedding, embedding / 4)),
       register_module("Enblock8_2", DecoderBlock(embedding / 4, embedding / 4)));

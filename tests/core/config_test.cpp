@@ -123,10 +123,9 @@ TEST(Config, KeysOfAnotherKindAreWarnedOf) {
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(load_config<Either>(folder.path() / "run.yaml", {}).used, 5);
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
-  EXPECT_THAT(test::error_of([&] {
-                ConfigDocument::from_text("ohter: 4\n", "run.yaml").read(config);
-              }),
-              HasSubstr("unknown key ohter"));
+  EXPECT_THAT(
+      test::error_of([&] { ConfigDocument::from_text("ohter: 4\n", "run.yaml").read(config); }),
+      HasSubstr("unknown key ohter"));
 }
 
 TEST(Config, ListsOfListsAreReadAndWritten) {

@@ -14,9 +14,9 @@
 namespace segmamba::engine {
 namespace {
 
+using test::error_of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using test::error_of;
 
 TrainConfig small_config() {
   TrainConfig config;
@@ -48,10 +48,10 @@ TEST(StartFromWeights, LeavesRandomOnlyWhatMustBe) {
     EXPECT_TRUE(torch::equal(tensor, fits ? given.at(name) : random.at(name))) << name;
     if (!fits) left.insert(name);
   }
-  EXPECT_THAT(left, ::testing::ElementsAre(
-                        "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight",
-                        "out.conv.conv.bias", "out.conv.conv.weight",
-                        "vit.downsample_layers.0.0.weight"));
+  EXPECT_THAT(left,
+              ::testing::ElementsAre("encoder1.layer.conv1.conv.weight",
+                                     "encoder1.layer.conv3.conv.weight", "out.conv.conv.bias",
+                                     "out.conv.conv.weight", "vit.downsample_layers.0.0.weight"));
   EXPECT_THAT(notices, ::testing::Contains(HasSubstr("out.conv.conv.weight")));
 }
 
@@ -72,24 +72,23 @@ TEST(Freeze, LeavesWhatMatchesAsItIs) {
     const auto config = small_config();
     const auto model = nn::make_model(config.model);
     model->set_recomputed(recompute);
-    EXPECT_EQ(freeze(*model, {"vit.*", "encoder?.layer.conv1.*"}),
-              [&] {
-                std::size_t count = 0;
-                for (const auto& parameter : model->named_parameters()) {
-                  const auto& name = parameter.key();
-                  count += name.rfind("vit.", 0) == 0 ||
-                                   name.find(".layer.conv1.") == std::string("encoder1").size()
-                               ? 1
-                               : 0;
-                }
-                return count;
-              }());
+    EXPECT_EQ(freeze(*model, {"vit.*", "encoder?.layer.conv1.*"}), [&] {
+      std::size_t count = 0;
+      for (const auto& parameter : model->named_parameters()) {
+        const auto& name = parameter.key();
+        count += name.rfind("vit.", 0) == 0 ||
+                         name.find(".layer.conv1.") == std::string("encoder1").size()
+                     ? 1
+                     : 0;
+      }
+      return count;
+    }());
     std::map<std::string, torch::Tensor> before;
     for (const auto& [name, tensor] : nn::state_dict(*model)) before[name] = tensor.clone();
     const auto ranks = single_rank();
     TrainingStep step(model, config, *ranks);
-    ASSERT_TRUE(step.run(torch::randn({1, 2, 8, 8, 8}), torch::randint(0, 3, {1, 8, 8, 8}), 0.1)
-                    .finite);
+    ASSERT_TRUE(
+        step.run(torch::randn({1, 2, 8, 8, 8}), torch::randint(0, 3, {1, 8, 8, 8}), 0.1).finite);
     for (const auto& parameter : model->named_parameters()) {
       EXPECT_EQ(torch::equal(*parameter, before.at(parameter.key())), !parameter->requires_grad())
           << parameter.key();
@@ -99,7 +98,9 @@ TEST(Freeze, LeavesWhatMatchesAsItIs) {
 
 TEST(Freeze, PatternsThatMatchNothingAreErrors) {
   const auto model = nn::make_model(small_config().model);
-  EXPECT_THAT(error_of([&] { freeze(*model, {"vit.*", "out.conv.conv.bais"}); }),
+  EXPECT_THAT(error_of([&] {
+                freeze(*model, {"vit.*", "out.conv.conv.bais"});
+              }),
               AllOf(HasSubstr("model.freeze: no parameter is named out.conv.conv.bais"),
                     HasSubstr("did you mean out.conv.conv.bias?")));
   EXPECT_EQ(freeze(*model, {}), 0U);

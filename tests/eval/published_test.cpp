@@ -60,11 +60,11 @@ TEST_F(Published, StandsBelowWhatWasMeasured) {
   evaluation.published = {
       read("method,WT Dice,WT HD95,avg Dice,avg HD95\nU-Net,91.5,3,91.5,3\nV-Net,92,,92,\n")};
   const auto text = table_text(evaluation, analyse(evaluation, {.resamples = 0}));
-  EXPECT_THAT(text, ::testing::StartsWith(
-                        "method  convention  WT Dice  WT HD95  avg Dice  avg HD95\n"
-                        "ours    medpy         50.00     2.00     50.00      2.00\n"
-                        "U-Net   paper         91.50     3.00     91.50      3.00\n"
-                        "V-Net   paper         92.00        -     92.00         -\n"));
+  EXPECT_THAT(text,
+              ::testing::StartsWith("method  convention  WT Dice  WT HD95  avg Dice  avg HD95\n"
+                                    "ours    medpy         50.00     2.00     50.00      2.00\n"
+                                    "U-Net   paper         91.50     3.00     91.50      3.00\n"
+                                    "V-Net   paper         92.00        -     92.00         -\n"));
   EXPECT_THAT(text, HasSubstr("paper: numbers that were published, not measured here."));
   EXPECT_THAT(table_markdown(evaluation, analyse(evaluation, {.resamples = 0})),
               HasSubstr("| V-Net | paper | **92.00** | - | **92.00** | - |"));

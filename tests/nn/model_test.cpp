@@ -19,10 +19,10 @@
 namespace segmamba::nn {
 namespace {
 
-using ::testing::HasSubstr;
 using test::error_of;
 using test::near;
 using test::SmallModel;
+using ::testing::HasSubstr;
 
 class EveryModel : public ::testing::TestWithParam<SmallModel> {
  protected:
@@ -62,8 +62,7 @@ TEST_P(EveryModel, RefusesWhatDoesNotFit) {
   const auto model = make();
   auto sizes = GetParam().input().sizes().vec();
   ++sizes[4];
-  EXPECT_THAT(error_of([&] { model->forward(torch::zeros(sizes)); }),
-              HasSubstr("does not fit: "));
+  EXPECT_THAT(error_of([&] { model->forward(torch::zeros(sizes)); }), HasSubstr("does not fit: "));
   --sizes[4];
   sizes[1] = 3;
   EXPECT_THAT(error_of([&] { model->forward(torch::zeros(sizes)); }), HasSubstr("[B, 2, D, H, W]"));

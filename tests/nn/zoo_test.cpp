@@ -74,7 +74,8 @@ class ZooNames : public ::testing::TestWithParam<FullSize> {};
 TEST_P(ZooNames, AreThoseOfTheOriginal) {
   const auto model = make_model(config_of(GetParam()));
   std::map<std::string, std::string> own;
-  for (const auto& [name, tensor] : state_dict(*model)) own[name] = tensor.dim() == 0 ? "scalar" : join(tensor.sizes(), "x");
+  for (const auto& [name, tensor] : state_dict(*model))
+    own[name] = tensor.dim() == 0 ? "scalar" : join(tensor.sizes(), "x");
   std::ifstream file(kZoo / "names" / (GetParam().list + ".txt"));
   ASSERT_TRUE(file);
   std::map<std::string, std::string> expected;  // NAME, shape and kind, with tabs between
@@ -88,10 +89,20 @@ TEST_P(ZooNames, AreThoseOfTheOriginal) {
 
 const std::vector<FullSize>& full_sizes() {
   static const std::vector<FullSize> sizes = {
-      {"mednext_b_k3", [](auto& c) { c.name = "mednext"; c.deep_supervision = true; }, 10530325},
+      {"mednext_b_k3",
+       [](auto& c) {
+         c.name = "mednext";
+         c.deep_supervision = true;
+       },
+       10530325},
       {"nnunet", [](auto& c) { c.name = "nnunet"; }, 31199796},
       {"nnunet_resenc", [](auto& c) { c.name = "nnunet_resenc"; }, 102353972},
-      {"segresnet", [](auto& c) { c.name = "segresnet"; c.out_channels = 3; }, 4702227},
+      {"segresnet",
+       [](auto& c) {
+         c.name = "segresnet";
+         c.out_channels = 3;
+       },
+       4702227},
       {"uxnet", [](auto& c) { c.name = "uxnet"; }, 53059444},
       {"transbts",
        [](auto& c) {
@@ -102,12 +113,37 @@ const std::vector<FullSize>& full_sizes() {
       {"vim", [](auto& c) { c.name = "vim"; }, 56385124},
       {"vmamba", [](auto& c) { c.name = "vmamba"; }, 57632836},
       {"umamba_bot", [](auto& c) { c.name = "umamba_bot"; }, 42124692},
-      {"umamba_enc", [](auto& c) { c.name = "umamba_enc"; c.umamba.input_size = {128, 128, 128}; },
+      {"umamba_enc",
+       [](auto& c) {
+         c.name = "umamba_enc";
+         c.umamba.input_size = {128, 128, 128};
+       },
        42755220},
-      {"unetr", [](auto& c) { c.name = "unetr"; c.out_channels = 3; c.unetr.img_size = {128, 128, 128}; }, 102468147},
-      {"swin_unetr", [](auto& c) { c.name = "swin_unetr"; c.out_channels = 3; }, 62191941},
-      {"swin_unetr_v2", [](auto& c) { c.name = "swin_unetr_v2"; c.out_channels = 3; }, 72767301},
-      {"nnformer", [](auto& c) { c.name = "nnformer"; c.nnformer.crop_size = {128, 128, 128}; }, 37606726},
+      {"unetr",
+       [](auto& c) {
+         c.name = "unetr";
+         c.out_channels = 3;
+         c.unetr.img_size = {128, 128, 128};
+       },
+       102468147},
+      {"swin_unetr",
+       [](auto& c) {
+         c.name = "swin_unetr";
+         c.out_channels = 3;
+       },
+       62191941},
+      {"swin_unetr_v2",
+       [](auto& c) {
+         c.name = "swin_unetr_v2";
+         c.out_channels = 3;
+       },
+       72767301},
+      {"nnformer",
+       [](auto& c) {
+         c.name = "nnformer";
+         c.nnformer.crop_size = {128, 128, 128};
+       },
+       37606726},
   };
   return sizes;
 }

@@ -11,8 +11,8 @@
 
 namespace segmamba::engine {
 
-// A_log and D of Mamba layers (with their direction suffixes _b, _s), A_logs and Ds of VMamba: never decayed, because decay
-// would pull the state's time constants towards one value.
+// A_log and D of Mamba layers (with their direction suffixes _b, _s), A_logs and Ds of VMamba:
+// never decayed, because decay would pull the state's time constants towards one value.
 bool is_exempt_from_decay(const std::string& parameter_name);
 
 // The L2 norm of all gradients together, a scalar on their device.

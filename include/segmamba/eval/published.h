@@ -20,8 +20,8 @@ struct PublishedScores {
 };
 
 // A CSV file with the columns of table.md: method, "WT Dice", "WT HD95" and so on for any regions,
-// and "avg Dice", "avg HD95"; an empty field is a number that is not given. Throws Error naming file
-// and line.
+// and "avg Dice", "avg HD95"; an empty field is a number that is not given. Throws Error naming
+// file and line.
 PublishedScores read_published(const std::filesystem::path& path);
 
 }  // namespace segmamba::eval
