@@ -7,6 +7,7 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -217,7 +218,14 @@ void compare(const CompareOptions& options) {
     throw UsageError("--device: expected auto, cpu or cuda, got \"" + options.device + "\"");
   }
   const auto rows = rows_of(options);
-  for (const auto& row : rows) nn::input_sizes(row.config);  // throws where a name is unknown
+  const auto known = nn::model_names();
+  for (const auto& row : rows) {
+    if (std::find(known.begin(), known.end(), row.config.name) != known.end()) continue;
+    const auto guess = nearest(row.config.name, known);
+    throw UsageError(
+        concat("--models: there is no network \"", row.config.name, "\"",
+               guess.empty() ? "; known: " + join(known, ", ") : "; did you mean " + guess + "?"));
+  }
   std::printf("One patch of %s voxels, %s\n", join(size, "x").c_str(), options.precision.c_str());
   const std::string form = "%-24s %12s %12s %12s %12s";
   std::printf(

@@ -50,7 +50,7 @@ step() {
 
 step tests "$here/bin/test_ops" --gtest_filter='Cuda*' --gtest_brief=1
 step tests-augment "$here/bin/test_kernels" --gtest_filter='Cuda*' --gtest_brief=1
-step tests-networks "$here/bin/test_nn" --gtest_filter='*OnAGpu*' --gtest_brief=1
+step tests-networks "$here/bin/test_nn" --gtest_filter='Cuda*' --gtest_brief=1
 if [ "$device" = cuda ] &&
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
   [ -n "$sanitizer" ]; then

@@ -12,14 +12,15 @@ namespace segmamba::engine {
 std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
                                             const nn::ModelConfig& config) {
   const auto file = nn::read_state_dict(config.init_from);
-  auto adapted = nn::adapt_state_dict(config, file.tensors);
+  const auto adapted = nn::adapt_state_dict(config, file.tensors);
   const auto report = nn::load_matching(model, adapted.tensors);
   if (report.loaded.empty()) {
     throw Error(concat("model.init_from: ", config.init_from, ": none of its ", file.tensors.size(),
                        " tensors has a name and a shape of ", config.name,
                        "; is it of another network?"));
   }
-  auto lines = std::move(adapted.notes);
+  auto lines = file.notes;
+  lines.insert(lines.end(), adapted.notes.begin(), adapted.notes.end());
   const auto outcome = nn::describe(report);
   lines.insert(lines.end(), outcome.begin(), outcome.end());
   for (auto& line : lines) line = concat("model.init_from: ", line);
@@ -43,7 +44,7 @@ std::size_t freeze(nn::SegmentationModel& model, const std::vector<std::string>&
       const auto guess = nearest(pattern, names);
       throw Error(concat("model.freeze: no parameter is named ", pattern,
                          guess.empty() ? "" : concat("; did you mean ", guess, "?"),
-                         " segmamba-model info --state lists them"));
+                         guess.empty() ? ";" : "", " segmamba-model info --state lists them"));
     }
   }
   return frozen;

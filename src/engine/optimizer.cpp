@@ -15,6 +15,17 @@ bool is_exempt_from_decay(const std::string& parameter_name) {
   return last == "A_logs" || last == "Ds";  // VMamba's, of all its directions
 }
 
+namespace {
+
+// Also where it is no vector: VMamba keeps the biases of its directions as a matrix, MedNeXt's
+// response normalisation has [1, C, 1, 1, 1].
+bool is_norm_or_bias(const std::string& name, const torch::Tensor& parameter) {
+  const std::string last = name.substr(name.rfind('.') + 1);
+  return parameter.dim() <= 1 || ends_with(last, "_bias") || starts_with(last, "grn_");
+}
+
+}  // namespace
+
 Optimizer::Optimizer(const OptimizerConfig& config, const torch::nn::Module& module)
     : config_(config), groups_(2) {
   groups_[0].weight_decay = config.weight_decay;
@@ -23,7 +34,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const torch::nn::Module& mod
     const torch::Tensor& parameter = item.value();
     if (!parameter.requires_grad()) continue;
     const bool exempt = is_exempt_from_decay(item.key()) ||
-                        (parameter.dim() <= 1 && !config.decay_norms_and_biases);
+                        (is_norm_or_bias(item.key(), parameter) && !config.decay_norms_and_biases);
     Group& group = groups_[exempt ? 1 : 0];
     group.names.push_back(item.key());
     group.parameters.push_back(parameter);

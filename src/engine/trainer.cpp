@@ -167,7 +167,9 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
   if (!config.model.init_from.empty() && folder.all_checkpoints().empty()) {
     early_notices = start_from_weights(*model, config.model);
   }
-  freeze(*model, config.model.freeze);
+  if (const auto frozen = freeze(*model, config.model.freeze); frozen > 0) {
+    early_notices.push_back(concat("model.freeze: ", frozen, " parameters are not trained"));
+  }
   model->to(device);
   ranks.broadcast(model->parameters());
   state.seed = config.training.seed;
@@ -301,8 +303,11 @@ void Trainer::Impl::save_last() {
 void Trainer::Impl::save_best() {
   if (!ranks.is_first()) return;
   const auto weights = save(folder.best_checkpoint()).weights();
+  auto network = config.model;
+  network.init_from.clear();  // how these came about is for config.yaml
+  network.freeze.clear();
   nn::write_safetensors(folder.best_weights(),
-                        {weights, {{"format", "pt"}, {"model", config_to_yaml(config.model)}}});
+                        {weights, {{"format", "pt"}, {"model", config_to_yaml(network)}}});
   observer.on_checkpoint(folder.best_checkpoint(), state.iteration);
 }
 
@@ -551,7 +556,9 @@ void check_start(const TrainConfig& config, const torch::Device& device, std::in
   parse_precision(config.training.precision, device);
   patches_per_rank(config.training, ranks);
   if (!config.loss.deep_supervision_weights.empty()) {
-    deep_supervision_weights(config.loss, nn::make_model(config.model)->deep_output_count());
+    const auto model = nn::make_model(config.model);
+    deep_supervision_weights(config.loss, model->deep_output_count(),
+                             model->trains_coarsest_output());
   }
   const auto dataset = data::find_dataset(config.data, data::Labels::kRequired);
   if (data::find_split(config.data, dataset.cases).split.train.empty()) {

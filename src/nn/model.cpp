@@ -81,7 +81,7 @@ void SegmentationModel::set_recomputed(const std::vector<std::string>& names) {
     } else {
       const auto guess = nearest(name, known);
       throw Error(concat("training.recompute: the model has no part \"", name, "\"",
-                         guess.empty() ? "" : "; did you mean " + guess + "?", " Its parts are ",
+                         guess.empty() ? "." : "; did you mean " + guess + "?", " Its parts are ",
                          join(known, ", "), ", or all"));
     }
   }

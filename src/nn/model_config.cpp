@@ -351,7 +351,8 @@ void ModelConfig::visit(ConfigVisitor& v) {
                    "channels or classes stay random"},
           init_from);
   v.value({.name = "freeze",
-           .help = "Parameters that are not trained, by name: * is any text, ? any letter"},
+           .help = "Parameters that are not trained, by name: * is any text, ? any letter (running "
+                   "statistics of batch norms move all the same)"},
           freeze);
   const auto network = networks().find(name);
   if (network == networks().end()) return;  // make_model() says so

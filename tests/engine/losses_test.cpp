@@ -319,16 +319,16 @@ TEST(Losses, RanksTogetherHaveTheLossOfTheWholeBatch) {
 }
 
 TEST(DeepSupervision, WeightsOfNnunet) {
-  EXPECT_THAT(deep_supervision_weights({}, 1), ElementsAre(1));
-  EXPECT_THAT(deep_supervision_weights({}, 2), ElementsAre(1, 0));
+  EXPECT_THAT(deep_supervision_weights({}, 1, false), ElementsAre(1));
+  EXPECT_THAT(deep_supervision_weights({}, 2, false), ElementsAre(1, 0));
   EXPECT_THAT(deep_supervision_weights({}, 2, /*trains_coarsest=*/true),
               ElementsAre(2.0 / 3, 1.0 / 3));
-  EXPECT_THAT(deep_supervision_weights({}, 4),
+  EXPECT_THAT(deep_supervision_weights({}, 4, false),
               Pointwise(DoubleNear(1e-12), {4.0 / 7, 2.0 / 7, 1.0 / 7, 0.0}));
   LossConfig config;
   config.deep_supervision_weights = {1, 0.25};
-  EXPECT_THAT(deep_supervision_weights(config, 2), ElementsAre(1, 0.25));
-  EXPECT_EQ(test::error_of([&] { deep_supervision_weights(config, 3); }),
+  EXPECT_THAT(deep_supervision_weights(config, 2, false), ElementsAre(1, 0.25));
+  EXPECT_EQ(test::error_of([&] { deep_supervision_weights(config, 3, false); }),
             "loss.deep_supervision_weights lists 2 numbers, but the model has 3 outputs");
 }
 
@@ -365,8 +365,8 @@ TEST(DeepSupervision, IsTheWeightedSumOverResolutions) {
   auto config = config_of("dice_cross_entropy");
   const std::vector<Tensor> outputs = {logits(4), logits(2).requires_grad_(),
                                        logits(1).requires_grad_()};
-  const auto loss = deep_supervision_loss(config, deep_supervision_weights(config, 3), outputs,
-                                          labels, brats_regions());
+  const auto loss = deep_supervision_loss(config, deep_supervision_weights(config, 3, false),
+                                          outputs, labels, brats_regions());
   EXPECT_NEAR(
       loss.item<double>(),
       2.0 / 3 * loss_of(config, outputs[0], labels, brats_regions()) +

@@ -144,46 +144,6 @@ TEST_P(EveryModel, RunsUnderAutocast) {
   }
 }
 
-TEST_P(EveryModel, ComputesTheSameOnAGpu) {
-  if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
-  const auto model = make();
-  model->eval();  // dropout draws other numbers there
-  const auto input = GetParam().input(2);
-  const auto run = [&](const torch::Device& device) {
-    model->to(device);
-    model->zero_grad();
-    torch::Tensor loss;
-    std::vector<torch::Tensor> results;
-    for (const auto& output : model->forward_deep(input.to(device))) {
-      const auto wave = torch::cos(torch::arange(output.numel()) * 0.37).view(output.sizes());
-      const auto term = (output * wave.to(device)).sum();
-      loss = loss.defined() ? loss + term : term;
-      results.push_back(output.detach().cpu());
-    }
-    loss.backward();
-    std::vector<torch::Tensor> norms;
-    for (const auto& parameter : model->parameters()) {
-      norms.push_back(parameter.grad().defined() ? parameter.grad().norm().cpu()
-                                                 : torch::zeros({}));
-    }
-    results.push_back(torch::stack(norms));
-    return results;
-  };
-  const auto expected = run(torch::kCPU), actual = run(torch::kCUDA);
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_TRUE(near(actual[i], expected[i], 1e-3)) << i;
-  }
-  for (const auto type : {torch::kFloat32, torch::kBFloat16, torch::kHalf}) {
-    const auto prepared = make();
-    load_state_dict(*prepared, state_dict(*model));
-    prepared->to(torch::kCUDA);
-    prepare_for_inference(*prepared, type);
-    const c10::InferenceMode inference;
-    const auto logits = prepared->forward(input.to(torch::kCUDA)).cpu();
-    EXPECT_TRUE(near(logits, expected[0], type == torch::kFloat32 ? 1e-3 : 0.1)) << type;
-  }
-}
-
 TEST_P(EveryModel, CanBeCountedWithoutBeingRun) {
   auto sizes = GetParam().sizes;
   sizes.insert(sizes.begin(), {1, 2});
@@ -213,6 +173,51 @@ TEST_P(EveryModel, ReadsBackTheConfigItWrites) {
   ConfigDocument::from_text(config_to_yaml(config), "test").read(read);
   EXPECT_EQ(config_to_yaml(read), config_to_yaml(config));
   EXPECT_EQ(parameter_count(*make_model(read)), parameter_count(*make()));
+}
+
+// One test for all, so that machines without a GPU skip once.
+TEST(CudaModels, ComputeWhatTheCpuDoes) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
+  for (const auto& small : test::small_models()) {
+    SCOPED_TRACE(small.name);
+    torch::manual_seed(7);
+    const auto model = make_model(small.config());
+    model->eval();  // dropout draws other numbers there
+    const auto input = small.input(2);
+    const auto run = [&](const torch::Device& device) {
+      model->to(device);
+      model->zero_grad();
+      torch::Tensor loss;
+      std::vector<torch::Tensor> results;
+      for (const auto& output : model->forward_deep(input.to(device))) {
+        const auto wave = torch::cos(torch::arange(output.numel()) * 0.37).view(output.sizes());
+        const auto term = (output * wave.to(device)).sum();
+        loss = loss.defined() ? loss + term : term;
+        results.push_back(output.detach().cpu());
+      }
+      loss.backward();
+      std::vector<torch::Tensor> norms;
+      for (const auto& parameter : model->parameters()) {
+        norms.push_back(parameter.grad().defined() ? parameter.grad().norm().cpu()
+                                                   : torch::zeros({}));
+      }
+      results.push_back(torch::stack(norms));
+      return results;
+    };
+    const auto expected = run(torch::kCPU), actual = run(torch::kCUDA);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_TRUE(near(actual[i], expected[i], 1e-3)) << i;
+    }
+    for (const auto type : {torch::kFloat32, torch::kBFloat16, torch::kHalf}) {
+      const auto prepared = make_model(small.config());
+      load_state_dict(*prepared, state_dict(*model));
+      prepared->to(torch::kCUDA);
+      prepare_for_inference(*prepared, type);
+      const c10::InferenceMode inference;
+      const auto logits = prepared->forward(input.to(torch::kCUDA)).cpu();
+      EXPECT_TRUE(near(logits, expected[0], type == torch::kFloat32 ? 1e-3 : 0.1)) << type;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, EveryModel, ::testing::ValuesIn(test::small_models()),

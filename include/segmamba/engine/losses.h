@@ -60,7 +60,7 @@ at::Tensor deep_supervision_loss(const LossConfig& config, const std::vector<dou
 // one (nnUNetTrainer._build_loss). One output has weight 1. Throws Error where the config's are not
 // `count`.
 std::vector<double> deep_supervision_weights(const LossConfig& config, std::size_t count,
-                                             bool trains_coarsest = false);
+                                             bool trains_coarsest);
 
 // labels [B, D, H, W] at another size [D', H', W'], of the same type: the one at index
 // floor((i + 0.5) D / D') of each axis.
