@@ -1,0 +1,83 @@
+// segmamba-model as a process: comparing networks, and holding them to golden files.
+
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+
+#include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/weights.h"
+#include "support/temporary_folder.h"
+
+namespace segmamba::nn {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class ModelProgramTest : public ::testing::Test {
+ protected:
+  struct Outcome {
+    int exit_code;
+    std::string out, err;
+  };
+  Outcome run(const std::string& arguments) const {
+    const auto command = concat("cd '", folder_.path().string(), "' && '", SEGMAMBA_BIN_DIR,
+                                "/segmamba-model' ", arguments, " > out.txt 2> err.txt");
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_.path() / "out.txt"),
+            read_file(folder_.path() / "err.txt")};
+  }
+  void write(const std::string& name, const std::string& text) const {
+    write_file_atomically(folder_.path() / name, text);
+  }
+  static std::string golden(const std::string& name) {
+    return concat("'", SEGMAMBA_TEST_DATA, "/nn/zoo/", name, ".safetensors'");
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(ModelProgramTest, ComparesNetworksSideBySide) {
+  write("small_unetr.yaml",
+        "model: {name: unetr, in_channels: 1, feature_size: 4, hidden_size: 24, mlp_dim: 24, "
+        "num_heads: 2}\n");
+  write("small_swin.yaml", "model: {name: swin_unetr, feature_size: 12}\n");
+  const auto outcome =
+      run("compare --config small_unetr.yaml small_swin.yaml --size 32x16x16 --training");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  // Parameters, GMACs, time and memory of a forward pass, time and memory of a training step.
+  EXPECT_THAT(outcome.out, ContainsRegex("small_unetr +0\\.[0-9]+ +[0-9.]+ +[0-9.]+ s +[0-9.]+ "
+                                         "[KMG]i?B +[0-9.]+ s +[0-9.]+ [KMG]i?B\n"));
+  EXPECT_THAT(outcome.out, ContainsRegex("small_swin +each size must be a multiple of 32\n"));
+  const auto unknown = run("compare --models unter");
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("did you mean unetr?"));
+}
+
+TEST_F(ModelProgramTest, HoldsNetworksToGoldenFiles) {
+  const auto outcome = run("verify " + golden("segresnet") + " --output own.safetensors");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("segresnet in float64"),
+                                 HasSubstr("computes what its original computes")));
+  const auto own = read_safetensors(folder_.path() / "own.safetensors").tensors;
+  const auto file = read_safetensors(concat(SEGMAMBA_TEST_DATA, "/nn/zoo/segresnet.safetensors"));
+  ASSERT_EQ(own.size(), 1U);
+  EXPECT_EQ(own.at("golden/logits").scalar_type(), torch::kFloat64);
+  EXPECT_TRUE(torch::allclose(own.at("golden/logits"),
+                              file.tensors.at("golden/logits").to(torch::kFloat64), 1e-5, 1e-5));
+
+  // One weight that is not the original's.
+  auto other = file;
+  other.tensors.at("conv_final.2.conv.bias") = file.tensors.at("conv_final.2.conv.bias") + 1e-3;
+  write_safetensors(folder_.path() / "other.safetensors", other);
+  const auto wrong = run("verify other.safetensors --dtype float32");
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("other.safetensors: the network differs from its original"));
+  EXPECT_THAT(wrong.out, Not(HasSubstr("computes what its original computes")));
+}
+
+}  // namespace
+}  // namespace segmamba::nn
