@@ -20,11 +20,17 @@ TORCH_MODULE(PatchExpansion);
 // nnFormer_tumor.py), E = embedding_dim, channels last, LN with parameters:
 //   x_0 = LN(conv(LN gelu(conv_2(LN gelu(conv(LN gelu(conv_2 image))))))), 3^3 taps, conv_2 of
 //         stride 2
-//   encoder: y_i = depths[i] blocks of attention in windows, every other one shifted, of x_i, E 2^i
-//   channels; s_i = LN y_i; x_{i+1} = conv_2(LN(gelu y_i)), i = 0 .. 3
-//   decoder: z_3 = s_3; u = up(LN z_{i+1}); v = u + s_i; v += attention of queries LN u with keys
-//   and values of LN s_i (the same LN, no projection of the queries); v += MLP(LN v); z_i = shifted
-//   blocks of v, i = 2, 1, 0
+//   encoder, i = 0 .. 3:
+//     y_i = depths[i] blocks of attention in windows of x_i, every other one shifted
+//     s_i = LN y_i, E 2^i channels
+//     x_{i+1} = conv_2(LN(gelu y_i))
+//   decoder, i = 2, 1, 0, from z_3 = s_3:
+//     u = up(LN z_{i+1})
+//     v = u + s_i
+//     v += attention of queries LN u with keys and values of LN s_i (the same LN, no projection of
+//          the queries)
+//     v += MLP(LN v)
+//     z_i = shifted blocks of v
 //   logits = up_4(z_0) and, with deep supervision, up_4(z_1) and up_4(z_2)
 // The decoder has the windows and depths of the encoder's stage i, and the heads of its stage i
 // + 1. Windows are cubes: where the shortest axis has no more voxels than one, it is the window,

@@ -31,9 +31,9 @@ std::vector<ops::ScanOrder> cross_scan_orders(torch::IntArrayRef sizes);
 // The mixer, K orders as above, R = ceil(C / 16):
 //   [x, z] = in_proj u          z only where there is a gate
 //   x = silu(conv x)            depth-wise, 3 taps an axis
-//   y = sum_k scan_k(x, softplus(dt_projs_k dt_k + dt_projs_bias_k), -exp(A_logs_k), B_k, C_k,
-//   Ds_k)
-//       with [dt_k, B_k, C_k] = x_proj_k x
+//   [dt_k, B_k, C_k] = x_proj_k x
+//   delta_k = softplus(dt_projs_k dt_k + dt_projs_bias_k)
+//   y = sum_k scan_k(x, delta_k, -exp(A_logs_k), B_k, C_k, Ds_k)
 //   out = out_proj(LN(y) silu(z))
 class CrossScanMixerImpl : public torch::nn::Module {
  public:
