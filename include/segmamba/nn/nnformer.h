@@ -6,16 +6,6 @@
 
 namespace segmamba::nn {
 
-// A transposed convolution whose stride is its number of taps, with bias, from and to volumes whose
-// channels come last: every voxel becomes taps^3, which makes it a product of matrices.
-// [B, D, H, W, in] -> [B, taps D, taps H, taps W, out].
-class PatchExpansionImpl : public torch::nn::ConvTranspose3dImpl {
- public:
-  PatchExpansionImpl(std::int64_t in_channels, std::int64_t out_channels, std::int64_t taps);
-  torch::Tensor forward(const torch::Tensor& volume);
-};
-TORCH_MODULE(PatchExpansion);
-
 // nnFormer (arXiv 2109.03201; 282857341/nnFormer at d48aaeb, network_architecture/
 // nnFormer_tumor.py), E = embedding_dim, channels last, LN with parameters:
 //   x_0 = LN(conv(LN gelu(conv_2(LN gelu(conv(LN gelu(conv_2 image))))))), 3^3 taps, conv_2 of
@@ -57,7 +47,7 @@ class NnFormerImpl : public SegmentationModel {
     // Before the encoder's later stages, or the decoder's.
     LayerNorm resampling_norm{nullptr};
     Convolution down{nullptr};
-    PatchExpansion up{nullptr};
+    UpConvolution up{nullptr};
     LayerNorm skip_norm{nullptr};  // of the encoder
   };
   struct ConvolutionPair {
@@ -79,7 +69,7 @@ class NnFormerImpl : public SegmentationModel {
   std::array<ConvolutionPair, 2> embedding_;
   LayerNorm embedding_norm_{nullptr};
   std::vector<Stage> encoder_, decoder_;
-  std::vector<PatchExpansion> heads_;
+  std::vector<UpConvolution> heads_;
 };
 TORCH_MODULE(NnFormer);
 

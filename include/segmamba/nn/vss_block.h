@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "segmamba/nn/convolution.h"
+#include "segmamba/nn/mlp.h"
 #include "segmamba/nn/norms.h"
 #include "segmamba/ops/selective_scan.h"
 
@@ -57,7 +58,7 @@ class CrossScanMixerImpl : public torch::nn::Module {
 };
 TORCH_MODULE(CrossScanMixer);
 
-// y = x + op(LN x); y + fc2(GELU(fc1(LN y))). LN over channels, eps 1e-5.
+// y = x + op(LN x); y + mlp(LN y). LN over channels, eps 1e-5.
 // [B, C, (D,) H, W] -> the same.
 class VssBlockImpl : public torch::nn::Module {
  public:
@@ -68,7 +69,7 @@ class VssBlockImpl : public torch::nn::Module {
  private:
   LayerNorm norm_{nullptr}, norm2_{nullptr};
   CrossScanMixer op_{nullptr};
-  torch::nn::Linear fc1_{nullptr}, fc2_{nullptr};
+  Mlp mlp_{nullptr};
 };
 TORCH_MODULE(VssBlock);
 
