@@ -8,15 +8,8 @@ BidirectionalEncoderImpl::BidirectionalEncoderImpl(const ModelConfig& config)
     : Encoder(static_cast<std::int64_t>(config.segmamba.dims.size())) {
   for (std::size_t i = 0; i < config.segmamba.dims.size(); ++i) {
     const auto dim = config.segmamba.dims[i];
-    torch::nn::Sequential downsample;
-    if (i == 0) {
-      downsample->push_back(stem_convolution(config.in_channels, dim));
-      downsample->push_back(ChannelLayerNorm(dim));
-    } else {
-      downsample->push_back(ChannelLayerNorm(config.segmamba.dims[i - 1]));
-      downsample->push_back(downsample_convolution(config.segmamba.dims[i - 1], dim));
-    }
-    downsample_layers_.push_back(downsample);
+    downsample_layers_.push_back(
+        layer_norm_downsampling(config.in_channels, config.segmamba.dims, i));
     torch::nn::Sequential stage;
     for (std::int64_t j = 0; j < config.segmamba.depths[i]; ++j) {
       stage->push_back(MambaLayer(MambaLayerOptions{

@@ -273,8 +273,10 @@ void call_mamba_inner(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto type = at::autocast::get_autocast_dtype(kAutocastDevice);
   auto& list = stack->end()[-2];  // of xz, parameters, orders
   auto parameters = list.toTensorVector();
-  for (const std::size_t projection : {2, 3}) {
-    parameters[projection] = cast(parameters[projection], type);
+  // Before A, D and delta_bias, whatever precedes them.
+  for (const std::size_t behind : {5, 4}) {
+    auto& projection = parameters[parameters.size() - behind];
+    projection = cast(projection, type);
   }
   list = std::move(parameters);
   call_with(op, stack, type);

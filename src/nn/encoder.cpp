@@ -45,4 +45,14 @@ torch::nn::Sequential downsampling(std::int64_t in_channels, const std::vector<s
   return layers;
 }
 
+torch::nn::Sequential layer_norm_downsampling(std::int64_t in_channels,
+                                              const std::vector<std::int64_t>& dims,
+                                              std::size_t stage) {
+  if (stage == 0) {
+    return torch::nn::Sequential(stem_convolution(in_channels, dims[0]), ChannelLayerNorm(dims[0]));
+  }
+  return torch::nn::Sequential(ChannelLayerNorm(dims[stage - 1]),
+                               downsample_convolution(dims[stage - 1], dims[stage]));
+}
+
 }  // namespace segmamba::nn

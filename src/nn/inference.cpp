@@ -29,9 +29,6 @@ void prepare_for_inference(SegmentationModel& model, torch::ScalarType type) {
       convolution->prepare_for_inference(type);
     } else if (auto* transposed = module->as<TransposedConvolutionImpl>()) {
       transposed->prepare_for_inference(type);
-    } else if (auto* plain = module->as<torch::nn::ConvTranspose3dImpl>()) {
-      convert(plain->weight, type);
-      convert(plain->bias, type);
     } else if (auto* mamba = module->as<MambaImpl>()) {
       for (auto& branch : mamba->branches) delta_projections.insert(branch.dt_proj.get());
     } else if (auto* layer = module->as<MambaLayerImpl>(); layer && layer->stays_float32()) {

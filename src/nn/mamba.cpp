@@ -6,6 +6,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/nn/initial_values.h"
+#include "segmamba/nn/linear.h"
 #include "segmamba/ops/mamba_inner.h"
 
 namespace segmamba::nn {
@@ -50,8 +51,7 @@ MambaImpl::MambaImpl(MambaOptions options_) : options(std::move(options_)) {
   }
   const auto inner = inner_size();
   const auto projected = dt_rank() + 2 * options.state_size;
-  in_proj = register_module(
-      "in_proj", torch::nn::Linear(torch::nn::LinearOptions(options.dim, 2 * inner).bias(false)));
+  in_proj = register_module("in_proj", make_linear(options.dim, 2 * inner, /*bias=*/false));
   for (const auto direction : options.directions) {
     const auto end = suffix(direction);
     Branch branch;
@@ -59,16 +59,14 @@ MambaImpl::MambaImpl(MambaOptions options_) : options(std::move(options_)) {
         "conv1d" + end,
         torch::nn::Conv1d(
             torch::nn::Conv1dOptions(inner, inner, options.kernel_size).groups(inner)));
-    branch.x_proj = register_module(
-        "x_proj" + end, torch::nn::Linear(torch::nn::LinearOptions(inner, projected).bias(false)));
-    branch.dt_proj = register_module("dt_proj" + end, torch::nn::Linear(dt_rank(), inner));
+    branch.x_proj = register_module("x_proj" + end, make_linear(inner, projected, /*bias=*/false));
+    branch.dt_proj = register_module("dt_proj" + end, make_linear(dt_rank(), inner));
     branch.A_log =
         register_parameter("A" + end + "_log", torch::empty({inner, options.state_size}));
     branch.D = register_parameter("D" + end, torch::empty({inner}));
     branches.push_back(branch);
   }
-  out_proj = register_module(
-      "out_proj", torch::nn::Linear(torch::nn::LinearOptions(inner, options.dim).bias(false)));
+  out_proj = register_module("out_proj", make_linear(inner, options.dim, /*bias=*/false));
   reset_parameters();
 }
 

@@ -1,16 +1,8 @@
 #include "segmamba/nn/mamba_layer.h"
 
+#include "segmamba/nn/tokens.h"
+
 namespace segmamba::nn {
-
-torch::Tensor volume_to_tokens(const torch::Tensor& volume) {
-  return volume.flatten(2).transpose(1, 2);
-}
-
-torch::Tensor tokens_to_volume(const torch::Tensor& tokens, const torch::Tensor& volume) {
-  return tokens.transpose(1, 2)
-      .unflatten(2, volume.sizes().slice(2))
-      .contiguous(volume.suggest_memory_format());
-}
 
 MambaLayerImpl::MambaLayerImpl(const MambaLayerOptions& options) : options_(options) {
   norm = register_module("norm", LayerNorm(options.mamba.dim));

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <utility>
 
-#include "fixed_size.h"
+#include "config_checks.h"
 #include "module_list.h"
 #include "segmamba/nn/drop_path.h"
 
@@ -25,6 +25,12 @@ Convolution convolution(std::int64_t in_channels, std::int64_t out_channels, std
 
 torch::Tensor channels_last(const torch::Tensor& x) { return x.permute({0, 2, 3, 4, 1}); }
 torch::Tensor channels_first(const torch::Tensor& x) { return x.permute({0, 4, 1, 2, 3}); }
+
+// With as many taps an axis as its stride, and bias.
+UpConvolution expansion(std::int64_t in_channels, std::int64_t out_channels, std::int64_t taps) {
+  return UpConvolution(in_channels, out_channels, std::array<std::int64_t, 3>{taps, taps, taps},
+                       /*bias=*/true);
+}
 
 // Of a stage's blocks, whose rates rise from one to the next.
 std::vector<double> rates_of(const NnFormerOptions& options, std::size_t stage, bool decodes) {
@@ -61,23 +67,6 @@ void check_config(const NnFormerOptions& options) {
 
 }  // namespace
 
-PatchExpansionImpl::PatchExpansionImpl(std::int64_t in_channels, std::int64_t out_channels,
-                                       std::int64_t taps)
-    : torch::nn::ConvTranspose3dImpl(
-          torch::nn::ConvTranspose3dOptions(in_channels, out_channels, taps).stride(taps)) {}
-
-torch::Tensor PatchExpansionImpl::forward(const torch::Tensor& volume) {
-  const auto taps = weight.size(2);
-  const auto type = volume.scalar_type();
-  const auto matrix = weight.permute({2, 3, 4, 1, 0}).flatten(0, 3).to(type);  // [taps^3 out, in]
-  return torch::linear(volume, matrix, bias.repeat({taps * taps * taps}).to(type))
-      .unflatten(4, {taps, taps, taps, weight.size(1)})
-      .permute({0, 1, 4, 2, 5, 3, 6, 7})
-      .flatten(5, 6)
-      .flatten(3, 4)
-      .flatten(1, 2);
-}
-
 InputSizes NnFormerImpl::input_sizes(const ModelConfig& config) {
   constexpr auto kMultiple = kPatch << (kStages - 1);
   return {.multiple = {kMultiple, kMultiple, kMultiple},
@@ -96,7 +85,7 @@ NnFormerImpl::NnFormerImpl(const ModelConfig& config)
   torch::nn::ModuleList finals;
   const auto outputs = config.deep_supervision ? kStages - 1 : 1;
   for (std::size_t i = 0; i < outputs; ++i) {
-    heads_.emplace_back(options_.embedding_dim << i, config.out_channels, kPatch);
+    heads_.push_back(expansion(options_.embedding_dim << i, config.out_channels, kPatch));
     const auto head = std::make_shared<torch::nn::Module>("final");
     head->register_module("up", heads_.back());
     finals->push_back(head);
@@ -160,7 +149,7 @@ void NnFormerImpl::make_decoder() {
     layer->register_module("blocks", module_list(stage.blocks));
     const auto upsample = std::make_shared<torch::nn::Module>("patch_expanding");
     stage.resampling_norm = upsample->register_module("norm", LayerNorm(2 * channels));
-    stage.up = upsample->register_module("up", PatchExpansion(2 * channels, channels, 2));
+    stage.up = upsample->register_module("up", expansion(2 * channels, channels, 2));
     layer->register_module("Upsample", upsample);
     layers->push_back(layer);
   }
@@ -221,7 +210,7 @@ torch::Tensor NnFormerImpl::encode(std::size_t i, torch::Tensor volume) {
 torch::Tensor NnFormerImpl::decode(std::size_t i, const torch::Tensor& volume,
                                    const torch::Tensor& skip) {
   auto& stage = decoder_[i];
-  const auto up = stage.up(stage.resampling_norm(volume));
+  const auto up = channels_last(stage.up(channels_first(stage.resampling_norm(volume))));
   auto decoded = stage.blocks[0]->forward_across(up, encoder_[i].skip_norm(skip), grid(i, false));
   for (std::size_t j = 1; j < stage.blocks.size(); ++j) {
     decoded = stage.blocks[j](decoded, grid(i, /*shifted=*/true));
@@ -247,7 +236,7 @@ std::vector<torch::Tensor> NnFormerImpl::compute(torch::Tensor input, bool deep)
         concat("decoder", i), [this, i](Tensors x) { return decode(i, x[0], x[1]); },
         moved(std::move(feature), std::move(features[i])));
     if (i == 0 || (deep && i < heads_.size())) {
-      outputs.push_back(channels_first(heads_[i](feature)).contiguous());
+      outputs.push_back(heads_[i](channels_first(feature)).contiguous());
     }
   }
   std::reverse(outputs.begin(), outputs.end());

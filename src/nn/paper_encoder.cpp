@@ -3,8 +3,9 @@
 #include "module_list.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
-#include "segmamba/nn/mamba_layer.h"
+#include "segmamba/nn/linear.h"
 #include "segmamba/nn/norms.h"
+#include "segmamba/nn/tokens.h"
 
 namespace segmamba::nn {
 
@@ -13,16 +14,14 @@ PaperBlockImpl::PaperBlockImpl(const PaperBlockOptions& options) {
   norm1 = register_module("norm1", LayerNorm(dim));
   mamba = register_module("mamba", Mamba(options.mamba));
   norm2 = register_module("norm2", LayerNorm(dim));
-  fc1 = register_module("fc1", torch::nn::Linear(dim, options.mlp_ratio * dim));
-  fc2 = register_module("fc2", torch::nn::Linear(options.mlp_ratio * dim, dim));
+  fc1 = register_module("fc1", make_linear(dim, options.mlp_ratio * dim));
+  fc2 = register_module("fc2", make_linear(options.mlp_ratio * dim, dim));
 }
 
 torch::Tensor PaperBlockImpl::forward(const torch::Tensor& input) {
   auto tokens = volume_to_tokens(input);
   tokens = mamba(norm1(tokens), /*slices=*/input.size(2)) + tokens;
-  // torch::linear adds the bias inside the product; the module's own forward adds it afterwards.
-  const auto hidden = torch::gelu(torch::linear(norm2(tokens), fc1->weight, fc1->bias));
-  tokens = torch::linear(hidden, fc2->weight, fc2->bias) + tokens;
+  tokens = linear(fc2, torch::gelu(linear(fc1, norm2(tokens)))) + tokens;
   return tokens_to_volume(tokens, input);
 }
 

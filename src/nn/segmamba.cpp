@@ -5,8 +5,7 @@
 namespace segmamba::nn {
 
 InputSizes SegMambaImpl::input_sizes(const ModelConfig& config) {
-  const auto multiple = std::int64_t{1} << config.segmamba.dims.size();
-  return {.multiple = {multiple, multiple, multiple}};
+  return u_shape_input_sizes(config.segmamba.dims.size());
 }
 
 SegMambaImpl::SegMambaImpl(const ModelConfig& config)

@@ -1,10 +1,10 @@
 #include "segmamba/nn/segresnet.h"
 
+#include "config_checks.h"
 #include "module_list.h"
-#include "segmamba/core/error.h"
-#include "segmamba/core/text.h"
 #include "segmamba/nn/chain.h"
 #include "segmamba/nn/norms.h"
+#include "segmamba/nn/pre_activation_block.h"
 
 namespace segmamba::nn {
 namespace {
@@ -19,24 +19,10 @@ Chain convolution(std::int64_t in_channels, std::int64_t out_channels, std::int6
                                  .bias(bias)));
 }
 
-class ResBlockImpl : public torch::nn::Module {
- public:
-  ResBlockImpl(std::int64_t channels, std::int64_t groups) {
-    norm1 = register_module("norm1", GroupNorm(GroupNormOptions(groups, channels)));
-    norm2 = register_module("norm2", GroupNorm(GroupNormOptions(groups, channels)));
-    conv1 = register_module("conv1", convolution(channels, channels));
-    conv2 = register_module("conv2", convolution(channels, channels));
-  }
-
-  torch::Tensor forward(const torch::Tensor& input) {
-    const auto hidden = conv1->forward(norm1(input).relu_());
-    return conv2->forward(norm2(hidden).relu_()).add_(input);
-  }
-
-  GroupNorm norm1{nullptr}, norm2{nullptr};
-  Chain conv1{nullptr}, conv2{nullptr};
-};
-TORCH_MODULE(ResBlock);
+PreActivationBlock residual_block(std::int64_t channels, std::int64_t groups) {
+  return PreActivationBlock(PreActivationBlockOptions{
+      .channels = channels, .groups = groups, .wraps = true, .bias = false});
+}
 
 torch::Tensor upsample(const torch::Tensor& input) {
   return torch::upsample_trilinear3d(input, std::nullopt, /*align_corners=*/false,
@@ -54,6 +40,7 @@ SegResNetImpl::SegResNetImpl(const ModelConfig& config)
     : SegmentationModel(input_sizes(config), config.in_channels),
       dropout_(config.segresnet.dropout_prob) {
   const auto& options = config.segresnet;
+  refuse_deep_supervision(config.deep_supervision, config.name);
   const auto levels = options.blocks_down.size();
   if (options.blocks_up.size() + 1 != levels) {
     throw Error(concat("model.blocks_up needs one number less than model.blocks_down, got ",
@@ -74,7 +61,7 @@ SegResNetImpl::SegResNetImpl(const ModelConfig& config)
     if (i == 0) layer->push_back(torch::nn::Identity());
     if (i > 0) layer->push_back(convolution(width(i - 1), width(i), 3, /*stride=*/2));
     for (std::int64_t j = 0; j < options.blocks_down[i]; ++j) {
-      layer->push_back(ResBlock(width(i), options.num_groups));
+      layer->push_back(residual_block(width(i), options.num_groups));
     }
     down_layers_.push_back(layer);
   }
@@ -82,16 +69,16 @@ SegResNetImpl::SegResNetImpl(const ModelConfig& config)
     const auto channels = width(levels - 2 - i);
     torch::nn::Sequential sample(convolution(2 * channels, channels, 1));
     if (options.upsample_mode == "deconv") {
-      sample->push_back(Chain(
-          {{"deconv", torch::nn::ConvTranspose3d(
-                          torch::nn::ConvTranspose3dOptions(channels, channels, 2).stride(2))}}));
+      sample->push_back(
+          Chain({{"deconv", UpConvolution(channels, channels, std::array<std::int64_t, 3>{2, 2, 2},
+                                          /*bias=*/true)}}));
     } else {
       sample->push_back(torch::nn::Functional(upsample));
     }
     up_samples_.push_back(sample);
     torch::nn::Sequential layer;
     for (std::int64_t j = 0; j < options.blocks_up[i]; ++j) {
-      layer->push_back(ResBlock(channels, options.num_groups));
+      layer->push_back(residual_block(channels, options.num_groups));
     }
     up_layers_.push_back(layer);
   }

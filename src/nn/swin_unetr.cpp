@@ -3,7 +3,7 @@
 #include <numeric>
 #include <utility>
 
-#include "fixed_size.h"
+#include "config_checks.h"
 #include "module_list.h"
 #include "segmamba/nn/drop_path.h"
 #include "segmamba/nn/linear.h"
@@ -174,12 +174,7 @@ std::vector<torch::Tensor> SwinUnetrImpl::compute(torch::Tensor input, bool) {
   for (std::size_t i = 0; i < kStages; ++i) {
     features.push_back(run_part(concat("stage", i + 1),
                                 [this, i, format, channels_last](Tensors x) {
-                                  // The stage uses its input twice and the decoder once: an alias
-                                  // of its own brings the
-                                  // stage's two gradients together first, whether it is recomputed
-                                  // or not.
-                                  auto volume = torch::alias(x[0]);
-                                  x.clear();
+                                  auto volume = std::move(x[0]);
                                   if (auto& convolutions = stages_[i].convolutions;
                                       !convolutions.is_empty()) {
                                     volume = volume.permute({0, 4, 1, 2, 3}).contiguous(format);

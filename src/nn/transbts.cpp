@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "segmamba/core/error.h"
-#include "segmamba/core/text.h"
+#include "config_checks.h"
 #include "segmamba/nn/attention.h"
 #include "segmamba/nn/chain.h"
-#include "segmamba/nn/mamba_layer.h"
+#include "segmamba/nn/linear.h"
 #include "segmamba/nn/norms.h"
+#include "segmamba/nn/pre_activation_block.h"
+#include "segmamba/nn/tokens.h"
 
 namespace segmamba::nn {
 namespace {
@@ -20,26 +21,6 @@ Convolution convolution(std::int64_t in_channels, std::int64_t out_channels,
   return Convolution(
       Conv3dOptions(in_channels, out_channels, kernel).stride(stride).padding(kernel / 2));
 }
-
-// x + conv2(relu(GN(conv1(relu(GN x))))). The original calls the group norms bn.
-class EncoderBlockImpl : public torch::nn::Module {
- public:
-  EncoderBlockImpl(std::int64_t channels, std::int64_t groups) {
-    const torch::nn::GroupNormOptions norm(groups, channels);
-    bn1_ = register_module("bn1", GroupNorm(norm));
-    conv1_ = register_module("conv1", convolution(channels, channels));
-    bn2_ = register_module("bn2", GroupNorm(norm));
-    conv2_ = register_module("conv2", convolution(channels, channels));
-  }
-  torch::Tensor forward(const torch::Tensor& input) {
-    return conv2_(bn2_(conv1_(bn1_(input).relu_())).relu_()).add_(input);
-  }
-
- private:
-  GroupNorm bn1_{nullptr}, bn2_{nullptr};
-  Convolution conv1_{nullptr}, conv2_{nullptr};
-};
-TORCH_MODULE(EncoderBlock);
 
 // relu(BN(conv2(relu(BN(conv1 x))))), + x where the channels agree.
 class DecoderBlockImpl : public torch::nn::Module {
@@ -69,22 +50,17 @@ class UpBlockImpl : public torch::nn::Module {
   UpBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
     conv1_ = register_module("conv1", convolution(in_channels, out_channels, 1));
     conv2_ = register_module(
-        "conv2", torch::nn::ConvTranspose3d(
-                     torch::nn::ConvTranspose3dOptions(out_channels, out_channels, 2).stride(2)));
+        "conv2", UpConvolution(out_channels, out_channels, std::array<std::int64_t, 3>{2, 2, 2},
+                               /*bias=*/true));
     conv3_ = register_module("conv3", convolution(2 * out_channels, out_channels, 1));
   }
   torch::Tensor forward(const torch::Tensor& input, const torch::Tensor& skip) {
-    const auto hidden = conv1_(input);
-    // Inference in 16 bits leaves these weights in 32.
-    const auto type = conv1_->weight.scalar_type();
-    return conv3_(torch::cat(
-        {skip, torch::conv_transpose3d(hidden, conv2_->weight.to(type), conv2_->bias.to(type), 2)},
-        1));
+    return conv3_(torch::cat({skip, conv2_(conv1_(input))}, 1));
   }
 
  private:
   Convolution conv1_{nullptr}, conv3_{nullptr};
-  torch::nn::ConvTranspose3d conv2_{nullptr};
+  UpConvolution conv2_{nullptr};
 };
 TORCH_MODULE(UpBlock);
 
@@ -104,9 +80,8 @@ class AttentionLayerImpl : public torch::nn::Module {
   AttentionLayerImpl(std::int64_t channels, std::int64_t heads, double dropout)
       : heads_(heads), dropout_(dropout), norm_(channels) {
     const auto inside = register_inside(*this, norm_);
-    qkv_ = inside->register_module(
-        "qkv", torch::nn::Linear(torch::nn::LinearOptions(channels, 3 * channels).bias(false)));
-    proj_ = inside->register_module("proj", torch::nn::Linear(channels, channels));
+    qkv_ = inside->register_module("qkv", make_linear(channels, 3 * channels, /*bias=*/false));
+    proj_ = inside->register_module("proj", make_linear(channels, channels));
   }
   torch::Tensor forward(const torch::Tensor& tokens) {
     const bool training = is_training();
@@ -128,8 +103,8 @@ class FeedForwardLayerImpl : public torch::nn::Module {
  public:
   FeedForwardLayerImpl(std::int64_t channels, std::int64_t hidden, double dropout)
       : norm_(channels),
-        net_(torch::nn::Linear(channels, hidden), torch::nn::GELU(), torch::nn::Dropout(dropout),
-             torch::nn::Linear(hidden, channels), torch::nn::Dropout(dropout)) {
+        net_(make_linear(channels, hidden), torch::nn::GELU(), torch::nn::Dropout(dropout),
+             make_linear(hidden, channels), torch::nn::Dropout(dropout)) {
     register_inside(*this, norm_)->register_module("net", net_);
   }
   torch::Tensor forward(const torch::Tensor& tokens) {
@@ -144,27 +119,13 @@ TORCH_MODULE(FeedForwardLayer);
 
 constexpr std::int64_t kPatch = 8;  // voxels along an axis that become a token
 
-std::array<std::int64_t, 3> token_grid(const TransBtsOptions& options) {
-  if (options.img_size.size() != 3) {
-    throw Error(
-        "model.img_size must be given, three numbers [D, H, W]: TransBTS has a table of positions");
-  }
-  std::array<std::int64_t, 3> grid{};
-  for (std::size_t i = 0; i < 3; ++i) {
-    if (options.img_size[i] % kPatch != 0) {
-      throw Error(concat("model.img_size: each size must be a multiple of ", kPatch, ", got ",
-                         join(options.img_size, "x")));
-    }
-    grid[i] = options.img_size[i] / kPatch;
-  }
-  return grid;
+std::array<std::int64_t, 3> image_size(const ModelConfig& config) {
+  return fixed_size(config.transbts.img_size, "img_size", kPatch);
 }
 
 void check_config(const ModelConfig& config) {
   const auto& options = config.transbts;
-  if (config.deep_supervision) {
-    throw Error("model.deep_supervision: transbts has no outputs at coarser resolutions");
-  }
+  refuse_deep_supervision(config.deep_supervision, config.name);
   if (options.base % options.group_norm_groups != 0) {
     throw Error(concat("model.base must be a multiple of model.group_norm_groups, got ",
                        options.base, " and ", options.group_norm_groups));
@@ -178,11 +139,8 @@ void check_config(const ModelConfig& config) {
 }  // namespace
 
 InputSizes TransBtsImpl::input_sizes(const ModelConfig& config) {
-  token_grid(config.transbts);
-  const auto& size = config.transbts.img_size;
-  return {.multiple = {kPatch, kPatch, kPatch},
-          .exact = std::array<std::int64_t, 3>{size[0], size[1], size[2]},
-          .exact_key = "img_size"};
+  return {
+      .multiple = {kPatch, kPatch, kPatch}, .exact = image_size(config), .exact_key = "img_size"};
 }
 
 TransBtsImpl::TransBtsImpl(const ModelConfig& config)
@@ -191,18 +149,19 @@ TransBtsImpl::TransBtsImpl(const ModelConfig& config)
   const auto& options = config.transbts;
   check_config(config);
   const auto base = options.base, embedding = 32 * base;
-  const auto grid = token_grid(options);
+  std::int64_t tokens = 1;
+  for (const auto size : image_size(config)) tokens *= size / kPatch;
 
   const auto unused = [](auto module) {
     for (auto& parameter : module->parameters()) parameter.set_requires_grad(false);
     return module;
   };
   register_module("linear_encoding",
-                  unused(torch::nn::Linear(kPatch * base * config.in_channels, embedding)));
+                  unused(make_linear(kPatch * base * config.in_channels, embedding)));
   const auto positions =
       register_module("position_encoding", std::make_shared<torch::nn::Module>());
-  position_embeddings_ = positions->register_parameter(
-      "position_embeddings", torch::zeros({1, grid[0] * grid[1] * grid[2], embedding}));
+  position_embeddings_ =
+      positions->register_parameter("position_embeddings", torch::zeros({1, tokens, embedding}));
   torch::nn::Sequential layers;
   for (std::int64_t i = 0; i < options.layers; ++i) {
     const AttentionLayer attention(embedding, options.heads, options.dropout);
@@ -241,8 +200,10 @@ TransBtsImpl::TransBtsImpl(const ModelConfig& config)
       encoder->push_back(down);
     }
     for (const auto* name : blocks[level]) {
-      encoder->push_back(
-          unet->register_module(name, EncoderBlock(channels, options.group_norm_groups)));
+      // The original calls the group norms bn.
+      const PreActivationBlock block(PreActivationBlockOptions{
+          .channels = channels, .groups = options.group_norm_groups, .norm_name = "bn"});
+      encoder->push_back(unet->register_module(name, block));
     }
     encoders_.push_back(encoder);
   }

@@ -2,9 +2,8 @@
 
 #include <utility>
 
+#include "config_checks.h"
 #include "module_list.h"
-#include "segmamba/core/error.h"
-#include "segmamba/core/text.h"
 #include "segmamba/nn/mamba_layer.h"
 
 namespace segmamba::nn {
@@ -88,12 +87,7 @@ MambaLayer mamba_layer(std::int64_t dim, bool scans_channels) {
 InputSizes UMambaImpl::input_sizes(const ModelConfig& config) {
   auto sizes = plan_of(config).input_sizes();
   if (config.name != "umamba_enc") return sizes;
-  const auto& given = config.umamba.input_size;
-  if (given.size() != 3) {
-    throw Error(concat("model.input_size: umamba_enc is made for inputs of one size [D, H, W], ",
-                       given.empty() ? "which must be given" : "got [" + join(given, ", ") + "]"));
-  }
-  const Axes exact = {given[0], given[1], given[2]};
+  const Axes exact = fixed_size(config.umamba.input_size, "input_size");
   if (const auto misfit = sizes.misfit(exact)) {
     throw Error(concat("model.input_size: ", join(exact, "x"), " does not fit: ", *misfit));
   }

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "fixed_size.h"
+#include "config_checks.h"
+#include "segmamba/nn/tokens.h"
 
 namespace segmamba::nn {
 namespace {
@@ -56,31 +57,28 @@ UnetrImpl::UnetrImpl(const ModelConfig& config)
 }
 
 std::vector<torch::Tensor> UnetrImpl::compute(torch::Tensor input, bool) {
-  const auto volume = [format = input.suggest_memory_format(), this](const torch::Tensor& tokens) {
-    return tokens.transpose(1, 2).unflatten(2, grid_).contiguous(format);
-  };
+  const auto format = input.suggest_memory_format();
   auto tokens = run_part("embedding", [this](Tensors x) { return vit_->embed(x[0]); }, {input});
   Tensors tapped;
   for (std::size_t i = 0; i < VitImpl::kBlocks; ++i) {
     tokens = run_part(
-        // The block uses its input twice, a decoder may use it, too: an alias of its own brings the
-        // block's two gradients together first, whether it is recomputed or not.
-        concat("block", i), [this, i](Tensors x) { return vit_->block(i, torch::alias(x[0])); },
+        concat("block", i), [this, i](Tensors x) { return vit_->block(i, x[0]); },
         moved(std::move(tokens)));
     if (std::find(kTapped.begin(), kTapped.end(), i) != kTapped.end()) tapped.push_back(tokens);
   }
-  auto decoded = volume(vit_->last_norm(tokens));
+  auto decoded = tokens_to_volume(vit_->last_norm(tokens), grid_, format);
   tokens.reset();
   // A skip is made where it is used.
   for (auto i = decoders_.size(); i-- > 0;) {
-    auto skip =
-        i == 0 ? run_part(
-                     "encoder1", [this](Tensors x) { return encoder1_(std::move(x[0])); },
-                     moved(std::move(input)))
-               : run_part(
-                     concat("encoder", i + 1),
-                     [this, i, volume](Tensors x) { return projections_[i - 1](volume(x[0])); },
-                     moved(std::move(tapped[i - 1])));
+    auto skip = i == 0 ? run_part(
+                             "encoder1", [this](Tensors x) { return encoder1_(std::move(x[0])); },
+                             moved(std::move(input)))
+                       : run_part(
+                             concat("encoder", i + 1),
+                             [this, i, format](Tensors x) {
+                               return projections_[i - 1](tokens_to_volume(x[0], grid_, format));
+                             },
+                             moved(std::move(tapped[i - 1])));
     decoded = run_part(
         concat("decoder", i + 2),
         [this, i](Tensors x) { return decoders_[i](std::move(x[0]), std::move(x[1])); },

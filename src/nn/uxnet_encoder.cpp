@@ -35,15 +35,7 @@ UxNetEncoderImpl::UxNetEncoderImpl(std::int64_t in_channels, const UxNetOptions&
   auto rate = rates.begin();
   for (std::size_t i = 0; i < options.feat_size.size(); ++i) {
     const auto dim = options.feat_size[i];
-    torch::nn::Sequential downsample;
-    if (i == 0) {
-      downsample->push_back(stem_convolution(in_channels, dim));
-      downsample->push_back(ChannelLayerNorm(dim));
-    } else {
-      downsample->push_back(ChannelLayerNorm(options.feat_size[i - 1]));
-      downsample->push_back(downsample_convolution(options.feat_size[i - 1], dim));
-    }
-    downsample_layers_.push_back(downsample);
+    downsample_layers_.push_back(layer_norm_downsampling(in_channels, options.feat_size, i));
     torch::nn::Sequential stage;
     for (std::int64_t j = 0; j < options.depths[i]; ++j) stage->push_back(UxBlock(dim, *rate++));
     stages_.push_back(stage);

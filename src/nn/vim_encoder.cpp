@@ -4,8 +4,8 @@
 
 #include "module_list.h"
 #include "segmamba/nn/initial_values.h"
-#include "segmamba/nn/mamba_layer.h"
 #include "segmamba/nn/norms.h"
+#include "segmamba/nn/tokens.h"
 #include "segmamba/nn/vim_block.h"
 
 namespace segmamba::nn {

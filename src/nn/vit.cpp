@@ -2,7 +2,9 @@
 
 #include "module_list.h"
 #include "segmamba/nn/attention.h"
+#include "segmamba/nn/initial_values.h"
 #include "segmamba/nn/linear.h"
+#include "segmamba/nn/tokens.h"
 
 namespace segmamba::nn {
 namespace {
@@ -18,13 +20,6 @@ torch::Tensor flat_patches(const torch::Tensor& image) {
       .flatten(4)
       .flatten(1, 3);
 }
-
-torch::Tensor tokens_of(const torch::Tensor& features) {
-  return features.flatten(2).transpose(1, 2);
-}
-
-// The originals cut it at +-2, a hundred standard deviations away: no draw gets there.
-void truncated_normal(torch::Tensor& tensor) { torch::nn::init::normal_(tensor, 0, 0.02); }
 
 }  // namespace
 
@@ -55,10 +50,10 @@ VitImpl::VitImpl(const VitOptions& options) : dropout_(options.dropout) {
   const auto patches = options.grid[0] * options.grid[1] * options.grid[2];
   position_embeddings_ = embedding->register_parameter(
       "position_embeddings", torch::empty({1, patches, options.hidden_size}));
-  truncated_normal(position_embeddings_);
+  truncated_normal_(position_embeddings_, 0.02);
   if (options.perceptron) {
     perceptron_ = make_linear(kPatch * kPatch * kPatch * options.in_channels, options.hidden_size);
-    truncated_normal(perceptron_->weight);
+    truncated_normal_(perceptron_->weight, 0.02);
     torch::nn::init::zeros_(perceptron_->bias);
     // The original cuts patches in a module of its own before it.
     embedding->register_module("patch_embeddings",
@@ -76,7 +71,7 @@ VitImpl::VitImpl(const VitOptions& options) : dropout_(options.dropout) {
 }
 
 torch::Tensor VitImpl::embed(const torch::Tensor& image) {
-  const auto patches = perceptron_.is_empty() ? tokens_of(convolution_(image))
+  const auto patches = perceptron_.is_empty() ? volume_to_tokens(convolution_(image))
                                               : linear(perceptron_, flat_patches(image));
   return torch::dropout(patches + position_embeddings_.to(patches.scalar_type()), dropout_,
                         is_training());

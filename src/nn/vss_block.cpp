@@ -5,13 +5,12 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/initial_values.h"
-#include "segmamba/nn/mamba_layer.h"
+#include "segmamba/nn/linear.h"
+#include "segmamba/nn/tokens.h"
 #include "segmamba/ops/mamba_inner.h"
 
 namespace segmamba::nn {
 namespace {
-
-using torch::nn::LinearOptions;
 
 std::int64_t scaled(const char* key, double ratio, std::int64_t channels) {
   const auto size = static_cast<std::int64_t>(ratio * static_cast<double>(channels));
@@ -41,10 +40,10 @@ CrossScanMixerImpl::CrossScanMixerImpl(const VssBlockOptions& options) : gate_(o
   const auto inner = scaled("model.ssm_ratio", options.ssm_ratio, options.dim);
   const auto rank = (options.dim + 15) / 16, directions = 2 * options.axes,
              states = options.state_size;
-  const auto linear = [](std::int64_t in, std::int64_t out) {
-    return torch::nn::Linear(LinearOptions(in, out).bias(false));
+  const auto projection = [](std::int64_t in, std::int64_t out) {
+    return make_linear(in, out, /*bias=*/false);
   };
-  in_proj = register_module("in_proj", linear(options.dim, gate_ ? 2 * inner : inner));
+  in_proj = register_module("in_proj", projection(options.dim, gate_ ? 2 * inner : inner));
   if (options.axes == 2) {
     conv2d = register_module("conv2d", torch::nn::Conv2d(torch::nn::Conv2dOptions(inner, inner, 3)
                                                              .padding(1)
@@ -56,10 +55,10 @@ CrossScanMixerImpl::CrossScanMixerImpl(const VssBlockOptions& options) : gate_(o
                                                        .groups(inner)
                                                        .bias(options.conv_bias)));
   }
-  x_proj = register_module("x_proj", linear(inner, directions * (rank + 2 * states)));
-  dt_projs = register_module("dt_projs", linear(rank, directions * inner));
+  x_proj = register_module("x_proj", projection(inner, directions * (rank + 2 * states)));
+  dt_projs = register_module("dt_projs", projection(rank, directions * inner));
   out_norm = register_module("out_norm", LayerNorm(inner));
-  out_proj = register_module("out_proj", linear(inner, options.dim));
+  out_proj = register_module("out_proj", projection(inner, options.dim));
   dt_projs_bias = register_parameter("dt_projs_bias", torch::empty({directions, inner}));
   A_logs = register_parameter("A_logs", torch::empty({directions * inner, states}));
   Ds = register_parameter("Ds", torch::empty({directions * inner}));
@@ -107,10 +106,8 @@ VssBlockImpl::VssBlockImpl(const VssBlockOptions& options) {
   if (options.mlp_ratio == 0) return;
   norm2_ = register_module("norm2", LayerNorm(options.dim));
   const auto hidden = scaled("model.mlp_ratio", options.mlp_ratio, options.dim);
-  const auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
-  fc1_ = mlp->register_module("fc1", torch::nn::Linear(options.dim, hidden));
-  fc2_ = mlp->register_module("fc2", torch::nn::Linear(hidden, options.dim));
-  for (auto* layer : {&fc1_, &fc2_}) {
+  mlp_ = register_module("mlp", Mlp(options.dim, hidden, kSwinMlpNames));
+  for (auto* layer : {&mlp_->first, &mlp_->second}) {
     truncated_normal_((*layer)->weight, 0.02);
     torch::nn::init::zeros_((*layer)->bias);
   }
@@ -119,10 +116,7 @@ VssBlockImpl::VssBlockImpl(const VssBlockOptions& options) {
 torch::Tensor VssBlockImpl::forward(const torch::Tensor& input) {
   auto tokens = volume_to_tokens(input);
   tokens = tokens + op_(norm_(tokens), input);
-  if (!fc1_.is_empty()) {
-    const auto hidden = torch::gelu(torch::linear(norm2_(tokens), fc1_->weight, fc1_->bias));
-    tokens = torch::linear(hidden, fc2_->weight, fc2_->bias) + tokens;
-  }
+  if (!mlp_.is_empty()) tokens = tokens + mlp_(norm2_(tokens));
   return tokens_to_volume(tokens, input);
 }
 

@@ -4,6 +4,7 @@
 
 #include "segmamba/nn/attention.h"
 #include "segmamba/nn/drop_path.h"
+#include "segmamba/nn/initial_values.h"
 #include "segmamba/nn/linear.h"
 
 namespace segmamba::nn {
@@ -81,8 +82,7 @@ WindowAttentionImpl::WindowAttentionImpl(const WindowAttentionOptions& options)
   for (const auto size : options.window) offsets *= 2 * size - 1;
   bias_table_ =
       register_parameter("relative_position_bias_table", torch::empty({offsets, options.heads}));
-  // Cut by the originals at +-2, where no draw gets.
-  torch::nn::init::normal_(bias_table_, 0, 0.02);
+  truncated_normal_(bias_table_, 0.02);
   bias_index_ = register_buffer("relative_position_index",
                                 relative_position_index(options.window, options.factors));
   projection_in_ =

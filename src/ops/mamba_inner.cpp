@@ -22,62 +22,86 @@
 namespace segmamba::ops {
 namespace {
 
-constexpr const char* kOp = "mamba_inner";
-constexpr std::size_t kParameters = 7;
+// Parameters travel through schemas as a list: conv_weight, conv_bias, x_proj, dt_proj, A, D,
+// delta_bias for mamba_inner(), and all but the first two for cross_scan(), whose scans are of x
+// itself and whose sum is not gated.
+constexpr std::size_t kInnerParameters = 7, kCrossScanParameters = 5;
 
-// conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias travel through schemas as a list.
-MambaParameters parameters_of(at::TensorList list) {
-  if (list.size() != kParameters) {
-    throw Error(concat(kOp,
-                       ": parameters must be the list conv_weight, conv_bias, x_proj, dt_proj, A, "
-                       "D, delta_bias, got ",
-                       list.size(), " tensors"));
+struct InnerParameters : MambaParameters {
+  bool convolves;  // mamba_inner()
+};
+
+InnerParameters parameters_of(at::TensorList list) {
+  if (list.size() == kCrossScanParameters) {
+    return {{{}, {}, list[0], list[1], list[2], list[3], list[4]}, /*convolves=*/false};
   }
-  return {list[0], list[1], list[2], list[3], list[4], list[5], list[6]};
+  if (list.size() != kInnerParameters) {
+    throw Error(
+        concat("mamba_inner: parameters must be the list conv_weight, conv_bias, x_proj, dt_proj, "
+               "A, D, delta_bias, got ",
+               list.size(), " tensors"));
+  }
+  return {{list[0], list[1], list[2], list[3], list[4], list[5], list[6]}, /*convolves=*/true};
 }
 
-// Without these, the scans are of x itself and their sum is not gated: cross_scan().
-bool has_convolution(const MambaParameters& p) { return p.conv_weight.numel() > 0; }
-
-std::int64_t inner_size(const at::Tensor& xz, const MambaParameters& p) {
-  return has_convolution(p) ? xz.size(2) / 2 : xz.size(2);
+std::vector<at::Tensor> list_of(const InnerParameters& p) {
+  if (!p.convolves) return {p.x_proj, p.dt_proj, p.A, p.D, p.delta_bias};
+  return {p.conv_weight, p.conv_bias, p.x_proj, p.dt_proj, p.A, p.D, p.delta_bias};
 }
 
-void check_arguments(const at::Tensor& xz, const MambaParameters& p) {
-  const bool convolves = has_convolution(p);
-  check_shape(kOp, convolves ? "xz" : "x", xz,
-              {{"B", kAnySize}, {"L", kAnySize}, {convolves ? "2E" : "E", -1}});
+// What errors call the operator and its data.
+struct Names {
+  const char* op;
+  const char* data;
+  const char* channels;
+};
+
+Names names_of(const InnerParameters& p) {
+  return p.convolves ? Names{"mamba_inner", "xz", "2E"} : Names{"cross_scan", "x", "E"};
+}
+
+std::int64_t inner_size(const at::Tensor& xz, const InnerParameters& p) {
+  return p.convolves ? xz.size(2) / 2 : xz.size(2);
+}
+
+void check_arguments(const at::Tensor& xz, const InnerParameters& p) {
+  const auto [op, data, channels] = names_of(p);
+  const bool convolves = p.convolves;
+  check_shape(op, data, xz, {{"B", kAnySize}, {"L", kAnySize}, {channels, -1}});
   if (convolves && xz.size(2) % 2 != 0) {
-    throw Error(concat(kOp, ": xz must have an even number of channels, got ", xz.size(2)));
+    throw Error(concat(op, ": ", data, " must have an even number of channels, got ", xz.size(2)));
   }
   const auto E = inner_size(xz, p);
-  check_shape(kOp, "A", p.A, {{"K", -1}, {"E", E}, {"N", -1}});
+  check_shape(op, "A", p.A, {{"K", -1}, {"E", E}, {"N", -1}});
   const auto K = p.A.size(0), N = p.A.size(2);
-  check_shape(kOp, "dt_proj", p.dt_proj, {{"K", K}, {"E", E}, {"R", -1}});
-  check_shape(kOp, "x_proj", p.x_proj, {{"K", K}, {"R + 2N", p.dt_proj.size(2) + 2 * N}, {"E", E}});
+  check_shape(op, "dt_proj", p.dt_proj, {{"K", K}, {"E", E}, {"R", -1}});
+  check_shape(op, "x_proj", p.x_proj, {{"K", K}, {"R + 2N", p.dt_proj.size(2) + 2 * N}, {"E", E}});
   if (convolves) {
-    check_shape(kOp, "conv_weight", p.conv_weight, {{"K", K}, {"E", E}, {"J", -1}});
-    check_shape(kOp, "conv_bias", p.conv_bias, {{"K", K}, {"E", E}});
+    check_shape(op, "conv_weight", p.conv_weight, {{"K", K}, {"E", E}, {"J", -1}});
+    check_shape(op, "conv_bias", p.conv_bias, {{"K", K}, {"E", E}});
   }
-  check_shape(kOp, "D", p.D, {{"K", K}, {"E", E}});
-  check_shape(kOp, "delta_bias", p.delta_bias, {{"K", K}, {"E", E}});
-  const auto state = state_type(kOp, "xz", xz.scalar_type());
-  check_type(kOp, "x_proj", p.x_proj, xz.scalar_type(), xz, "xz");
-  check_type(kOp, "dt_proj", p.dt_proj, xz.scalar_type(), xz, "xz");
+  check_shape(op, "D", p.D, {{"K", K}, {"E", E}});
+  check_shape(op, "delta_bias", p.delta_bias, {{"K", K}, {"E", E}});
+  const auto state = state_type(op, data, xz.scalar_type());
+  check_type(op, "x_proj", p.x_proj, xz.scalar_type(), xz, data);
+  check_type(op, "dt_proj", p.dt_proj, xz.scalar_type(), xz, data);
   const std::pair<const char*, const at::Tensor*> others[] = {{"conv_weight", &p.conv_weight},
                                                               {"conv_bias", &p.conv_bias},
                                                               {"A", &p.A},
                                                               {"D", &p.D},
                                                               {"delta_bias", &p.delta_bias}};
-  for (const auto& [name, tensor] : others) check_type(kOp, name, *tensor, state, xz, "xz");
+  for (const auto& [name, tensor] : others) {
+    if (convolves || tensor->defined()) check_type(op, name, *tensor, state, xz, data);
+  }
 }
 
-std::vector<ScanOrder> check_orders(at::IntArrayRef orders, const MambaParameters& p) {
-  auto given = unflatten_orders(kOp, orders);
+std::vector<ScanOrder> check_orders(at::IntArrayRef orders, const InnerParameters& p) {
+  const auto op = names_of(p).op;
+  auto given = unflatten_orders(op, orders);
   const auto directions = p.A.size(0);
   if (static_cast<std::int64_t>(given.size()) != directions) {
-    throw Error(concat(kOp, ": orders must name ", directions, " directions, as A has, got ",
-                       given.size()));
+    throw Error(
+        concat(op, ": orders must name ", directions, " directions, as A has, got ", given.size()));
   }
   return given;
 }
@@ -85,12 +109,12 @@ std::vector<ScanOrder> check_orders(at::IntArrayRef orders, const MambaParameter
 // One direction's arguments of the scan; x_k and what the projections make of it.
 class Direction {
  public:
-  Direction(const at::Tensor& xz, const MambaParameters& parameters, at::IntArrayRef orders,
+  Direction(const at::Tensor& xz, const InnerParameters& parameters, at::IntArrayRef orders,
             std::int64_t k)
       : p_(parameters), k_(k), order_(orders.slice(k * kOrderSize, kOrderSize)) {
     const auto batch = xz.size(0), length = xz.size(1), inner = inner_size(xz, p_);
     const auto rank = p_.dt_proj.size(2), states = p_.A.size(2);
-    if (has_convolution(p_)) {
+    if (p_.convolves) {
       input_ = xz.narrow(-1, 0, inner);
       z_ = xz.narrow(-1, inner, inner);
       x_ = conv_op(input_, at(p_.conv_weight), at(p_.conv_bias), order_);
@@ -127,14 +151,13 @@ class Direction {
     const auto ddt_proj = at::mm(ddelta_rows.t(), dt_);
     const auto dx_proj = at::mm(dprojected.t(), rows(x_));
     rows(dx).addmm_(dprojected, p_.x_proj[k_]);
-    if (!has_convolution(p_)) {
+    if (!p_.convolves) {
       if (k_ > 0) {
         x_sum.add_(dx[0]);
       } else {
         x_sum.copy_(dx[0]);
       }
-      const auto none = p_.conv_weight;
-      return {none, none, dx_proj, ddt_proj, dA[0], dD[0], dbias[0]};
+      return {dx_proj, ddt_proj, dA[0], dD[0], dbias[0]};
     }
     const auto [dweight, dconv_bias] = conv_backward_add_op(
         dx, input_, at(p_.conv_weight), at(p_.conv_bias), order_, x_sum, k_ > 0);
@@ -147,7 +170,7 @@ class Direction {
   at::Tensor at(const at::Tensor& parameter) const { return parameter.narrow(0, k_, 1); }
   static at::Tensor rows(const at::Tensor& tensor) { return tensor.view({-1, tensor.size(-1)}); }
 
-  const MambaParameters& p_;
+  const InnerParameters& p_;
   std::int64_t k_;
   at::IntArrayRef order_;
   at::Tensor input_, x_, projected_, dt_, delta_, B_, C_;
@@ -164,7 +187,7 @@ InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::
   check_arguments(xz, p);
   check_orders(orders, p);
   const auto K = p.A.size(0);
-  const auto data = has_convolution(p) ? xz : xz.contiguous();
+  const auto data = p.convolves ? xz : xz.contiguous();
   const auto ungated = empty_buffer({xz.size(0), xz.size(1), inner_size(xz, p)},
                                     xz.options().dtype(p.A.scalar_type()));
   at::Tensor out;
@@ -174,7 +197,7 @@ InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::
     out = std::move(result);
     if (keep) checkpoints.push_back(std::move(states));
   }
-  const bool keeps_sum = keep && has_convolution(p);  // for the gate's gradient
+  const bool keeps_sum = keep && p.convolves;  // for the gate's gradient
   return {out, keeps_sum ? ungated.to(xz.scalar_type()) : at::empty({0}, xz.options()),
           std::move(checkpoints)};
 }
@@ -185,19 +208,19 @@ std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
     at::IntArrayRef orders, const at::Tensor& ungated, at::TensorList checkpoints) {
   const auto p = parameters_of(parameters);
   const auto K = p.A.size(0), inner = inner_size(xz, p);
-  const auto data = has_convolution(p) ? xz : xz.contiguous();
+  const auto data = p.convolves ? xz : xz.contiguous();
   const auto state_options = xz.options().dtype(p.A.scalar_type());
   const auto x_sum = empty_buffer(grad_out.sizes(), state_options);
   const auto no_gate_gradient = at::empty({0}, state_options);
   const auto gradient = grad_out.contiguous();
   at::Tensor dz;
-  std::vector<std::vector<at::Tensor>> pieces(kParameters);
+  std::vector<std::vector<at::Tensor>> pieces(parameters.size());
   for (std::int64_t k = 0; k < K; ++k) {
     const auto direction =
         Direction(data, p, orders, k)
             .backward(gradient, k == 0 ? ungated.to(p.A.scalar_type()) : no_gate_gradient,
                       checkpoints[k], x_sum, dz);
-    for (std::size_t i = 0; i < kParameters; ++i) pieces[i].push_back(direction[i]);
+    for (std::size_t i = 0; i < pieces.size(); ++i) pieces[i].push_back(direction[i]);
   }
   const auto dxz = empty_buffer(xz.sizes(), xz.options());
   dxz.narrow(-1, 0, inner).copy_(x_sum);
@@ -235,18 +258,22 @@ class InnerFunction : public torch::autograd::Function<InnerFunction> {
  public:
   // The parameters one by one: autograd does not look into lists.
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& xz,
-                            const at::Tensor& conv_weight, const at::Tensor& conv_bias,
+                            const OptionalTensor& conv_weight, const OptionalTensor& conv_bias,
                             const at::Tensor& x_proj, const at::Tensor& dt_proj,
                             const at::Tensor& A, const at::Tensor& D, const at::Tensor& delta_bias,
                             std::vector<std::int64_t> orders) {
     at::AutoDispatchBelowADInplaceOrView below_autograd;
-    const torch::autograd::variable_list parameters{conv_weight, conv_bias, x_proj,    dt_proj,
-                                                    A,           D,         delta_bias};
+    const torch::autograd::variable_list parameters =
+        conv_weight
+            ? torch::autograd::variable_list{*conv_weight, *conv_bias, x_proj, dt_proj, A, D,
+                                             delta_bias}
+            : torch::autograd::variable_list{x_proj, dt_proj, A, D, delta_bias};
     auto [out, ungated, checkpoints] = inner_forward_op(xz, parameters, orders, true);
     torch::autograd::variable_list saved{xz, ungated};
     saved.insert(saved.end(), parameters.begin(), parameters.end());
     saved.insert(saved.end(), checkpoints.begin(), checkpoints.end());
     context->save_for_backward(saved);
+    context->saved_data["parameters"] = static_cast<std::int64_t>(parameters.size());
     context->saved_data["orders"] = std::move(orders);
     return out;
   }
@@ -255,10 +282,12 @@ class InnerFunction : public torch::autograd::Function<InnerFunction> {
                                                  torch::autograd::variable_list grad_out) {
     const auto saved = context->get_saved_variables();
     const at::TensorList all(saved);
-    auto [xz, parameters] = inner_backward_op(grad_out[0], saved[0], all.slice(2, kParameters),
+    const auto count = static_cast<std::size_t>(context->saved_data["parameters"].toInt());
+    auto [xz, parameters] = inner_backward_op(grad_out[0], saved[0], all.slice(2, count),
                                               context->saved_data["orders"].toIntVector(), saved[1],
-                                              all.slice(2 + kParameters));
+                                              all.slice(2 + count));
     torch::autograd::variable_list result{xz};
+    result.resize(1 + kInnerParameters - count);  // none for the convolutions of cross_scan()
     result.insert(result.end(), parameters.begin(), parameters.end());
     result.emplace_back();
     return result;
@@ -277,8 +306,8 @@ at::Tensor inner_cpu(const at::Tensor& xz, at::TensorList parameters, at::IntArr
   if (!c10::InferenceMode::is_enabled()) return inner_without_gradient(xz, parameters, orders);
   const auto p = parameters_of(parameters);
   check_arguments(xz, p);
-  if (!has_convolution(p)) return inner_without_gradient(xz, parameters, orders);
-  const auto maps = scan_maps(kOp, check_orders(orders, p), xz.size(1));
+  if (!p.convolves) return inner_without_gradient(xz, parameters, orders);
+  const auto maps = scan_maps(names_of(p).op, check_orders(orders, p), xz.size(1));
   const auto states = p.A.size(2), taps = p.conv_weight.size(2);
   at::Tensor out;
   for_element_type(xz, [&](auto element) {
@@ -324,8 +353,11 @@ at::Tensor inner_autograd(const at::Tensor& xz, at::TensorList parameters, at::I
   }
   if (at::GradMode::is_enabled() && wants_gradient) {
     const auto p = parameters_of(parameters);
-    return InnerFunction::apply(xz, p.conv_weight, p.conv_bias, p.x_proj, p.dt_proj, p.A, p.D,
-                                p.delta_bias, orders.vec());
+    const auto given = [&](const at::Tensor& tensor) {
+      return p.convolves ? OptionalTensor(tensor) : std::nullopt;
+    };
+    return InnerFunction::apply(xz, given(p.conv_weight), given(p.conv_bias), p.x_proj, p.dt_proj,
+                                p.A, p.D, p.delta_bias, orders.vec());
   }
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   return inner_op(xz, parameters, orders);
@@ -336,22 +368,22 @@ template <at::DeviceType kDevice, c10::DispatchKey kKey>
 at::Tensor inner_autocast(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
   const auto type = at::autocast::get_autocast_dtype(kDevice);
-  const auto p = parameters_of(parameters);
+  auto p = parameters_of(parameters);
   const auto cast = [](at::ScalarType to, const at::Tensor& tensor) {
     return at::autocast::cached_cast(to, tensor, kDevice);
   };
-  return inner_op(cast(type, xz),
-                  {cast(at::kFloat, p.conv_weight), cast(at::kFloat, p.conv_bias),
-                   cast(type, p.x_proj), cast(type, p.dt_proj), cast(at::kFloat, p.A),
-                   cast(at::kFloat, p.D), cast(at::kFloat, p.delta_bias)},
-                  orders);
+  for (auto* projection : {&p.x_proj, &p.dt_proj}) *projection = cast(type, *projection);
+  for (auto* other : {&p.conv_weight, &p.conv_bias, &p.A, &p.D, &p.delta_bias}) {
+    if (other->defined()) *other = cast(at::kFloat, *other);
+  }
+  return inner_op(cast(type, xz), list_of(p), orders);
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(segmamba, library) {
-  // parameters: conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias. With convolutions that
-  // are empty, cross_scan() of xz.
+  // parameters: conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias. Without the first two,
+  // cross_scan() of xz.
   library.def("mamba_inner(Tensor xz, Tensor[] parameters, int[] orders) -> Tensor");
   library.def(
       "_mamba_inner_forward(Tensor xz, Tensor[] parameters, int[] orders, bool keep) -> "
@@ -387,9 +419,7 @@ at::Tensor mamba_inner(const at::Tensor& xz, const MambaParameters& p,
 
 at::Tensor cross_scan(const at::Tensor& x, const CrossScanParameters& p,
                       const std::vector<ScanOrder>& orders) {
-  const auto none = at::empty({0}, p.A.options());
-  return inner_op(x, {none, none, p.x_proj, p.dt_proj, p.A, p.D, p.delta_bias},
-                  flatten_orders(orders));
+  return inner_op(x, {p.x_proj, p.dt_proj, p.A, p.D, p.delta_bias}, flatten_orders(orders));
 }
 
 }  // namespace segmamba::ops

@@ -217,6 +217,11 @@ TEST(SegMamba, NamesTheMultipleThatASizeMustBeOf) {
                 model->forward(torch::zeros({1, 4, 32, 40, 32}));
               }),
               HasSubstr("32x40x32 does not fit: each size must be a multiple of 16"));
+  // The instance norm of a single voxel would leave nothing of it.
+  EXPECT_THAT(error_of([&] {
+                model->forward(torch::zeros({1, 4, 16, 16, 16}));
+              }),
+              HasSubstr("its coarsest features are a single voxel; take a size above 16x16x16"));
   EXPECT_THAT(error_of([&] {
                 model->forward(torch::zeros({1, 3, 32, 32, 32}));
               }),

@@ -63,12 +63,12 @@ TEST(TransBts, ErrorsNameTheKey) {
     return error_of([&] { make_model(changed); });
   };
   EXPECT_EQ(error([](auto& c) { c.transbts.img_size = {}; }),
-            "model.img_size must be given, three numbers [D, H, W]: TransBTS has a table of "
-            "positions");
+            "model.img_size: the network is made for inputs of one size [D, H, W], which must be "
+            "given");
   EXPECT_EQ(error([](auto& c) {
               c.transbts.img_size = {16, 12, 16};
             }),
-            "model.img_size: each size must be a multiple of 8, got 16x12x16");
+            "model.img_size: each size must be a multiple of 8, got [16, 12, 16]");
   EXPECT_EQ(error([](auto& c) { c.transbts.heads = 5; }),
             "model.heads must divide the transformer's channels, 32 * model.base = 64, got 5");
   EXPECT_EQ(error([](auto& c) { c.transbts.group_norm_groups = 8; }),

@@ -68,13 +68,15 @@ TEST(Unets, ErrorsNameTheKey) {
        },
        "model.n_conv_per_stage_decoder needs one number, or one a stage (5), got 2"},
       {"umamba_enc", [](auto&) {},
-       "model.input_size: umamba_enc is made for inputs of one size [D, H, W], which must be "
+       "model.input_size: the network is made for inputs of one size [D, H, W], which must be "
        "given"},
       {"umamba_enc",
        [](auto& c) {
          c.umamba.input_size = {64, 64, 72};
        },
        "model.input_size: 64x64x72 does not fit: each size must be a multiple of 32"},
+      {"segresnet", [](auto& c) { c.deep_supervision = true; },
+       "model.deep_supervision: segresnet has no outputs at coarser resolutions"},
       {"mednext", [](auto& c) { c.mednext.kernel_size = 4; },
        "model.kernel_size: must be odd, got 4"},
       {"mednext",

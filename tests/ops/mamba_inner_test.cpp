@@ -186,6 +186,28 @@ TEST(MambaInner, ErrorsNameTheArgument) {
             "mamba_inner: dt_proj must be Float (xz is Float), got Double");
   EXPECT_EQ(error_of(7, torch::zeros({3, 5})),
             "mamba_inner: delta_bias must have shape [K, E] = [3, 4], got [3, 5]");
+  EXPECT_EQ(error_of(1, torch::zeros({0})),
+            "mamba_inner: conv_weight must have shape [K, E, J] = [3, 4, J], got [0]");
+}
+
+TEST(CrossScan, ErrorsNameTheOperatorAndTheArgument) {
+  const Sizes s{1, 6, 4, 2, 3, 4, 2};
+  const auto error_of = [&](std::size_t i, const Tensor& wrong) -> std::string {
+    auto in = scan_leaves(s, torch::kFloat32);
+    in[i] = wrong;
+    try {
+      scans(in, orders_for(s));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(error_of(0, torch::zeros({6, 4})),
+            "cross_scan: x must have shape [B, L, E], got [6, 4]");
+  EXPECT_EQ(error_of(1, torch::zeros({3, 8, 4}, torch::kFloat64)),
+            "cross_scan: x_proj must be Float (x is Float), got Double");
+  EXPECT_EQ(error_of(4, torch::zeros({3, 5})),
+            "cross_scan: D must have shape [K, E] = [3, 4], got [3, 5]");
 }
 
 }  // namespace

@@ -9,9 +9,10 @@ namespace segmamba::nn {
 
 // The encoder of the code's first release (ge-xing/SegMamba at 389405b; state-dict prefix
 // `mamba_encoder`), LN being the channels-first LayerNorm:
-//   stem:    x = LN(conv 7^3 x) (dense, stride 2); before later stages x = conv 2^3 (LN x), stride
-//   2 stage i: x = Mamba(LayerNorm x), forward and reverse, without a residual output:  mlp_i(LN
-//   x), ratio 4; the next stage gets x itself
+//   stem:    x = LN(conv 7^3 x) (dense, stride 2); before later stages x = conv 2^3 (LN x) of
+//            stride 2
+//   stage i: x = Mamba(LayerNorm x), forward and reverse, without a residual
+//   output:  mlp_i(LN x), ratio 4; the next stage gets x itself
 class BidirectionalEncoderImpl : public Encoder {
  public:
   explicit BidirectionalEncoderImpl(const ModelConfig& config);

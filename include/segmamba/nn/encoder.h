@@ -43,5 +43,10 @@ Convolution downsample_convolution(std::int64_t in_channels, std::int64_t out_ch
 // then "1", the convolution behind the norm.
 torch::nn::Sequential downsampling(std::int64_t in_channels, const std::vector<std::int64_t>& dims,
                                    std::size_t stage);
+// The same with ChannelLayerNorms: "0", the stem, and "1", a norm behind it, for i = 0, then "0", a
+// norm, and "1", the convolution behind it.
+torch::nn::Sequential layer_norm_downsampling(std::int64_t in_channels,
+                                              const std::vector<std::int64_t>& dims,
+                                              std::size_t stage);
 
 }  // namespace segmamba::nn

@@ -10,7 +10,7 @@ inline torch::Tensor linear(const torch::nn::Linear& layer, const torch::Tensor&
   return torch::linear(input, layer->weight, layer->bias);
 }
 
-// Each layer of this many inputs and outputs; shorter than its options.
+// A layer of so many inputs and outputs; shorter than its options.
 inline torch::nn::Linear make_linear(std::int64_t inputs, std::int64_t outputs, bool bias = true) {
   return torch::nn::Linear(torch::nn::LinearOptions(inputs, outputs).bias(bias));
 }

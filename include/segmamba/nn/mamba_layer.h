@@ -8,11 +8,6 @@
 
 namespace segmamba::nn {
 
-// [B, C, D, H, W] as tokens [B, D*H*W, C], W fastest, and back to the sizes and the memory format
-// of `volume`. Channels-last volumes lie in memory as their tokens do, so that neither copies.
-torch::Tensor volume_to_tokens(const torch::Tensor& volume);
-torch::Tensor tokens_to_volume(const torch::Tensor& tokens, const torch::Tensor& volume);
-
 struct MambaLayerOptions {
   MambaOptions mamba;
   bool residual = true;

@@ -12,13 +12,20 @@ namespace segmamba::nn {
 class MedNextBlockImpl;
 
 // MedNeXt (arXiv 2303.09975; MIC-DKFZ/MedNeXt at 0b78ed8, mednextv1), c = n_channels, r = exp_r:
-//   block: x + conv3(GRN(gelu(conv2(norm(conv1 x))))), conv1 depth-wise k^3, conv2 and conv3 1^3 to
-//   r times the channels and back; GRN where `grn` says so down_i: conv1 of stride 2, conv3 to
-//   twice the channels, + res_conv x, 1^3 of stride 2 up_i: conv1 transposed of stride 2, conv3 to
-//   half the channels, + res_conv x likewise; n voxels a side become 2n - 1, and the first of 2n is
-//   0 e_0 = enc_block_0(stem x); e_i = enc_block_i(down_{i-1} e_{i-1}), i < 4 d_4 =
-//   bottleneck(down_3 e_3); d_i = dec_block_i(up_i d_{i+1} + e_i) logits = out_0 d_0; deep
-//   supervision: out_i d_i, i = 0..4
+//   block:  x + conv3(GRN(gelu(conv2(norm(conv1 x))))), conv1 depth-wise k^3, conv2 and conv3 1^3
+//           to r times the channels and back; GRN where `grn` says so
+//   down_i: a block whose conv1 has stride 2 and whose conv3 gives twice the channels,
+//           + res_conv x, 1^3 of stride 2, in place of x
+//   up_i:   a block whose conv1 has stride 2, transposed, and whose conv3 gives half the channels,
+//           + res_conv x, transposed likewise, in place of x; n voxels a side become 2n - 1, and
+//           before them the first of 2n is 0
+//
+//   e_0 = enc_block_0(stem x)
+//   e_i = enc_block_i(down_{i-1} e_{i-1}), i = 1 .. 3
+//   d_4 = bottleneck(down_3 e_3)
+//   d_i = dec_block_i(up_i d_{i+1} + e_i), i = 3 .. 0
+//   logits = out_0 d_0; with deep supervision out_i d_i, i = 0 .. 4
+//
 // norm is an affine instance norm (norm_type group) or a layer norm over channels (layer). Sizes:
 // multiples of 16. Each block, down_i and up_i is a part that can be recomputed.
 class MedNextImpl : public SegmentationModel {

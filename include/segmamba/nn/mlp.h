@@ -19,8 +19,9 @@ class MlpImpl : public torch::nn::Module {
   MlpImpl(std::int64_t channels, std::int64_t hidden, const MlpNames& names, double dropout = 0);
   torch::Tensor forward(const torch::Tensor& input);
 
+  torch::nn::Linear first{nullptr}, second{nullptr};
+
  private:
-  torch::nn::Linear first_{nullptr}, second_{nullptr};
   double dropout_;
 };
 TORCH_MODULE(Mlp);

@@ -44,7 +44,8 @@ class SegmentationModel : public torch::nn::Module {
   // What deep supervision trains: the logits of forward(), then those at lower and lower
   // resolutions, where the model was made with such outputs.
   std::vector<torch::Tensor> forward_deep(const torch::Tensor& input);
-  virtual std::size_t deep_output_count() const { return 1; }  // what forward_deep() returns
+  // How many tensors forward_deep() returns.
+  virtual std::size_t deep_output_count() const { return 1; }
   // Whether the original trains the coarsest of these as well (nnU-Net does not).
   virtual bool trains_coarsest_output() const { return false; }
   const InputSizes& input_sizes() const { return input_sizes_; }

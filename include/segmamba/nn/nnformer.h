@@ -6,25 +6,21 @@
 
 namespace segmamba::nn {
 
-// A transposed convolution whose stride is its number of taps, with bias, from and to volumes whose
-// channels come last: every voxel becomes taps^3, which makes it a product of matrices.
-// [B, D, H, W, in] -> [B, taps D, taps H, taps W, out].
-class PatchExpansionImpl : public torch::nn::ConvTranspose3dImpl {
- public:
-  PatchExpansionImpl(std::int64_t in_channels, std::int64_t out_channels, std::int64_t taps);
-  torch::Tensor forward(const torch::Tensor& volume);
-};
-TORCH_MODULE(PatchExpansion);
-
 // nnFormer (arXiv 2109.03201; 282857341/nnFormer at d48aaeb, network_architecture/
 // nnFormer_tumor.py), E = embedding_dim, channels last, LN with parameters:
 //   x_0 = LN(conv(LN gelu(conv_2(LN gelu(conv(LN gelu(conv_2 image))))))), 3^3 taps, conv_2 of
 //         stride 2
-//   encoder: y_i = depths[i] blocks of attention in windows, every other one shifted, of x_i, E 2^i
-//   channels; s_i = LN y_i; x_{i+1} = conv_2(LN(gelu y_i)), i = 0 .. 3
-//   decoder: z_3 = s_3; u = up(LN z_{i+1}); v = u + s_i; v += attention of queries LN u with keys
-//   and values of LN s_i (the same LN, no projection of the queries); v += MLP(LN v); z_i = shifted
-//   blocks of v, i = 2, 1, 0
+//   encoder, i = 0 .. 3:
+//     y_i = depths[i] blocks of attention in windows of x_i, every other one shifted
+//     s_i = LN y_i, E 2^i channels
+//     x_{i+1} = conv_2(LN(gelu y_i))
+//   decoder, i = 2, 1, 0, from z_3 = s_3:
+//     u = up(LN z_{i+1})
+//     v = u + s_i
+//     v += attention of queries LN u with keys and values of LN s_i (the same LN, no projection of
+//          the queries)
+//     v += MLP(LN v)
+//     z_i = shifted blocks of v
 //   logits = up_4(z_0) and, with deep supervision, up_4(z_1) and up_4(z_2)
 // The decoder has the windows and depths of the encoder's stage i, and the heads of its stage i
 // + 1. Windows are cubes: where the shortest axis has no more voxels than one, it is the window,
@@ -51,7 +47,7 @@ class NnFormerImpl : public SegmentationModel {
     // Before the encoder's later stages, or the decoder's.
     LayerNorm resampling_norm{nullptr};
     Convolution down{nullptr};
-    PatchExpansion up{nullptr};
+    UpConvolution up{nullptr};
     LayerNorm skip_norm{nullptr};  // of the encoder
   };
   struct ConvolutionPair {
@@ -73,7 +69,7 @@ class NnFormerImpl : public SegmentationModel {
   std::array<ConvolutionPair, 2> embedding_;
   LayerNorm embedding_norm_{nullptr};
   std::vector<Stage> encoder_, decoder_;
-  std::vector<PatchExpansion> heads_;
+  std::vector<UpConvolution> heads_;
 };
 TORCH_MODULE(NnFormer);
 

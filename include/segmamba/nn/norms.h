@@ -1,5 +1,5 @@
 #pragma once
-// The norms of the networks over volumes [B, C, D, H, W].
+// The norms of the networks: of volumes [B, C, D, H, W], and over the last axis of [..., C].
 
 #include <torch/torch.h>
 
@@ -10,9 +10,8 @@
 namespace segmamba::nn {
 
 // (x - mean) / sqrt(var + 1e-5), mean and biased variance over each channel of each item, always of
-// the instance itself; then what `after` says. [B, C, D, H, W] -> the
-// same. By value: in inference mode, a caller that moves its last reference in gets its memory
-// back.
+// the instance itself; then what `after` says. [B, C, D, H, W] -> the same.
+// By value: in inference mode, a caller that moves its last reference in gets its memory back.
 torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after = {});
 
 // weight_c instance_norm(x_c) + bias_c, then what `after` says (whose weight and bias are these).
@@ -76,8 +75,8 @@ class ChannelLayerNormImpl : public torch::nn::Module {
 TORCH_MODULE(ChannelLayerNorm);
 
 // Root-mean-square norm over the channels of every token (arXiv 1910.07467, eps 1e-5):
-// weight_c x_c / sqrt(mean(x^2) + eps), computed in float32 where x is 16-bit. [..., C] -> the
-// same.
+// weight_c x_c / sqrt(mean(x^2) + eps), computed in float32 where x is 16-bit.
+// [..., C] -> the same.
 class RmsNormImpl : public torch::nn::Module {
  public:
   explicit RmsNormImpl(std::int64_t channels);

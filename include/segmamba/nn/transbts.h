@@ -13,10 +13,11 @@ namespace segmamba::nn {
 //   s_1 = block(channel dropout(conv x)), b channels; s_2, s_3: a convolution of stride 2 and two
 //   blocks each, 2b and 4b channels; s_4: likewise with four blocks, 8b
 //   t = conv_x(relu(BN s_4)), E channels at 1/8 of the resolution; tokens t + position_embeddings
-//   go through `layers` transformer layers: x + drop(attention(LN x)), then x + mlp(LN x) y =
-//   Enblock8_2(Enblock8_1 t); for i = 4, 3, 2: y = DeBlock{i}(DeUp{i}(y, s_{i-1})), where DeUp(y,
-//   s) = conv3([s, up(conv1 y)]) and blocks are relu(BN(conv2(relu(BN(conv1 x))))) + x logits =
-//   endconv y
+//       go through `layers` transformer layers: x + drop(attention(LN x)), then x + mlp(LN x)
+//   y_4 = Enblock8_2(Enblock8_1 t)
+//   y_{i-1} = DeBlock{i}(DeUp{i}(y_i, s_{i-1})), i = 4, 3, 2, where
+//       DeUp(y, s) = conv3([s, up(conv1 y)]), a block: relu(BN(conv2(relu(BN(conv1 x))))) + x
+//   logits = endconv y_1
 // Unlike the original, whose last step is a softmax, the network gives logits. The norm over the
 // transformer's output (pre_head_ln) and linear_encoding are parameters that the original holds and
 // whose results it never uses: they are not trained here. The parts that can be recomputed are

@@ -16,8 +16,9 @@ namespace segmamba::nn {
 //   d_{i-1} = decoder{i+1}(d_i, e_{i-1}) for i = n .. 1; logits = out(decoder1(d_0))
 // With deep supervision also deep_outs.{i-1}(d_i) at 1/2^i of the resolution for i = 1 .. n-1: an
 // output a decoder, as in nnU-Net. These heads are used in training alone.
-// Any number of stages >= 1. Sizes: multiples of 2^n. The parts that can be recomputed are stage1
-// .. stage{n} and the blocks, an encoder's output with its block.
+// Any number of stages >= 1. Sizes: multiples of 2^n, but not 2^n on every axis, which would leave
+// the instance norms at the bottom a single voxel. The parts that can be recomputed are stage1 ..
+// stage{n} and the blocks, an encoder's output with its block.
 class UShapedModel : public SegmentationModel {
  public:
   std::size_t deep_output_count() const override { return 1 + deep_outs.size(); }

@@ -9,9 +9,11 @@ namespace segmamba::nn {
 // UNETR (arXiv 2103.10504; Project-MONAI/MONAI at 7af4921, networks/nets/unetr.py),
 // s = feature_size, t_i = output of block i of a vision transformer over patches of 16^3 voxels:
 //   e_1 = basic(image), s channels
-//   e_2, e_3, e_4 = project_up(t_3), (t_6), (t_9) to 1/2, 1/4, 1/8 of the resolution, with 2 s, 4
-//   s, 8 s channels d_4 = up(LN(t_11), e_4); d_3 = up(d_4, e_3); d_2 = up(d_3, e_2); d_1 = up(d_2,
-//   e_1) logits = conv 1^3 d_1
+//   e_2 = project_up(t_3), e_3 = project_up(t_6), e_4 = project_up(t_9), to 1/2, 1/4, 1/8 of the
+//         resolution and 2 s, 4 s, 8 s channels
+//   d_4 = up(LN(t_11), e_4)
+//   d_i = up(d_{i+1}, e_i), i = 3, 2, 1
+//   logits = conv 1^3 d_1
 // Sizes: model.img_size alone, as each patch has its own position. The parts that can be recomputed
 // are embedding, block0 .. block11, encoder1 .. encoder4 and decoder5 .. decoder2.
 class UnetrImpl : public SegmentationModel {

@@ -8,6 +8,7 @@ namespace segmamba::nn {
 // convolutions in the U-shape of u_shape.h.
 class UxNetImpl : public UShapedModel {
  public:
+  // Throws Error naming the config key that does not fit.
   explicit UxNetImpl(const ModelConfig& config);
   static InputSizes input_sizes(const ModelConfig& config);
 };

@@ -8,6 +8,7 @@ namespace segmamba::nn {
 // of u_shape.h: an adaptation for comparison with SegMamba, not a published network.
 class VimImpl : public UShapedModel {
  public:
+  // Throws Error naming the config key that does not fit.
   explicit VimImpl(const ModelConfig& config);
   static InputSizes input_sizes(const ModelConfig& config);
 };

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "segmamba/nn/convolution.h"
+#include "segmamba/nn/mlp.h"
 #include "segmamba/nn/norms.h"
 #include "segmamba/ops/selective_scan.h"
 
@@ -31,9 +32,9 @@ std::vector<ops::ScanOrder> cross_scan_orders(torch::IntArrayRef sizes);
 // The mixer, K orders as above, R = ceil(C / 16):
 //   [x, z] = in_proj u          z only where there is a gate
 //   x = silu(conv x)            depth-wise, 3 taps an axis
-//   y = sum_k scan_k(x, softplus(dt_projs_k dt_k + dt_projs_bias_k), -exp(A_logs_k), B_k, C_k,
-//   Ds_k)
-//       with [dt_k, B_k, C_k] = x_proj_k x
+//   [dt_k, B_k, C_k] = x_proj_k x
+//   delta_k = softplus(dt_projs_k dt_k + dt_projs_bias_k)
+//   y = sum_k scan_k(x, delta_k, -exp(A_logs_k), B_k, C_k, Ds_k)
 //   out = out_proj(LN(y) silu(z))
 class CrossScanMixerImpl : public torch::nn::Module {
  public:
@@ -57,7 +58,7 @@ class CrossScanMixerImpl : public torch::nn::Module {
 };
 TORCH_MODULE(CrossScanMixer);
 
-// y = x + op(LN x); y + fc2(GELU(fc1(LN y))). LN over channels, eps 1e-5.
+// y = x + op(LN x); y + mlp(LN y). LN over channels, eps 1e-5.
 // [B, C, (D,) H, W] -> the same.
 class VssBlockImpl : public torch::nn::Module {
  public:
@@ -68,7 +69,7 @@ class VssBlockImpl : public torch::nn::Module {
  private:
   LayerNorm norm_{nullptr}, norm2_{nullptr};
   CrossScanMixer op_{nullptr};
-  torch::nn::Linear fc1_{nullptr}, fc2_{nullptr};
+  Mlp mlp_{nullptr};
 };
 TORCH_MODULE(VssBlock);
 

@@ -1,4 +1,5 @@
 #pragma once
+// What several networks ask of their config.
 
 #include <array>
 #include <cstdint>
@@ -13,11 +14,10 @@ namespace segmamba::nn {
 // The size [D, H, W] that a network is made for, out of the config's list `key`. Throws Error where
 // it is not given or no multiple of `multiple`.
 inline std::array<std::int64_t, 3> fixed_size(const std::vector<std::int64_t>& sizes,
-                                              const std::string& key, std::int64_t multiple) {
+                                              const std::string& key, std::int64_t multiple = 1) {
   if (sizes.size() != 3) {
-    throw Error(concat("model.", key,
-                       ": the network is made for inputs of one size [D, H, W], got [",
-                       join(sizes, ", "), "]"));
+    throw Error(concat("model.", key, ": the network is made for inputs of one size [D, H, W], ",
+                       sizes.empty() ? "which must be given" : "got [" + join(sizes, ", ") + "]"));
   }
   for (const auto size : sizes) {
     if (size % multiple != 0) {
