@@ -55,7 +55,7 @@ std::vector<std::string> changes_of_training(const TrainConfig& config, std::int
     const auto multiple = sizes.multiple[i];
     patch[i] = std::max(patch[i] * 3 / 4 / multiple, std::int64_t{1}) * multiple;
   }
-  if (!sizes.exact && patch != config.data.patch_size) {
+  if (!sizes.misfit({patch[0], patch[1], patch[2]}) && patch != config.data.patch_size) {
     changes.push_back(change("data.patch_size",
                              concat("[", join(config.data.patch_size, ", "), "]"),
                              concat("[", join(patch, ", "), "]")));

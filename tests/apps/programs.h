@@ -34,8 +34,8 @@ class Programs : public ::testing::Test {
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
     write_file_atomically(shared_->path() / "tiny.yaml",
                           "model:\n"
-                          "  dims: [4, 8, 8, 8]\n"
-                          "  depths: [1, 1, 1, 1]\n"
+                          "  dims: [4, 8, 8]\n"
+                          "  depths: [1, 1, 1]\n"
                           "  hidden_size: 16\n"
                           "data:\n"
                           "  patch_size: [16, 16, 16]\n"

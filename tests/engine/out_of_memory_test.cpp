@@ -36,12 +36,12 @@ TEST(OutOfMemory, LeavesOutWhatIsAsLowAsItGets) {
   config.training.micro_batch_size = 1;
   config.training.recompute = {"all"};
   config.training.precision = "fp16";
-  config.data.patch_size = {16, 40, 16};
+  config.data.patch_size = {16, 64, 16};
   const std::runtime_error error("cuDNN error: CUDNN_STATUS_ALLOC_FAILED");
   EXPECT_EQ(out_of_memory_advice(error, config, {torch::kCUDA, 1}),
-            "the GPU cuda:1 is out of memory: set data.patch_size from [16, 40, 16] to [16, 16, "
+            "the GPU cuda:1 is out of memory: set data.patch_size from [16, 64, 16] to [16, 48, "
             "16]");
-  config.data.patch_size = {16, 16, 16};
+  config.data.patch_size = {16, 32, 16};  // [16, 16, 16] would be one voxel at the bottom
   EXPECT_EQ(out_of_memory_advice(error, config, {torch::kCUDA, 1}),
             "the GPU cuda:1 is out of memory: set the model to fewer channels or layers");
 }

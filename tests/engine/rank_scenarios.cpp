@@ -114,8 +114,8 @@ std::shared_ptr<nn::SegmentationModel> tiny_model() {
   torch::manual_seed(5);
   nn::ModelConfig config;
   config.in_channels = 2;
-  config.segmamba.dims = {4, 4, 6, 6};
-  config.segmamba.depths = {1, 1, 1, 1};
+  config.segmamba.dims = {4, 4, 6};
+  config.segmamba.depths = {1, 1, 1};
   config.segmamba.hidden_size = 8;
   const auto model = nn::make_model(config);
   model->to(torch::kFloat64);

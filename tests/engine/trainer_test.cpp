@@ -69,8 +69,8 @@ class TrainerTest : public ::testing::Test {
 
   static TrainConfig tiny_config() {
     TrainConfig config;
-    config.model.segmamba.dims = {4, 8, 8, 8};
-    config.model.segmamba.depths = {1, 1, 1, 1};
+    config.model.segmamba.dims = {4, 8, 8};
+    config.model.segmamba.depths = {1, 1, 1};
     config.model.segmamba.hidden_size = 16;
     config.data.root = data_->path().string();
     config.data.patch_size = {16, 16, 16};
@@ -520,7 +520,7 @@ TEST_F(TrainerTest, RefusesPatchesThatTheModelCannotTake) {
   config.data.patch_size = {16, 20, 16};
   EXPECT_THAT(
       [&] { train(config, out_.path() / "run", StartMode::kNew); },
-      ThrowsMessage<Error>("data.patch_size is [16, 20, 16]: each size must be a multiple of 16"));
+      ThrowsMessage<Error>("data.patch_size is [16, 20, 16]: each size must be a multiple of 8"));
 }
 
 TEST(Checkpoint, DamagedFilesAreRefused) {
