@@ -135,6 +135,7 @@ TEST(UpstreamConfig, ErrorsAreFitForATerminal) {
     }
   }
   EXPECT_THAT(error("\x1b[2J", "{}"), HasSubstr("there is no network \"?[2J\""));
+  EXPECT_THAT(error("\xc2\x9b[2J \xc3\xa9", "{}"), HasSubstr("network \"?[2J \xc3\xa9\""));
 }
 
 }  // namespace
