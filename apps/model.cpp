@@ -21,6 +21,7 @@
 #include "segmamba/nn/inference.h"
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/operator_times.h"
+#include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/verify.h"
 #include "segmamba/nn/weights.h"
 

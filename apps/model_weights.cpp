@@ -73,7 +73,7 @@ bool is_archive(const std::filesystem::path& path) {
                    path.string() + "\"");
 }
 
-std::optional<torch::ScalarType> parse_dtype(const std::string& name) {
+std::optional<torch::ScalarType> stored_dtype(const std::string& name) {
   if (name == "as-is") return std::nullopt;
   if (name == "float64") return torch::kFloat64;
   if (name == "float32") return torch::kFloat32;
@@ -139,7 +139,7 @@ nn::TensorMap merged_state(const Imported& imported, std::optional<torch::Scalar
 }
 
 void import_weights(const Options& options) {
-  const auto dtype = parse_dtype(options.dtype);
+  const auto dtype = stored_dtype(options.dtype);
   const bool to_archive = is_archive(options.output);
   const auto imported = read_for_network(options);
   const auto& report = imported.report;
@@ -180,7 +180,11 @@ std::string place_of(const Options& options, const std::string& network) {
 
 void export_weights(const Options& options) {
   const bool to_archive = is_archive(options.output);
-  place_of(options, "");  // complains before the work is done
+  // Complain before the work is done.
+  if (const auto asked = place_of(options, ""); !to_archive && !asked.empty()) {
+    throw UsageError("--layout " + options.layout + " puts the weights under \"" + asked +
+                     "\", which a .safetensors file has no place for: name a .pt or .pth file");
+  }
   const auto exported = read_for_network(options);
   if (!exported.report.is_complete()) {
     refuse(options, exported, "the original would not take them");

@@ -7,11 +7,24 @@
 #include "segmamba/core/text.h"
 
 namespace segmamba {
+namespace {
+
+// A value is copied and written by functions that call themselves once a level.
+constexpr int kMaxDepth = 64;
+
+}  // namespace
 
 Json parse_json(const std::string& text, const std::string& origin) {
+  const auto check_depth = [&origin](int depth, Json::parse_event_t event, const Json&) {
+    using Event = Json::parse_event_t;
+    if (depth >= kMaxDepth && (event == Event::array_start || event == Event::object_start)) {
+      throw Error(concat(origin, ": JSON nested deeper than ", kMaxDepth));
+    }
+    return true;
+  };
   try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& error) {
+    return Json::parse(text, check_depth);
+  } catch (const Json::exception& error) {
     // "[json.exception.parse_error.101] parse error at line 1, column 5: ..." without its tag.
     const std::string what = error.what();
     const auto tag_end = what.find("] ");

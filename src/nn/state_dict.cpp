@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <fstream>
 #include <set>
 
@@ -141,13 +142,22 @@ void take_tensors(const Dict& root, const std::string& wanted, StateDictFile& fi
   file.notes.emplace_back("taken: the average of the weights");
 }
 
+// By its first bytes; where they tell nothing, by its name.
 bool is_safetensors(const std::filesystem::path& path) {
-  if (path.extension() == ".safetensors") return true;
-  // The length of the header, and its opening brace: the first bytes of no file of torch.save.
   std::array<char, 9> start{};
   std::ifstream stream(path, std::ios::binary);
-  return stream.read(start.data(), start.size()) && start[8] == '{' && start[0] != 'P' &&
-         start[7] == '\0';
+  std::error_code error;
+  const auto file_bytes = std::filesystem::file_size(path, error);
+  if (!error && stream.read(start.data(), start.size())) {
+    // The length of the header and its opening brace. Zip archives and pickles begin with numbers
+    // that are larger than files.
+    std::uint64_t header_bytes = 0;
+    std::memcpy(&header_bytes, start.data(), sizeof header_bytes);
+    if (start[8] == '{' && header_bytes <= file_bytes - sizeof header_bytes) return true;
+    const std::string_view begin(start.data(), 4);
+    if (begin == "PK\3\4" || begin == "\x80\x02\x8a\x0a") return false;
+  }
+  return to_lower(path.extension().string()) == ".safetensors";
 }
 
 // Leaves the tensors that `prefix` begins, without it.
@@ -159,17 +169,29 @@ void keep_below(const std::string& prefix, TensorMap& tensors) {
   tensors = std::move(kept);
 }
 
-void strip_prefixes(StateDictFile& file) {
-  const auto any = [&file](const std::string& prefix) {
-    return std::any_of(file.tensors.begin(), file.tensors.end(),
-                       [&](const auto& item) { return starts_with(item.first, prefix); });
+// Of the two forms of golden files, the weights: all tensors but those under "golden/", or those
+// under "param." where all others have names of such a file.
+void keep_weights_of_golden(StateDictFile& file) {
+  // What stands before the first dot.
+  static const std::set<std::string> words = {"param", "grad",   "gradnorm",    "act",
+                                              "input", "output", "grad_output", "skip"};
+  const auto before = file.tensors.size();
+  const auto& all = file.tensors;
+  const auto is_weight = [](const auto& item) { return starts_with(item.first, "param."); };
+  const auto is_golden = [](const auto& item) {
+    return words.contains(item.first.substr(0, item.first.find('.')));
   };
-  // Golden files: weights beside inputs and outputs.
-  if (any("param.")) keep_below("param.", file.tensors);
-  if (any("golden/")) {
-    std::erase_if(file.tensors,
-                  [](const auto& item) { return starts_with(item.first, "golden/"); });
+  if (std::any_of(all.begin(), all.end(), is_weight) &&
+      std::all_of(all.begin(), all.end(), is_golden)) {
+    keep_below("param.", file.tensors);
   }
+  std::erase_if(file.tensors, [](const auto& item) { return starts_with(item.first, "golden/"); });
+  const auto dropped = before - file.tensors.size();
+  if (dropped == 0) return;
+  file.notes.push_back(concat(dropped, " tensors of a golden file left out beside its weights"));
+}
+
+void strip_prefixes(StateDictFile& file) {
   bool again = !file.tensors.empty();
   while (again) {
     again = false;
@@ -208,15 +230,26 @@ bool fits(const std::string& name, const torch::Tensor& own, const torch::Tensor
       torch::isComplexType(given.scalar_type())) {
     return false;
   }
-  if (!is_index_table(name) || own.is_meta()) return true;
+  if (!is_index_table(name) || own.is_meta() || given.is_meta()) return true;
   return torch::equal(own.cpu().to(torch::kInt64), given.cpu().to(torch::kInt64));
 }
 
 bool is_finite(const torch::Tensor& tensor) {
-  if (!torch::isFloatingType(tensor.scalar_type())) return true;
+  if (!torch::isFloatingType(tensor.scalar_type()) || tensor.is_meta()) return true;
   // Some narrow types have no isfinite of their own.
   const auto values = tensor.element_size() < 4 ? tensor.to(torch::kFloat32) : tensor;
   return torch::isfinite(values).all().item<bool>();
+}
+
+// "7 missing: a, b, c, d, e, ..."; nothing where there are no names.
+std::vector<std::string> list_names(const std::string& what, std::vector<std::string> names,
+                                    bool all_names) {
+  if (names.empty()) return {};
+  const auto count = names.size();
+  const bool cut = !all_names && count > kShownNames;
+  if (cut) names.resize(kShownNames);
+  for (auto& name : names) name = printable(name);
+  return {concat(count, " ", what, ": ", join(names, ", "), cut ? ", ..." : "")};
 }
 
 // Of our files, the section `model`; of golden files, the original's name and arguments.
@@ -249,6 +282,7 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
       if (!content.is_dict()) throw Error("holds no dict of tensors");
       take_tensors(content.dict(), place, file);
     }
+    keep_weights_of_golden(file);
     strip_prefixes(file);
     if (file.tensors.empty()) throw Error("holds no weights");
     return file;
@@ -258,9 +292,7 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
   }
 }
 
-std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& path) {
-  return read_state_dict(path).tensors;
-}
+TensorMap read_weights(const std::filesystem::path& path) { return read_state_dict(path).tensors; }
 
 std::string model_section(const std::string& keys) {
   std::string text = "model:\n";
@@ -305,24 +337,29 @@ LoadReport load_matching(torch::nn::Module& module, const TensorMap& tensors) {
 
 std::vector<std::string> describe(const LoadReport& report, bool all_names) {
   std::vector<std::string> lines = {concat(report.loaded.size(), " tensors loaded")};
-  const auto add = [&](const std::string& what, std::vector<std::string> names) {
-    if (names.empty()) return;
-    const auto count = names.size();
-    const bool cut = !all_names && count > kShownNames;
-    if (cut) names.resize(kShownNames);
-    for (auto& name : names) name = printable(name);
-    lines.push_back(concat(count, " ", what, ": ", join(names, ", "), cut ? ", ..." : ""));
+  const auto add = [&](const std::vector<std::string>& more) {
+    lines.insert(lines.end(), more.begin(), more.end());
   };
+  add(list_names("of another precision than the model", report.converted, all_names));
+  add(list_names("not in the file, known to the model", report.filled, all_names));
+  add(describe_misfits(report, all_names));
+  add(list_names("with NaN or infinite values", report.non_finite, all_names));
+  return lines;
+}
+
+std::vector<std::string> describe_misfits(const LoadReport& report, bool all_names) {
   std::vector<std::string> mismatches;
   for (const auto& [name, file, model] : report.mismatched) {
     mismatches.push_back(concat(name, " (file ", file, ", model ", model, ")"));
   }
-  add("of another precision than the model", report.converted);
-  add("not in the file, known to the model", report.filled);
-  add("missing", report.missing);
-  add("extra", report.extra);
-  add("of another shape, type or content", mismatches);
-  add("with NaN or infinite values", report.non_finite);
+  std::vector<std::string> lines;
+  for (const auto& [what, names] : std::vector<std::pair<std::string, std::vector<std::string>>>{
+           {"missing", report.missing},
+           {"extra", report.extra},
+           {"of another shape, type or content", mismatches}}) {
+    const auto line = list_names(what, names, all_names);
+    lines.insert(lines.end(), line.begin(), line.end());
+  }
   return lines;
 }
 

@@ -25,6 +25,10 @@ constexpr std::size_t kMaxNameBytes = 1000;  // of a Python object
 constexpr std::size_t kMaxObjects = 8'000'000;
 constexpr std::size_t kMaxCopied = 16'000'000;  // items of lists, or 8 bytes of text
 constexpr std::size_t kTensorCost = 16;         // in the same units
+// A tensor may show a number of its storage many times, and a storage may serve many tensors. All
+// of them together take at most this many times the storages, and these bytes more: nnU-Net's files
+// hold each tensor four times, and expanded ones are small.
+constexpr std::uint64_t kMaxShownTimes = 16, kMaxShownBytes = 64 << 20;
 
 // Objects on the pickle machine's stack. They live in one arena and point to one another freely,
 // for a list can be memoized before it is filled.
@@ -377,6 +381,7 @@ class Machine {
 
   void push_global(const std::string& module, const std::string& name) {
     if (module.size() + name.size() > kMaxNameBytes) fail("the name of an object is too long");
+    charge((module.size() + name.size()) / 8);
     push(Global{module + "." + name});
   }
 
@@ -407,8 +412,9 @@ class Machine {
     if (!type && !is_untyped_storage(type_name)) {
       fail("storage type " + type_name + " is not supported");
     }
-    StorageRequest request{as<std::string>(id[2], "a storage key"),
-                           as<std::int64_t>(id[4], "a number of elements")};
+    const auto& key = as<std::string>(id[2], "a storage key");
+    if (key.size() > kMaxNameBytes) fail("the key of a storage is too long");
+    StorageRequest request{key, as<std::int64_t>(id[4], "a number of elements")};
     if (request.elements < 0 ||
         __builtin_mul_overflow(static_cast<std::uint64_t>(request.elements),
                                type ? torch::elementSize(*type) : 1, &request.bytes)) {
@@ -417,6 +423,7 @@ class Machine {
     auto found = storages_.find(request.key);
     if (found == storages_.end()) {
       found = storages_.emplace(request.key, read_storage_(request)).first;
+      stored_bytes_ += found->second.nbytes();
     }
     if (found->second.nbytes() < request.bytes) {
       fail("storage " + request.key + " is too short");
@@ -428,8 +435,8 @@ class Machine {
   // here. Nothing is ever called.
   void call() {
     auto* arguments = pop();
-    const auto name = as<Global>(pop(), "a function").name;
-    const auto values = as<Sequence>(arguments, "arguments").items;
+    const auto& name = as<Global>(pop(), "a function").name;
+    const auto& values = as<Sequence>(arguments, "arguments").items;
     charge(values.size());
     if (!make_container(name, values) && !make_tensor(name, values) && !make_number(name, values)) {
       refuse(name);
@@ -453,23 +460,30 @@ class Machine {
                name == "torch.Size") {
       Sequence copy;
       if (values.size() > 1) refuse(name);
-      if (values.size() == 1) copy.items = as<Sequence>(values[0], "a list").items;
-      charge(copy.items.size());
+      if (values.size() == 1) {
+        const auto& items = as<Sequence>(values[0], "a list").items;
+        charge(items.size());
+        copy.items = items;
+      }
       push(std::move(copy));
     } else if (name == "torch.device" && !values.empty() && values.size() <= 2) {
-      auto text = as<std::string>(values[0], "a device");
-      if (text.size() > kMaxNameBytes) fail("the name of a device is too long");
+      const auto& device = as<std::string>(values[0], "a device");
+      if (device.size() > kMaxNameBytes) fail("the name of a device is too long");
+      charge(device.size() / 8);
+      std::string text = device;
       if (values.size() == 2) text += concat(":", as<std::int64_t>(values[1], "an index"));
       push(std::move(text));
     } else if (name == "pathlib.PosixPath" || name == "pathlib.WindowsPath") {
       std::vector<std::string> parts;
-      for (auto* part : values) parts.push_back(as<std::string>(part, "a part of a path"));
+      for (auto* part : values) {
+        const auto& text = as<std::string>(part, "a part of a path");
+        charge(text.size() / 8);
+        parts.push_back(text);
+      }
       // An absolute path begins with the part "/".
       const bool is_absolute = !parts.empty() && parts.front() == "/";
       if (is_absolute) parts.front().clear();
-      auto text = join(parts, "/");
-      charge(text.size() / 8);
-      push(std::move(text));
+      push(join(parts, "/"));
     } else {
       return false;
     }
@@ -573,6 +587,7 @@ class Machine {
     charge(kTensorCost + bytes.size() / 8);
     auto tensor = torch::empty(sizes, type.type);
     std::copy(bytes.begin(), bytes.end(), static_cast<char*>(tensor.data_ptr()));
+    stored_bytes_ += bytes.size();
     return tensor;
   }
 
@@ -592,8 +607,8 @@ class Machine {
     auto* object = top();
     if (auto* mapping = std::get_if<Mapping>(&object->data)) {
       if (mapping->is_namespace) {
-        const auto items = as<Mapping>(state, "attributes").items;
-        charge(items.size());
+        charge(as<Mapping>(state, "attributes").items.size());
+        const auto items = as<Mapping>(state, "attributes").items;  // may be those of itself
         mapping->items.insert(mapping->items.end(), items.begin(), items.end());
       }
       return;  // attributes of a dict, as OrderedDict's _metadata, do not matter
@@ -682,6 +697,14 @@ class Machine {
     return data;
   }
   Value convert(std::monostate, int) const { return {}; }
+  Value convert(const torch::Tensor& tensor, int) {
+    shown_bytes_ += static_cast<std::uint64_t>(tensor.numel()) * tensor.element_size();
+    if (shown_bytes_ > kMaxShownTimes * stored_bytes_ + kMaxShownBytes) {
+      fail(concat("its storages hold ", stored_bytes_, " bytes, its tensors at least ",
+                  shown_bytes_, ": a number of a storage is shown again and again"));
+    }
+    return tensor;
+  }
   Value convert(const std::string& text, int) { return count(text); }
   Value convert(const Sequence& sequence, int depth) {
     List list;
@@ -721,6 +744,7 @@ class Machine {
   std::unordered_map<std::uint64_t, Object*> memo_;
   std::unordered_map<std::string, c10::Storage> storages_;
   std::size_t values_ = 0, text_bytes_ = 0, copied_ = 0;
+  std::uint64_t stored_bytes_ = 0, shown_bytes_ = 0;  // of the storages, and of what shows them
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
@@ -16,11 +17,14 @@ bool is_of_nnunet(const std::string& network) {
   return starts_with(network, "nnunet") || starts_with(network, "umamba");
 }
 
+bool begins_with_any(const std::string& name, const std::vector<std::string>& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](const auto& prefix) { return starts_with(name, prefix); });
+}
+
 bool any_begins(const TensorMap& tensors, const std::vector<std::string>& prefixes) {
-  return std::any_of(tensors.begin(), tensors.end(), [&](const auto& item) {
-    return std::any_of(prefixes.begin(), prefixes.end(),
-                       [&](const auto& prefix) { return starts_with(item.first, prefix); });
-  });
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const auto& item) { return begins_with_any(item.first, prefixes); });
 }
 
 bool contains(const std::string& text, const std::string& part) {
@@ -49,7 +53,7 @@ std::size_t rename_all(TensorMap& tensors, Rename rename) {
     if (is_new) continue;
     ++merged;
     if (!same_bits(place->second, tensor)) {
-      throw Error(concat(name, " is another name of ", own,
+      throw Error(concat(printable(name), " is another name of ", printable(own),
                          ", but the file holds different values under them"));
     }
   }
@@ -153,10 +157,7 @@ void adapt_swin(const ModelConfig& config, AdaptedState& state) {
                                           "contrastive_pre.", "convTrans3d.",  "conv."};
   if (any_begins(state.tensors, {"rotation_head.", "contrastive_head.", "convTrans3d."})) {
     drop(
-        state,
-        [&](const std::string& name) {
-          return any_begins({{name, {}}}, heads);
-        },
+        state, [&](const std::string& name) { return begins_with_any(name, heads); },
         "heads of the pre-training");
   }
   if (!any_begins(state.tensors, {encoder}) &&

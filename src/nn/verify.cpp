@@ -1,12 +1,15 @@
 #include "segmamba/nn/verify.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <set>
+#include <type_traits>
 
+#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
@@ -46,11 +49,16 @@ class Arguments {
       if (fallback) return *fallback;
       throw Error(concat(origin_, ": config has no ", name));
     }
+    T value;
     try {
-      return json_.at(name).template get<T>();
+      value = json_.at(name).template get<T>();
     } catch (const Json::exception& error) {
       throw Error(concat(origin_, ": config: ", name, ": ", error.what()));
     }
+    if constexpr (std::is_same_v<T, std::int64_t>) {
+      if (value < 1) throw Error(concat(origin_, ": config: ", name, " must be at least 1"));
+    }
+    return value;
   }
   // Throws Error where there are others.
   void check_all_known() const {
@@ -122,10 +130,53 @@ class Golden {
     return parse_json(metadata(key), concat(origin_, " (", key, ")"));
   }
   bool has(const std::string& name) const { return file_.tensors.contains(kPrefix + name); }
+  // A tensor of real numbers.
   const Tensor& at(const std::string& name) const {
     const auto found = file_.tensors.find(kPrefix + name);
     if (found == file_.tensors.end()) throw Error(concat(origin_, ": no tensor ", kPrefix, name));
+    if (!torch::isFloatingType(found->second.scalar_type())) {
+      throw Error(concat(origin_, ": ", kPrefix, name,
+                         " is no tensor of floating-point numbers, but of ",
+                         torch::toString(found->second.scalar_type())));
+    }
+    if (found->second.numel() == 0) throw Error(concat(origin_, ": ", kPrefix, name, " is empty"));
     return found->second;
+  }
+  // Numbers in a row, `count` of them where that is given.
+  Tensor numbers(const std::string& name, std::optional<std::int64_t> count = std::nullopt) const {
+    const auto& tensor = at(name);
+    if (tensor.dim() != 1) {
+      throw Error(concat(origin_, ": ", kPrefix, name, " must have one dimension, not shape [",
+                         join(tensor.sizes(), ", "), "]"));
+    }
+    if (count && tensor.size(0) != *count) {
+      throw Error(
+          concat(origin_, ": ", kPrefix, name, " has ", tensor.size(0), " numbers, not ", *count));
+    }
+    return tensor.to(torch::kFloat64);
+  }
+  std::vector<std::string> parameters() const {
+    const auto list = json("parameters");
+    if (!list.is_array() || list.empty() ||
+        !std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_string(); })) {
+      throw Error(origin_ + ": metadata parameters must be a list of texts, one at least");
+    }
+    return list.get<std::vector<std::string>>();
+  }
+  // How far off float32 was, where the file says so.
+  std::optional<double> float32_error() const {
+    const auto found = file_.metadata.find("float32_max_abs_error");
+    if (found == file_.metadata.end()) return std::nullopt;
+    const auto& text = found->second;
+    double error = 0;
+    const auto* end = text.data() + text.size();
+    const auto [rest, code] = std::from_chars(text.data(), end, error);
+    if (code != std::errc() || rest != end || !std::isfinite(error) || error < 0) {
+      throw Error(concat(origin_,
+                         ": metadata float32_max_abs_error must be a number from 0 up, not \"",
+                         text, "\""));
+    }
+    return error;
   }
   std::vector<std::string> output_names() const {
     std::vector<std::string> names;
@@ -151,15 +202,15 @@ class Golden {
                                               : std::vector<std::string>{"c", "d", "h", "w"};
     auto product = torch::ones({}, like.options());
     for (const auto& axis : axes) {
-      product = product.unsqueeze(-1) * at(concat(stem, ".", axis)).to(like);
+      product = product.unsqueeze(-1) * numbers(concat(stem, ".", axis)).to(like);
     }
     if (product.sizes() != like.sizes().slice(1)) {
-      throw Error(concat(origin_, ": ", kPrefix, stem, ".* have sizes ", product.sizes(),
-                         ", the output ", like.sizes()));
+      throw Error(concat(origin_, ": ", kPrefix, stem, ".* are of sizes [",
+                         join(product.sizes(), ", "), "], the output of [",
+                         join(like.sizes(), ", "), "]"));
     }
     return product;
   }
-  const std::string& origin() const { return origin_; }
 
  private:
   const TensorFile& file_;
@@ -192,27 +243,25 @@ Gradient summarise(const Tensor& gradient) {
   return {flat.norm().item<double>(), flat.dot(wave).item<double>()};
 }
 
-}  // namespace
-
-bool Verification::passes() const {
-  const auto all = [](const std::vector<Deviation>& list) {
-    return std::all_of(list.begin(), list.end(), [](const auto& item) { return item.passes(); });
-  };
-  return all(outputs) && all(gradient_norms) && all(gradient_dots);
-}
-
-Verification verify(const TensorFile& file, const std::string& origin, torch::ScalarType type) {
+Verification verify_numbers(const TensorFile& file, const std::string& origin,
+                            torch::ScalarType type) {
   const Golden golden(file, origin);
   const bool exact = type == torch::kFloat64;
   Verification result;
   result.model = golden.metadata("model");
-  const auto names = golden.output_names();
+  const auto float32_error = golden.float32_error();
+  const auto names = golden.output_names(), parameters = golden.parameters();
+  const auto norms = golden.numbers("grad_norm", std::ssize(parameters)),
+             dots = golden.numbers("grad_dot", std::ssize(parameters)),
+             of_input = golden.numbers("grad_input", 2);
+  // A copy: the gradient is none of the file's.
+  const auto input =
+      golden.at("input").detach().to(type, /*non_blocking=*/false, /*copy=*/true).requires_grad_();
   const auto subject = make_subject(result.model, golden.json("config"), origin);
   load(*subject.module, golden.weights(), origin);
   subject.module->to(type);
   subject.module->eval();
 
-  const auto input = golden.at("input").to(type).requires_grad_();
   const auto outputs = subject.forward(input);
   if (outputs.size() != names.size()) {
     throw Error(
@@ -222,16 +271,13 @@ Verification verify(const TensorFile& file, const std::string& origin, torch::Sc
   for (std::size_t i = 0; i < names.size(); ++i) {
     const auto expected = golden.at(names[i]).to(torch::kFloat64);
     if (outputs[i].sizes() != expected.sizes()) {
-      throw Error(concat(origin, ": ", kPrefix, names[i], " has shape ", expected.sizes(),
-                         ", the network's output ", outputs[i].sizes()));
+      throw Error(concat(origin, ": ", kPrefix, names[i], " has shape [",
+                         join(expected.sizes(), ", "), "], the network's output [",
+                         join(outputs[i].sizes(), ", "), "]"));
     }
     const auto scale = std::max(largest(expected), 1e-300);
-    double allowed = 1e-6;
-    if (!exact) {
-      allowed = file.metadata.contains("float32_max_abs_error")
-                    ? 20 * std::stod(file.metadata.at("float32_max_abs_error")) / scale
-                    : 1e-3;
-    }
+    const double in_float32 = float32_error ? 20 * *float32_error / scale : 1e-3;
+    const double allowed = exact ? 1e-6 : in_float32;
     result.outputs.push_back(
         {names[i], largest(outputs[i].detach().to(torch::kFloat64) - expected) / scale, allowed});
     result.logits[kPrefix + names[i]] = outputs[i].detach();
@@ -241,24 +287,15 @@ Verification verify(const TensorFile& file, const std::string& origin, torch::Sc
   loss.backward();
 
   // Norm and dot product of every gradient, the input's last.
-  std::vector<std::string> parameters = golden.json("parameters").get<std::vector<std::string>>();
-  const auto norms = golden.at("grad_norm").to(torch::kFloat64),
-             dots = golden.at("grad_dot").to(torch::kFloat64),
-             of_input = golden.at("grad_input").to(torch::kFloat64);
-  if (norms.numel() != std::ssize(parameters) || dots.numel() != norms.numel() ||
-      of_input.numel() != 2) {
-    throw Error(origin + ": gradients do not fit the metadata `parameters`");
-  }
   const auto own = subject.module->named_parameters();
   const double largest_norm = std::max(largest(norms), 1e-300);
   const double share = exact ? 1e-6 : 5e-2, floor = (exact ? 1e-6 : 1e-3) * largest_norm;
   constexpr double kTrueZero = 1e-9;  // rounding of the original, not a gradient
   const auto compare = [&](const std::string& name, const Gradient& expected,
                            const Gradient& actual, double zero) {
-    double scale = std::max(expected.norm, floor);
-    const bool is_zero = expected.norm < zero;
-    if (is_zero) scale = std::max(scale, largest_norm);
-    const double allowed = is_zero && exact ? kTrueZero : share;
+    const bool is_zero = exact && expected.norm < zero;
+    const double scale = is_zero ? largest_norm : std::max(expected.norm, floor);
+    const double allowed = is_zero ? kTrueZero : share;
     result.gradient_norms.push_back({name, std::abs(actual.norm - expected.norm) / scale, allowed});
     result.gradient_dots.push_back({name, std::abs(actual.dot - expected.dot) / scale, allowed});
   };
@@ -274,6 +311,29 @@ Verification verify(const TensorFile& file, const std::string& origin, torch::Sc
   compare("input", {of_input[0].item<double>(), of_input[1].item<double>()},
           summarise(input.grad()), 0);
   return result;
+}
+
+}  // namespace
+
+bool Verification::passes() const {
+  const auto all = [](const std::vector<Deviation>& list) {
+    return std::all_of(list.begin(), list.end(), [](const auto& item) { return item.passes(); });
+  };
+  return all(outputs) && all(gradient_norms) && all(gradient_dots);
+}
+
+Verification verify(const TensorFile& file, const std::string& origin, torch::ScalarType type) {
+  try {
+    return verify_numbers(file, origin, type);
+  } catch (const c10::Error& error) {
+    // Numbers that no check here knows to be wrong, as sizes that a block's config does not fit.
+    const std::string what = error.what_without_backtrace();
+    throw Error(printable(concat(origin, ": ", what.substr(0, what.find('\n')))));
+  } catch (const Error& error) {
+    const std::string what = error.what();
+    // Names and values of the file; the network does not know whose input it refuses.
+    throw Error(printable(starts_with(what, origin) ? what : concat(origin, ": ", what)));
+  }
 }
 
 }  // namespace segmamba::nn

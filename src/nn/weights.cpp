@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -16,6 +17,7 @@
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/state_dict.h"
 
 namespace segmamba::nn {
 namespace {
@@ -140,10 +142,6 @@ Entry parse_entry(const std::string& name, const SortedJson& json, std::uint64_t
   return entry;
 }
 
-}  // namespace
-
-namespace {
-
 TensorFile read_content(const std::filesystem::path& path) {
   const std::string where = path.string();
   std::error_code error;
@@ -257,36 +255,13 @@ std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module)
 
 void load_state_dict(torch::nn::Module& module,
                      const std::map<std::string, torch::Tensor>& tensors) {
-  auto own = state_dict(module);
-  std::vector<std::string> missing, unexpected, mismatched;
-  for (const auto& [name, tensor] : own) {
-    const auto found = tensors.find(name);
-    if (found == tensors.end()) {
-      missing.push_back(name);
-    } else if (found->second.sizes() != tensor.sizes()) {
-      mismatched.push_back(
-          concat(name, " has shape ", found->second.sizes(), ", the model ", tensor.sizes()));
-    }
+  auto report = match_state_dict(module, tensors);
+  std::move(report.filled.begin(), report.filled.end(), std::back_inserter(report.missing));
+  if (!report.is_complete()) {
+    throw Error("weights do not fit the model; " + join(describe_misfits(report), "; "));
   }
-  for (const auto& [name, tensor] : tensors) {
-    if (!own.contains(name)) unexpected.push_back(name);
-  }
-  std::string message;
-  const auto report = [&](const std::string& what, std::vector<std::string>& names) {
-    if (names.empty()) return;
-    constexpr std::size_t kShown = 3;
-    const auto count = names.size();
-    if (count > kShown) names.resize(kShown);
-    message +=
-        concat("; ", count, " ", what, ": ", join(names, ", "), count > kShown ? ", ..." : "");
-  };
-  report("missing", missing);
-  report("unexpected", unexpected);
-  report("of another shape", mismatched);
-  if (!message.empty()) throw Error("weights do not fit the model" + message);
-
   const torch::NoGradGuard no_grad;
-  for (auto& [name, tensor] : own) tensor.copy_(tensors.at(name));
+  for (auto& [name, tensor] : state_dict(module)) tensor.copy_(tensors.at(name));
 }
 
 }  // namespace segmamba::nn

@@ -20,6 +20,7 @@
 #include "segmamba/engine/observers.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/engine/validation.h"
+#include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/weights.h"
 #include "support/temporary_folder.h"
 

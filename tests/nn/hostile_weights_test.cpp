@@ -1,6 +1,7 @@
 // Weight files that lie: each gives one clear line, whatever it asks for.
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/state_dict.h"
+#include "segmamba/nn/verify.h"
 #include "segmamba/nn/weights.h"
 #include "support/error_of.h"
 #include "support/temporary_folder.h"
@@ -270,6 +272,13 @@ TEST_F(HostileWeights, PicklesThatAskForCode) {
   EXPECT_THAT(error_with_pickle(global("a\x1b[2J", "b") + ")R"), HasSubstr("a?[2J.b"));
 }
 
+// The most that this process has held so far, in bytes.
+std::uint64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) << 10;
+}
+
 std::string repeated(const std::string& text, int count) {
   std::string result;
   for (int i = 0; i < count; ++i) result += text;
@@ -299,6 +308,48 @@ TEST_F(HostileWeights, PicklesThatUnfold) {
                         repeated("h\2", 1000) + "eq\3](" + repeated("h\3", 1000) + "et"),
       HasSubstr("too many values"));
   EXPECT_THAT(error_with(sound_zip(std::string(17 << 20, 'N'))), HasSubstr("is too large"));
+}
+
+// Copies of one long text in what a single call makes: counted before they are made.
+TEST_F(HostileWeights, PathsThatUnfold) {
+  const std::string path = "(" + pickled(std::string(1 << 20, 'a')) + "q\1" +
+                           global("pathlib", "PosixPath") + "(" + repeated("h\1", 1000) + "tRt";
+  const auto before = peak_memory();
+  EXPECT_THAT(error_with_pickle(path), HasSubstr("it unfolds to too much"));
+  EXPECT_LT(peak_memory() - before, std::uint64_t{512} << 20);
+}
+
+TEST_F(HostileWeights, NamesThatUnfold) {
+  const std::string names = "(" + pickled(std::string(900, 'a')) + "q\1" + pickled("b") + "q\2";
+  EXPECT_THAT(error_with_pickle(names + repeated("h\1h\2\x93", 200'000) + "t"),
+              HasSubstr("it unfolds to too much"));
+  EXPECT_THAT(error_with_pickle(names + global("torch", "device") + "q\3" +
+                                repeated("h\3h\1\x85R", 200'000) + "t"),
+              HasSubstr("it unfolds to too much"));
+  EXPECT_THAT(error_with_pickle("(" + pickled("storage") + global("torch", "FloatStorage") +
+                                pickled(std::string(2000, 'a')) + pickled("cpu") + "K\2tQ"),
+              HasSubstr("the key of a storage is too long"));
+}
+
+// Tensors may show a number of their storage many times, but not more numbers than anyone needs.
+TEST_F(HostileWeights, TensorsThatUnfold) {
+  const auto shown = [&](const std::string& sizes, const std::string& strides, int times = 1) {
+    std::string pickle = "}" + pickled("w") + global("torch._utils", "_rebuild_tensor_v2") + "((" +
+                         pickled("storage") + global("torch", "FloatStorage") + pickled("0") +
+                         pickled("cpu") + "K\2tQK" + std::string(1, '\0') + sizes + strides +
+                         "\x89}tRq\1s";
+    for (int i = 1; i < times; ++i) pickle += pickled(concat(i)) + "h\1s";
+    return error_with_pickle(pickle);
+  };
+  const std::string million = "J" + u32(1 << 20);
+  const auto none = std::string("K") + std::string(1, '\0');
+  EXPECT_EQ(shown(million + "K\2\x86", none + "K\1\x86"), "");
+  const auto refused = HasSubstr("a number of a storage is shown again and again");
+  // 4 GB of one number, the same of two that overlap, and of many tensors together.
+  EXPECT_THAT(shown(million + "M" + u16(1000) + "\x86", none + none + "\x86"), refused);
+  EXPECT_THAT(shown(million + million + "K\2\x87", none + none + "K\1\x87"), refused);
+  EXPECT_THAT(shown(million + "K\2\x86", none + "K\1\x86", 30), refused);
+  EXPECT_EQ(shown("K\2\x85", "K\1\x85", 1000), "");
 }
 
 TEST_F(HostileWeights, TensorsThatLie) {
@@ -412,6 +463,25 @@ TEST_F(HostileWeights, Safetensors) {
   std::string many = "{";
   for (int i = 0; many.size() < (4 << 20) - 100; ++i) many += concat("\"", i, "\":0,");
   EXPECT_THAT(with(many + "\"x\":0}"), HasSubstr("needs dtype, shape"));
+}
+
+// The arguments of an original are JSON in the metadata: nested too deep, they are none.
+TEST_F(HostileWeights, MetadataNestedTooDeep) {
+  TensorFile file;
+  file.tensors = {{"a", torch::ones({2})},
+                  {"golden/input", torch::ones({2})},
+                  {"golden/logits", torch::ones({2})},
+                  {"golden/grad_norm", torch::ones({1})},
+                  {"golden/grad_dot", torch::ones({1})},
+                  {"golden/grad_input", torch::ones({2})}};
+  file.metadata = {{"model", "segresnet"},
+                   {"parameters", "[\"a\"]"},
+                   {"config", "{\"a\":" + repeated("[", 900'000) + repeated("]", 900'000) + "}"}};
+  const auto path = folder_.path() / "deep.safetensors";
+  write_safetensors(path, file);
+  EXPECT_EQ(read_state_dict(path).config, "");
+  EXPECT_THAT(error_of([&] { verify(file, path, torch::kFloat32); }),
+              HasSubstr("nested deeper than 64"));
 }
 
 void damage(std::string& bytes, std::mt19937& random) {

@@ -11,6 +11,7 @@
 #include "golden.h"
 #include "segmamba/nn/cost.h"
 #include "segmamba/nn/inference.h"
+#include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/weights.h"
 #include "small_models.h"
 #include "support/error_of.h"

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "segmamba/core/text.h"
 #include "segmamba/nn/model.h"
 #include "support/error_of.h"
 
@@ -73,6 +74,68 @@ TEST(UpstreamConfig, WhatTheNetworkCannotBeIsAnError) {
   EXPECT_THAT(error("transbts", R"({"base": 2, "emb": 32})"),
               HasSubstr("it must be 32 * base, 64"));
   EXPECT_THAT(error("unetr", "[1]"), HasSubstr("the arguments must be a JSON object"));
+}
+
+// As plans files of nnU-Net name them: classes by their modules, with the words of their
+// constructors.
+TEST(UpstreamConfig, LayersOfNnUnetAreThoseOfItsPlans) {
+  EXPECT_EQ(error("nnunet", R"({"conv_op": "torch.nn.modules.conv.Conv3d", "conv_bias": true,
+      "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+      "norm_op_kwargs": {"eps": 1e-05, "affine": true}, "dropout_op": null,
+      "dropout_op_kwargs": null, "nonlin": "torch.nn.LeakyReLU",
+      "nonlin_kwargs": {"inplace": true}, "nonlin_first": false})"),
+            "");
+  EXPECT_EQ(error("umamba_enc", R"({"norm_op_kwargs": {"affine": true},
+                                    "nonlin_kwargs": {"negative_slope": 0.01, "inplace": false}})"),
+            "");
+  EXPECT_EQ(error("nnunet", R"({"nonlin_kwargs": null})"), "");
+  for (const auto* argument :
+       {R"("conv_op": "torch.nn.modules.conv.Conv2d")", R"("conv_op": null)",
+        R"("norm_op": "torch.nn.BatchNorm3d")", R"("norm_op": null)", R"("norm_op": 3)",
+        R"("norm_op_kwargs": {"eps": 1e-3, "affine": true})", R"("norm_op_kwargs": {"eps": 1e-5})",
+        R"("norm_op_kwargs": null)", R"("norm_op_kwargs": {"affine": true, "num_groups": 2})",
+        R"("dropout_op": "torch.nn.Dropout3d")", R"("nonlin": "torch.nn.ReLU")",
+        R"("nonlin": "LeakyReLU2")", R"("nonlin": null)",
+        R"("nonlin_kwargs": {"negative_slope": 0.1})", R"("nonlin_kwargs": [])",
+        R"("nonlin_first": true)", R"("conv_bias": false)"}) {
+    for (const auto* network : {"nnunet", "nnunet_resenc", "umamba_bot", "umamba_enc"}) {
+      const std::string name = split(argument, '"')[1];
+      EXPECT_THAT(error(network, concat("{", argument, "}")),
+                  HasSubstr(concat("file.safetensors: ", network, " with ", name, " = ")))
+          << argument;
+    }
+  }
+  EXPECT_THAT(error("unetr", R"({"conv_block": false})"),
+              HasSubstr("unetr with conv_block = false"));
+}
+
+TEST(UpstreamConfig, ArgumentsOfOtherNetworksAreErrors) {
+  EXPECT_EQ(error("unetr", R"({"depths": [1, 2]})"),
+            "file.safetensors: unetr has no argument depths");
+  EXPECT_EQ(error("segresnet", R"({"window_size": 7})"),
+            "file.safetensors: segresnet has no argument window_size");
+  EXPECT_EQ(error("umamba_bot", R"({"input_size": [16, 16, 16]})"),
+            "file.safetensors: umamba_bot has no argument input_size");
+  // Keys of ours that are no arguments of any constructor.
+  for (const auto* key : {"name", "init_from", "freeze"}) {
+    EXPECT_EQ(error("unetr", concat("{\"", key, "\": \"vim\"}")),
+              concat("file.safetensors: unetr has no argument ", key));
+  }
+  EXPECT_THAT(error("uxnet", R"({"in_chans": 1, "in_channels": 2})"),
+              HasSubstr("in_chans and in_channels are one argument"));
+}
+
+TEST(UpstreamConfig, ErrorsAreFitForATerminal) {
+  for (const auto* arguments : {R"({"\u001b[2J": 1})", R"({"num_heads": "\u001b[2J\n"})",
+                                R"({"norm_name": "\u001b[2J\u007f"})"}) {
+    const auto message = error("unetr", arguments);
+    EXPECT_NE(message, "");
+    for (const char letter : message) {
+      EXPECT_TRUE(static_cast<unsigned char>(letter) >= 0x20 && letter != 0x7f) << message;
+    }
+  }
+  EXPECT_THAT(error("\x1b[2J", "{}"), HasSubstr("there is no network \"?[2J\""));
+  EXPECT_THAT(error("\xc2\x9b[2J \xc3\xa9", "{}"), HasSubstr("network \"?[2J \xc3\xa9\""));
 }
 
 }  // namespace

@@ -89,6 +89,11 @@ TEST(UpstreamWeights, OneTensorUnderTwoNamesMustAgree) {
                                  {"decoder.encoder.a.all_modules.0.weight", kTwo}});
               }),
               HasSubstr("encoder.a.conv.weight, but the file holds different values"));
+  EXPECT_THAT(error_of([] {
+                adapt("nnunet", {{"encoder.\x1b[2J.conv.weight", kOne},
+                                 {"decoder.encoder.\x1b[2J.conv.weight", kTwo}});
+              }),
+              HasSubstr("another name of encoder.?[2J.conv.weight"));
   // Behind a dropout, the norm is the third.
   EXPECT_THAT(names(adapt("nnunet", {{"encoder.a.all_modules.2.weight", kOne}}).tensors),
               ElementsAre("encoder.a.norm.weight"));

@@ -132,6 +132,13 @@ with tempfile.TemporaryDirectory() as name:
                folder / "ours2.pt", exit_code=1)
     assert "nothing fits" in told.stderr and not (folder / "ours2.pt").exists()
 
+    # What names the place in a .pt file says nothing of a file without places.
+    for layout in ("nnunet", "checkpoint"):
+        told = run("export", "--from", golden, "--layout", layout, "--output",
+                   folder / "never.safetensors", exit_code=2)
+        assert "--layout" in told.stderr, told.stderr
+        assert not (folder / "never.safetensors").exists()
+
     # Code in a file does not run.
     mark = folder / "mark"
 

@@ -9,12 +9,14 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/nn/archive.h"
+#include "segmamba/nn/state_dict.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::nn {
 namespace {
 
 using test::TemporaryFolder;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string error_of(const std::function<void()>& action) {
@@ -132,9 +134,35 @@ TEST(StateDict, NamesWhatDoesNotFitAndLeavesTheModuleAlone) {
   const auto before = module->parameters()[1].detach().clone();
   const auto message = error_of([&] { load_state_dict(*module, tensors); });
   EXPECT_THAT(message, HasSubstr("1 missing: norm.bias"));
-  EXPECT_THAT(message, HasSubstr("1 unexpected: extra"));
-  EXPECT_THAT(message, HasSubstr("linear.weight has shape [3, 5], the model [3, 2]"));
+  EXPECT_THAT(message, HasSubstr("1 extra: extra"));
+  EXPECT_THAT(message, HasSubstr("linear.weight (file float32 [3, 5], model float32 [3, 2])"));
   EXPECT_TRUE(torch::equal(module->parameters()[1], before));
+}
+
+// As strict as match_state_dict() reports, and about integer buffers, too.
+TEST(StateDict, TakesNumbersOfTheRightKindAlone) {
+  auto module = small_module();
+  const auto error_with = [&](const std::string& name, const torch::Tensor& tensor) {
+    auto tensors = state_dict(*small_module());
+    tensors.erase(name);
+    if (tensor.defined()) tensors[name] = tensor;
+    return error_of([&] { load_state_dict(*module, tensors); });
+  };
+  EXPECT_THAT(error_with("linear.bias", torch::tensor({1, 2, 3})),
+              HasSubstr("linear.bias (file int64 [3], model float32 [3])"));
+  EXPECT_THAT(error_with("norm.num_batches_tracked", torch::tensor(1.5)),
+              HasSubstr("norm.num_batches_tracked (file float32 [], model int64 [])"));
+  EXPECT_THAT(error_with("norm.num_batches_tracked", {}),
+              HasSubstr("1 missing: norm.num_batches_tracked"));
+  EXPECT_EQ(error_with("linear.bias", torch::ones({3}, torch::kFloat16)), "(no error)");
+  EXPECT_EQ(error_with("norm.num_batches_tracked", torch::tensor(2, torch::kInt32)), "(no error)");
+}
+
+TEST(StateDict, ErrorsAreFitForATerminal) {
+  auto tensors = state_dict(*small_module());
+  tensors["\x1b[2J"] = torch::zeros({1});
+  EXPECT_THAT(error_of([&] { load_state_dict(*small_module(), tensors); }),
+              HasSubstr("1 extra: ?[2J"));
 }
 
 TEST(Weights, AreFoundInFilesOfEveryForm) {
@@ -179,6 +207,41 @@ TEST(Weights, AreFoundInFilesOfEveryForm) {
   for (const auto* name : {"plain.safetensors", "golden.safetensors", "parallel.safetensors",
                            "checkpoint.pt", "averaged.pt", "state.pt"}) {
     expect_same(path(name));
+  }
+  EXPECT_THAT(read_state_dict(path("golden.safetensors")).notes,
+              ElementsAre(HasSubstr("1 tensors of a golden file left out beside its weights")));
+}
+
+// A file that holds a single name by chance as golden files have them is none of them.
+TEST(Weights, NamesLikeThoseOfGoldenFilesStay) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "file.safetensors";
+  TensorFile file;
+  file.tensors = {{"param.scale", torch::ones({1})},
+                  {"linear.weight", torch::ones({2})},
+                  {"input.weight", torch::ones({3})}};
+  write_safetensors(path, file);
+  EXPECT_EQ(read_weights(path).size(), 3U);
+  EXPECT_THAT(read_state_dict(path).notes, ::testing::IsEmpty());
+}
+
+// The content tells safetensors from files of torch.save, whatever a file is called.
+TEST(Weights, AreToldApartByContent) {
+  const TemporaryFolder folder;
+  const auto state = state_dict(*small_module());
+  TensorFile file;
+  file.tensors = state;
+  // Headers of all lengths that begin with 'P' (0x50) or another byte.
+  for (int padding = 0; padding < 600; padding += 8) {
+    file.metadata["padding"] = std::string(static_cast<std::size_t>(padding), ' ');
+    for (const auto* name : {"file", "file.bin", "file.pt", "file.safetensors"}) {
+      write_safetensors(folder.path() / name, file);
+      EXPECT_EQ(read_weights(folder.path() / name).size(), state.size()) << name << padding;
+    }
+  }
+  for (const auto* name : {"file", "file.bin", "file.pt", "file.safetensors"}) {
+    write_archive(folder.path() / name, tensor_dict(state));
+    EXPECT_EQ(read_weights(folder.path() / name).size(), state.size()) << name;
   }
 }
 

@@ -17,6 +17,7 @@ namespace segmamba::nn {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::HasSubstr;
 
 const fs::path kZoo = fs::path(SEGMAMBA_TEST_DATA) / "nn/zoo";
 
@@ -52,6 +53,114 @@ TEST_P(ZooGolden, ComputesWhatItsOriginalComputes) {
 
 INSTANTIATE_TEST_SUITE_P(Zoo, ZooGolden, ::testing::ValuesIn(golden_names()),
                          [](const auto& info) { return info.param; });
+
+// A sound file, for what follows to damage.
+TensorFile sound_file() { return read_safetensors(kZoo / "nnunet.safetensors"); }
+
+TEST(Verify, FilesThatLackSomethingAreErrors) {
+  const auto error_with = [](const std::function<void(TensorFile&)>& damage) {
+    auto file = sound_file();
+    damage(file);
+    const auto message = test::error_of([&] { verify(file, "file.safetensors", torch::kFloat32); });
+    EXPECT_THAT(message, ::testing::StartsWith("file.safetensors"));
+    EXPECT_THAT(message, ::testing::Not(HasSubstr("\n")));
+    return message;
+  };
+  for (const auto* number : {"", "small", "1e-3x", "nan", "inf", "-1", "1e999"}) {
+    EXPECT_THAT(error_with([&](auto& file) { file.metadata["float32_max_abs_error"] = number; }),
+                HasSubstr("float32_max_abs_error"))
+        << number;
+  }
+  for (const auto* list : {"{}", "[1]", "\"a\"", "[[\"a\"]]", "null"}) {
+    EXPECT_THAT(error_with([&](auto& file) { file.metadata["parameters"] = list; }),
+                HasSubstr("parameters must be a list of texts"))
+        << list;
+  }
+  EXPECT_THAT(error_with([](auto& file) { file.metadata["parameters"] = "[]"; }),
+              HasSubstr("a list of texts, one at least"));
+  EXPECT_THAT(error_with([](auto& file) { file.metadata["parameters"] = "[\"a\"]"; }),
+              HasSubstr("golden/grad_norm has 68 numbers, not 1"));
+  EXPECT_THAT(error_with([](auto& file) {
+                auto list = parse_json(file.metadata["parameters"], "parameters");
+                list[67] = "\x1b[2J";
+                file.metadata["parameters"] = list.dump();
+              }),
+              HasSubstr("the network has no parameter ?[2J"));
+  for (const std::string name :
+       {"input", "logits.0", "r.0.c", "grad_norm", "grad_dot", "grad_input"}) {
+    auto& key = name;
+    EXPECT_THAT(error_with([&](auto& file) {
+                  auto& tensor = file.tensors.at("golden/" + key);
+                  tensor = tensor.to(torch::kInt64);
+                }),
+                HasSubstr("golden/" + name + " is no tensor of floating-point numbers"));
+    EXPECT_THAT(error_with([&](auto& file) { file.tensors.erase("golden/" + key); }),
+                HasSubstr("no tensor golden/"));
+    EXPECT_THAT(
+        error_with([&](auto& file) { file.tensors.at("golden/" + key) = torch::empty({0}); }),
+        HasSubstr("golden/" + name));
+  }
+  for (const std::string name : {"grad_norm", "grad_dot", "grad_input", "r.0.c"}) {
+    EXPECT_THAT(error_with([&](auto& file) {
+                  auto& tensor = file.tensors.at("golden/" + name);
+                  tensor = tensor.unsqueeze(0);
+                }),
+                HasSubstr("golden/" + name + " must have one dimension"));
+  }
+  EXPECT_THAT(error_with([](auto& file) {
+                file.tensors.at("golden/logits.0") = torch::empty({0, 3, 16, 16, 24});
+              }),
+              HasSubstr("golden/logits.0"));
+  EXPECT_THAT(error_with([](auto& file) { file.tensors.at("golden/input") = torch::ones({2}); }),
+              HasSubstr("input must have shape [B, 2, D, H, W], got [2]"));
+}
+
+// Blocks check no input of their own.
+TEST(Verify, InputsThatNoBlockTakesAreErrors) {
+  for (const auto* name : {"vim_blocks", "vmamba_block_2d"}) {
+    auto file = read_safetensors(kZoo / concat(name, ".safetensors"));
+    file.tensors.at("golden/input") = torch::ones({2});
+    EXPECT_THAT(test::error_of([&] { verify(file, "file.safetensors", torch::kFloat32); }),
+                ::testing::StartsWith("file.safetensors: "));
+    file.metadata["config"] = R"({"dim": -4, "depth": 1, "length": 3})";
+    EXPECT_THAT(test::error_of([&] { verify(file, "file.safetensors", torch::kFloat32); }),
+                HasSubstr("dim must be at least 1"));
+  }
+}
+
+TEST(Verify, LeavesTheFileAsItIs) {
+  const auto file = sound_file();
+  verify(file, "file", torch::kFloat32);
+  for (const auto& [name, tensor] : file.tensors) {
+    EXPECT_FALSE(tensor.requires_grad() || tensor.grad().defined()) << name;
+  }
+}
+
+// A parameter whose gradient should be zero, and is of a size between 1e-3 * 5e-2 of the largest
+// one, which float32 may be off, and 5e-2.
+TEST(Verify, GradientsThatShouldBeZero) {
+  auto file = sound_file();
+  const auto names =
+      parse_json(file.metadata.at("parameters"), "parameters").get<std::vector<std::string>>();
+  auto norms = file.tensors.at("golden/grad_norm").clone(),
+       dots = file.tensors.at("golden/grad_dot").clone();
+  const auto shares = norms / norms.max();
+  const auto fitting = ((shares > 1e-3) & (shares < 1e-2)).nonzero().flatten();
+  ASSERT_GT(fitting.numel(), 0);
+  const auto at = fitting[0].item<std::int64_t>();
+  norms[at] = 0;
+  dots[at] = 0;
+  file.tensors["golden/grad_norm"] = norms;
+  file.tensors["golden/grad_dot"] = dots;
+  for (const auto type : {torch::kFloat32, torch::kFloat64}) {
+    const auto result = verify(file, "file", type);
+    EXPECT_FALSE(result.passes()) << type;
+    for (const auto& deviation : result.gradient_norms) {
+      EXPECT_EQ(deviation.passes(), deviation.name != names[static_cast<std::size_t>(at)])
+          << type << " " << deviation.name;
+    }
+  }
+}
 
 // A config at the paper's size, the list of the original's state dict, and its number of
 // parameters.

@@ -9,7 +9,7 @@ namespace segmamba {
 
 using Json = nlohmann::ordered_json;
 
-// Throws Error naming `origin` and the position.
+// Throws Error naming `origin` and the position, or that the text is nested deeper than 64.
 Json parse_json(const std::string& text, const std::string& origin);
 Json read_json(const std::filesystem::path& path);
 // Indented by two; bytes that are not UTF-8 become U+FFFD. Numbers that may be NaN or infinite go

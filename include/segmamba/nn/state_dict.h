@@ -27,8 +27,11 @@ struct StateDictFile {
 // tensors in them: the file itself, or under the keys that training programs use, however nested
 // (`place`: there and nowhere else). Prefixes that all names have ("module.", "_orig_mod.", "net.")
 // are removed. Of a checkpoint of segmamba-train that has averaged weights, those; of a golden
-// file, the weights. Throws Error where there is no such dict, or several without a way to choose.
+// file (all of whose names are those of golden files), the weights. Throws Error where there is no
+// such dict, or several without a way to choose.
 StateDictFile read_state_dict(const std::filesystem::path& path, const std::string& place = "");
+// Its tensors alone: the weights of a model, by state-dict name.
+TensorMap read_weights(const std::filesystem::path& path);
 
 // A config as YAML whose section `model` has these keys.
 std::string model_section(const std::string& keys);
@@ -57,5 +60,7 @@ LoadReport match_state_dict(const torch::nn::Module& module, const TensorMap& te
 LoadReport load_matching(torch::nn::Module& module, const TensorMap& tensors);
 // Lines for people, the first few names of each kind, or all.
 std::vector<std::string> describe(const LoadReport& report, bool all_names = false);
+// Those of them that tell why the report is not complete.
+std::vector<std::string> describe_misfits(const LoadReport& report, bool all_names = false);
 
 }  // namespace segmamba::nn

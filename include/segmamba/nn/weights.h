@@ -23,10 +23,9 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
 
 // Names as in Python's state_dict(): parameters and buffers. The tensors share the module's memory.
 std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module);
-// The tensors of read_state_dict() (state_dict.h): the weights of a model, by state-dict name.
-std::map<std::string, torch::Tensor> read_weights(const std::filesystem::path& path);
-// Copies `tensors` into the module. Throws Error listing missing and unexpected names and
-// mismatched shapes (the first few, and how many); the module is then unchanged.
+// Copies `tensors` into the module. Throws Error listing missing and extra names and those of
+// another shape, type or content (the first few, and how many), as match_state_dict()
+// (state_dict.h) has them, but integer buffers may not be left out; the module is then unchanged.
 void load_state_dict(torch::nn::Module& module,
                      const std::map<std::string, torch::Tensor>& tensors);
 

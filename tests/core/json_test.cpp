@@ -1,0 +1,39 @@
+#include "segmamba/core/json.h"
+
+#include <gmock/gmock.h>
+
+#include "support/error_of.h"
+
+namespace segmamba {
+namespace {
+
+using test::error_of;
+using ::testing::HasSubstr;
+
+std::string nested(int depth) { return std::string(depth, '[') + std::string(depth, ']'); }
+
+TEST(Json, ErrorsNameTheOriginAndThePlace) {
+  const auto error = [](const std::string& text) {
+    return error_of([&] { parse_json(text, "file.json"); });
+  };
+  EXPECT_THAT(error("{\"a\": }"), HasSubstr("file.json: not valid JSON: parse error at line 1"));
+  EXPECT_THAT(error("[1e999]"), HasSubstr("file.json: not valid JSON: number overflow"));
+  EXPECT_EQ(error("{\"a\": [1, {\"b\": null}]}"), "");
+}
+
+// What is nested a million times cannot be copied or written without overflowing the stack.
+TEST(Json, IsNotNestedWithoutEnd) {
+  const auto deepest = std::string(64, '[') + "1" + std::string(64, ']');
+  EXPECT_EQ(parse_json(deepest, "a").dump(), deepest);
+  for (const int depth : {65, 1'000'000}) {
+    EXPECT_EQ(error_of([&] { parse_json(nested(depth), "file.json"); }),
+              "file.json: JSON nested deeper than 64");
+  }
+  std::string objects;
+  for (int i = 0; i < 100'000; ++i) objects += "{\"a\":";
+  EXPECT_EQ(error_of([&] { parse_json(objects, "file.json"); }),
+            "file.json: JSON nested deeper than 64");
+}
+
+}  // namespace
+}  // namespace segmamba
