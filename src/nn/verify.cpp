@@ -1,5 +1,7 @@
 #include "segmamba/nn/verify.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -243,24 +245,37 @@ Gradient summarise(const Tensor& gradient) {
   return {flat.norm().item<double>(), flat.dot(wave).item<double>()};
 }
 
-Verification verify_numbers(const TensorFile& file, const std::string& origin,
-                            torch::ScalarType type) {
-  const Golden golden(file, origin);
-  const bool exact = type == torch::kFloat64;
-  Verification result;
-  result.model = golden.metadata("model");
-  const auto float32_error = golden.float32_error();
+// What the network makes of the file's input and weights.
+struct Numbers {
+  std::vector<Tensor> outputs;
+  std::vector<Gradient> gradients;  // of the file's parameters, the input's last
+};
+
+// Multiplies every number by 1 + relative * (a normal random number of this seed).
+using Nudge = std::function<Tensor(const Tensor&)>;
+Nudge nudge(std::uint64_t seed, double relative) {
+  return [generator = at::detail::createCPUGenerator(seed), relative](const Tensor& tensor) {
+    if (!tensor.is_floating_point()) return tensor;
+    return tensor * (1 + relative * torch::randn(tensor.sizes(), generator, torch::kFloat64));
+  };
+}
+
+Numbers run(const Golden& golden, const std::string& origin, torch::ScalarType type,
+            const Nudge& nudged = {}) {
+  Numbers numbers;
   const auto names = golden.output_names(), parameters = golden.parameters();
-  const auto norms = golden.numbers("grad_norm", std::ssize(parameters)),
-             dots = golden.numbers("grad_dot", std::ssize(parameters)),
-             of_input = golden.numbers("grad_input", 2);
   // A copy: the gradient is none of the file's.
-  const auto input =
-      golden.at("input").detach().to(type, /*non_blocking=*/false, /*copy=*/true).requires_grad_();
-  const auto subject = make_subject(result.model, golden.json("config"), origin);
+  auto input = golden.at("input").detach().to(type, /*non_blocking=*/false, /*copy=*/true);
+  const auto subject = make_subject(golden.metadata("model"), golden.json("config"), origin);
   load(*subject.module, golden.weights(), origin);
   subject.module->to(type);
   subject.module->eval();
+  if (nudged) {
+    const torch::NoGradGuard no_grad;
+    input = nudged(input);
+    for (auto& parameter : subject.module->parameters()) parameter.copy_(nudged(parameter));
+  }
+  input.requires_grad_();
 
   const auto outputs = subject.forward(input);
   if (outputs.size() != names.size()) {
@@ -269,57 +284,127 @@ Verification verify_numbers(const TensorFile& file, const std::string& origin,
   }
   Tensor loss;
   for (std::size_t i = 0; i < names.size(); ++i) {
-    const auto expected = golden.at(names[i]).to(torch::kFloat64);
+    const auto& expected = golden.at(names[i]);
     if (outputs[i].sizes() != expected.sizes()) {
       throw Error(concat(origin, ": ", kPrefix, names[i], " has shape [",
                          join(expected.sizes(), ", "), "], the network's output [",
                          join(outputs[i].sizes(), ", "), "]"));
     }
-    const auto scale = std::max(largest(expected), 1e-300);
-    const double in_float32 = float32_error ? 20 * *float32_error / scale : 1e-3;
-    const double allowed = exact ? 1e-6 : in_float32;
-    result.outputs.push_back(
-        {names[i], largest(outputs[i].detach().to(torch::kFloat64) - expected) / scale, allowed});
-    result.logits[kPrefix + names[i]] = outputs[i].detach();
+    numbers.outputs.push_back(outputs[i].detach());
     const auto term = (outputs[i] * golden.loss_weights(names[i], outputs[i])).sum();
     loss = loss.defined() ? loss + term : term;
   }
   loss.backward();
-
-  // Norm and dot product of every gradient, the input's last.
   const auto own = subject.module->named_parameters();
-  const double largest_norm = std::max(largest(norms), 1e-300);
-  const double share = exact ? 1e-6 : 5e-2, floor = (exact ? 1e-6 : 1e-3) * largest_norm;
-  constexpr double kTrueZero = 1e-9;  // rounding of the original, not a gradient
-  const auto compare = [&](const std::string& name, const Gradient& expected,
-                           const Gradient& actual, double zero) {
-    const bool is_zero = exact && expected.norm < zero;
-    const double scale = is_zero ? largest_norm : std::max(expected.norm, floor);
-    const double allowed = is_zero ? kTrueZero : share;
-    result.gradient_norms.push_back({name, std::abs(actual.norm - expected.norm) / scale, allowed});
-    result.gradient_dots.push_back({name, std::abs(actual.dot - expected.dot) / scale, allowed});
-  };
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const auto* parameter = own.find(parameters[i]);
-    if (parameter == nullptr) {
-      throw Error(concat(origin, ": the network has no parameter ", parameters[i]));
-    }
-    const auto place = static_cast<std::int64_t>(i);
-    compare(parameters[i], {norms[place].item<double>(), dots[place].item<double>()},
-            summarise(parameter->grad()), kTrueZero);
+  for (const auto& name : parameters) {
+    const auto* parameter = own.find(name);
+    if (parameter == nullptr) throw Error(concat(origin, ": the network has no parameter ", name));
+    numbers.gradients.push_back(summarise(parameter->grad()));
   }
-  compare("input", {of_input[0].item<double>(), of_input[1].item<double>()},
-          summarise(input.grad()), 0);
+  numbers.gradients.push_back(summarise(input.grad()));
+  return numbers;
+}
+
+// The gradients of the file, with the scale that deviations are measured in.
+class GoldenGradients {
+ public:
+  GoldenGradients(const Golden& golden, bool exact) : exact_(exact), names_(golden.parameters()) {
+    const auto count = std::ssize(names_);
+    const auto norms = golden.numbers("grad_norm", count), dots = golden.numbers("grad_dot", count),
+               of_input = golden.numbers("grad_input", 2);
+    largest_ = std::max(largest(norms), 1e-300);
+    for (std::int64_t i = 0; i < count; ++i) {
+      gradients_.push_back({norms[i].item<double>(), dots[i].item<double>()});
+    }
+    names_.emplace_back("input");
+    gradients_.push_back({of_input[0].item<double>(), of_input[1].item<double>()});
+  }
+  std::size_t size() const { return names_.size(); }
+  const std::string& name(std::size_t i) const { return names_[i]; }
+  const Gradient& operator[](std::size_t i) const { return gradients_[i]; }
+  double scale(std::size_t i) const {
+    return is_zero(i) ? largest_ : std::max(gradients_[i].norm, (exact_ ? 1e-6 : 1e-3) * largest_);
+  }
+  double allowed(std::size_t i) const {
+    if (is_zero(i)) return kTrueZero;
+    return exact_ ? 1e-6 : 5e-2;
+  }
+
+ private:
+  static constexpr double kTrueZero = 1e-9;  // rounding of the original, not a gradient
+  bool is_zero(std::size_t i) const {
+    return exact_ && i + 1 < size() && gradients_[i].norm < kTrueZero;
+  }
+
+  bool exact_;
+  std::vector<std::string> names_;
+  std::vector<Gradient> gradients_;
+  double largest_ = 0;
+};
+
+bool all_pass(const std::vector<Deviation>& list) {
+  return std::all_of(list.begin(), list.end(), [](const auto& item) { return item.passes(); });
+}
+
+// Rounding can take a number over the kink of a ReLU, where gradients jump. What the gradients jump
+// by in float64 when weights and input move as far as float32 rounds is allowed in float32, too.
+void allow_jumps(const Golden& golden, const std::string& origin, const GoldenGradients& expected,
+                 Verification& result) {
+  constexpr double kRounding = 5e-7;  // a few units of float32's last place
+  constexpr int kNudges = 8;
+  const auto exact = run(golden, origin, torch::kFloat64);
+  for (int seed = 0; seed < kNudges; ++seed) {
+    if (all_pass(result.gradient_norms) && all_pass(result.gradient_dots)) return;
+    const auto nudged = run(golden, origin, torch::kFloat64, nudge(seed, kRounding));
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto &plain = exact.gradients[i], &moved = nudged.gradients[i];
+      const auto allow = [&](Deviation& deviation, double jump) {
+        deviation.allowed = std::max(deviation.allowed, 1.01 * jump / expected.scale(i));
+      };
+      allow(result.gradient_norms[i], std::abs(moved.norm - plain.norm));
+      allow(result.gradient_dots[i], std::abs(moved.dot - plain.dot));
+    }
+  }
+}
+
+Verification verify_numbers(const TensorFile& file, const std::string& origin,
+                            torch::ScalarType type) {
+  const Golden golden(file, origin);
+  const bool exact = type == torch::kFloat64;
+  Verification result;
+  result.model = golden.metadata("model");
+  const auto float32_error = golden.float32_error();
+  const auto names = golden.output_names();
+  const GoldenGradients expected(golden, exact);
+  const auto numbers = run(golden, origin, type);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const auto logits = golden.at(names[i]).to(torch::kFloat64);
+    const auto scale = std::max(largest(logits), 1e-300);
+    const double in_float32 = float32_error ? 20 * *float32_error / scale : 1e-3;
+    result.outputs.push_back({names[i],
+                              largest(numbers.outputs[i].to(torch::kFloat64) - logits) / scale,
+                              exact ? 1e-6 : in_float32});
+    result.logits[kPrefix + names[i]] = numbers.outputs[i];
+  }
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const auto& own = numbers.gradients[i];
+    const auto add = [&](std::vector<Deviation>& list, double difference) {
+      list.push_back(
+          {expected.name(i), std::abs(difference) / expected.scale(i), expected.allowed(i)});
+    };
+    add(result.gradient_norms, own.norm - expected[i].norm);
+    add(result.gradient_dots, own.dot - expected[i].dot);
+  }
+  if (!exact && !result.passes() && all_pass(result.outputs)) {
+    allow_jumps(golden, origin, expected, result);
+  }
   return result;
 }
 
 }  // namespace
 
 bool Verification::passes() const {
-  const auto all = [](const std::vector<Deviation>& list) {
-    return std::all_of(list.begin(), list.end(), [](const auto& item) { return item.passes(); });
-  };
-  return all(outputs) && all(gradient_norms) && all(gradient_dots);
+  return all_pass(outputs) && all_pass(gradient_norms) && all_pass(gradient_dots);
 }
 
 Verification verify(const TensorFile& file, const std::string& origin, torch::ScalarType type) {

@@ -27,8 +27,15 @@ using ::testing::HasSubstr;
 
 class EveryModel : public ::testing::TestWithParam<SmallModel> {
  protected:
-  void SetUp() override { torch::manual_seed(7); }
+  void SetUp() override {
+    torch::manual_seed(7);
+    at::set_num_threads(1);  // networks this small only lose by more
+  }
+  void TearDown() override { at::set_num_threads(threads_); }
   std::shared_ptr<SegmentationModel> make() const { return make_model(GetParam().config()); }
+
+ private:
+  int threads_ = at::get_num_threads();
 };
 
 TEST(ModelNames, EachHasASmallConfigHere) {
