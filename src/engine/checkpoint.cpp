@@ -134,8 +134,11 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
                   training_state(content), content.at("version").text()};
     if (content.at("rng").dict().at("scheme").text() == kRandomScheme) return checkpoint;
   } catch (const Error& error) {
+    std::string what = error.what();
+    const auto place = path.string() + ": ";  // which is said already
+    if (starts_with(what, place)) what.erase(0, place.size());
     throw DamagedCheckpoint(
-        concat(path.string(), " is no whole checkpoint of segmamba-train: ", error.what()));
+        concat(path.string(), " is no whole checkpoint of segmamba-train: ", what));
   }
   throw Error(concat(path.string(), " is of segmamba-train ", checkpoint.version,
                      ", whose random numbers were drawn in another way"));

@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "segmamba/core/text.h"
 #include "segmamba/engine/distributed.h"
 #include "segmamba/engine/training_step.h"
 #include "segmamba/nn/weights.h"
@@ -35,7 +36,7 @@ TEST(StartFromWeights, LeavesRandomOnlyWhatMustBe) {
   const auto source = nn::make_model(config);
   config.init_from = (folder.path() / "weights.safetensors").string();
   nn::write_safetensors(config.init_from, {.tensors = nn::state_dict(*source), .metadata = {}});
-  config.in_channels = 4;
+  config.in_channels = 3;
   config.out_channels = 5;
   const auto model = nn::make_model(config);
   std::map<std::string, torch::Tensor> random;
@@ -76,8 +77,8 @@ TEST(Freeze, LeavesWhatMatchesAsItIs) {
       std::size_t count = 0;
       for (const auto& parameter : model->named_parameters()) {
         const auto& name = parameter.key();
-        count += name.rfind("vit.", 0) == 0 ||
-                         name.find(".layer.conv1.") == std::string("encoder1").size()
+        count += starts_with(name, "vit.") ||
+                         (starts_with(name, "encoder") && name.find(".layer.conv1.") == 8)
                      ? 1
                      : 0;
       }

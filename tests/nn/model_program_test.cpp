@@ -52,7 +52,7 @@ TEST_F(ModelProgramTest, ComparesNetworksSideBySide) {
   EXPECT_THAT(outcome.out, ContainsRegex("small_unetr +0\\.[0-9]+ +[0-9.]+ +[0-9.]+ s +[0-9.]+ "
                                          "[KMG]i?B +[0-9.]+ s +[0-9.]+ [KMG]i?B\n"));
   EXPECT_THAT(outcome.out, ContainsRegex("small_swin +each size must be a multiple of 32\n"));
-  const auto unknown = run("compare --models unter");
+  const auto unknown = run("compare --models unetrr");
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.err, HasSubstr("did you mean unetr?"));
 }
