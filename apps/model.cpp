@@ -245,7 +245,7 @@ int main(int argc, char** argv) {
   using namespace segmamba::apps;
   Options options;
   CommandLine line(
-      "segmamba-model", "What a network is made of and costs, and one forward pass.",
+      "segmamba-model", "What networks are made of and cost, how they compare, and where their weights come from.",
       "Examples:\n"
       "  segmamba-model info --config configs/paper.yaml --size 128\n"
       "  segmamba-model bench --config configs/paper.yaml --size 128 --precision bf16\n"

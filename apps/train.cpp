@@ -74,8 +74,10 @@ void train(const Options& options) {
     return;
   }
   if (options.help_config) {
+    auto document = ConfigDocument::from_text("", "--help-config");
+    for (const auto& assignment : options.set) document.override_value(assignment);
     engine::TrainConfig config;
-    override_config(config, options.set);
+    document.read(config);
     std::cout << config_to_yaml(config, /*with_help=*/true);
     return;
   }
