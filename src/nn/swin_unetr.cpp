@@ -15,8 +15,7 @@ constexpr std::size_t kStages = 4;
 
 using Offsets = std::array<std::array<std::int64_t, 3>, 8>;
 
-// The order in which the channels of 2^3 neighbours are put together. `legacy` is a slip that
-// trained weights depend on: it takes two neighbours twice and two never.
+// `legacy` is a slip that trained weights depend on: it takes two neighbours twice and two never.
 const Offsets& neighbours(const std::string& merging) {
   static constexpr Offsets kMerging = {
       {{0, 0, 0}, {1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {1, 1, 0}, {1, 0, 1}, {0, 1, 1}, {1, 1, 1}}};
@@ -45,6 +44,17 @@ void check_config(const ModelConfig& config) {
 }
 
 }  // namespace
+
+torch::Tensor gather_neighbours(const torch::Tensor& volume, const std::string& merging) {
+  std::vector<torch::Tensor> parts;
+  for (const auto& [d, h, w] : neighbours(merging)) {
+    const auto half = [](const torch::Tensor& tensor, std::int64_t dim, std::int64_t start) {
+      return tensor.slice(dim, start, std::nullopt, 2);
+    };
+    parts.push_back(half(half(half(volume, 1, d), 2, h), 3, w));
+  }
+  return torch::cat(parts, 4);
+}
 
 InputSizes SwinUnetrImpl::input_sizes(const ModelConfig&) {
   return {.multiple = {32, 32, 32}, .norms_coarsest = true};
@@ -137,15 +147,8 @@ WindowGrid SwinUnetrImpl::grid(const torch::Tensor& volume, bool shifted) const 
 
 // [B, D, H, W, C] -> [B, D/2, H/2, W/2, 2 C].
 torch::Tensor SwinUnetrImpl::merge(const Stage& stage, const torch::Tensor& volume) const {
-  Tensors parts;
-  for (const auto& [d, h, w] : neighbours(options_.merging)) {
-    const auto half = [](const torch::Tensor& tensor, std::int64_t dim, std::int64_t start) {
-      return tensor.slice(dim, start, std::nullopt, 2);
-    };
-    parts.push_back(half(half(half(volume, 1, d), 2, h), 3, w));
-  }
   auto norm = stage.norm;
-  return linear(stage.reduction, norm(torch::cat(parts, 4)));
+  return linear(stage.reduction, norm(gather_neighbours(volume, options_.merging)));
 }
 
 torch::Tensor SwinUnetrImpl::stage(std::size_t i, torch::Tensor volume) {

@@ -1,10 +1,16 @@
 #pragma once
 
+#include <string>
+
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/unetr_blocks.h"
 #include "segmamba/nn/window_attention.h"
 
 namespace segmamba::nn {
+
+// The channels of 2^3 neighbours side by side, in the order that model.merging names.
+// [B, D, H, W, C] -> [B, D/2, H/2, W/2, 8 C].
+torch::Tensor gather_neighbours(const torch::Tensor& volume, const std::string& merging);
 
 // SwinUNETR (arXiv 2201.01266) and, as `swin_unetr_v2`, SwinUNETR-V2 (MICCAI 2023;
 // Project-MONAI/MONAI at 7af4921, networks/nets/swin_unetr.py), F = feature_size:
@@ -14,10 +20,9 @@ namespace segmamba::nn {
 //   h_i = LN x_i without parameters (normalize), or x_i
 //   e_1 = basic(image), e_2 = basic(h_0), e_3 = basic(h_1), e_4 = basic(h_2), e_5 = basic(h_4)
 //   d_5 = up(e_5, h_3); d_4 = up(d_5, e_4); ...; d_1 = up(d_2, e_1); logits = conv 1^3 d_1
-// `merge` is LN, then a matrix, of the eight neighbours' channels; see neighbours() in the source
-// for their orders. An axis no longer than the window gets a window of its length and no shift.
-// Sizes: multiples of 32, above 32^3. The parts that can be recomputed are stage1 .. stage4,
-// encoder1 .. encoder4, encoder10 (e_5) and decoder5 .. decoder1.
+// `merge` is LN, then a matrix, of gather_neighbours(). An axis no longer than the window gets a
+// window of its length and no shift. Sizes: multiples of 32, above 32^3. The parts that can be
+// recomputed are stage1 .. stage4, encoder1 .. encoder4, encoder10 (e_5) and decoder5 .. decoder1.
 // State dicts that others publish leave out `relative_position_index` or not; self-supervised
 // weights call the layers of an MLP fc1 and fc2.
 class SwinUnetrImpl : public SegmentationModel {
