@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
@@ -57,6 +58,19 @@ TEST_F(ModelProgramTest, ComparesNetworksSideBySide) {
   EXPECT_THAT(unknown.err, HasSubstr("did you mean unetr?"));
 }
 
+TEST_F(ModelProgramTest, ComparesAllNetworksWhereNoneIsNamed) {
+  const auto outcome = run("compare --size 4");  // which none of them takes, so that none is run
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  std::vector<std::string> names;
+  for (const auto& line : split(outcome.out, '\n')) {
+    if (line.find("multiple of") != std::string::npos) names.push_back(split(line, ' ')[0]);
+  }
+  EXPECT_THAT(
+      names, ::testing::ElementsAre("mednext", "nnformer", "nnunet", "nnunet_resenc", "segmamba",
+                                    "segresnet", "swin_unetr", "swin_unetr_v2", "transbts",
+                                    "umamba_bot", "umamba_enc", "unetr", "uxnet", "vim", "vmamba"));
+}
+
 TEST_F(ModelProgramTest, HoldsNetworksToGoldenFiles) {
   const auto outcome = run("verify " + golden("segresnet") + " --output own.safetensors");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
@@ -77,6 +91,36 @@ TEST_F(ModelProgramTest, HoldsNetworksToGoldenFiles) {
   EXPECT_EQ(wrong.exit_code, 1);
   EXPECT_THAT(wrong.err, HasSubstr("other.safetensors: the network differs from its original"));
   EXPECT_THAT(wrong.out, Not(HasSubstr("computes what its original computes")));
+}
+
+TEST_F(ModelProgramTest, WritesTheOutputsOfDeepSupervisionUnderTheNamesOfTheFile) {
+  const auto outcome =
+      run("verify " + golden("nnunet") + " --dtype float32 --output own.safetensors");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("nnunet in float32"), HasSubstr("logits.2 "),
+                                 HasSubstr("computes what its original computes")));
+  const auto own = read_safetensors(folder_.path() / "own.safetensors").tensors;
+  const auto file = read_safetensors(concat(SEGMAMBA_TEST_DATA, "/nn/zoo/nnunet.safetensors"));
+  ASSERT_EQ(own.size(), 3U);
+  for (const auto* name : {"golden/logits.0", "golden/logits.1", "golden/logits.2"}) {
+    ASSERT_TRUE(own.contains(name)) << name;
+    EXPECT_EQ(own.at(name).scalar_type(), torch::kFloat32) << name;
+    EXPECT_EQ(own.at(name).sizes(), file.tensors.at(name).sizes()) << name;
+    EXPECT_TRUE(torch::allclose(own.at(name), file.tensors.at(name), 1e-4, 1e-4)) << name;
+  }
+}
+
+TEST_F(ModelProgramTest, OtherPrecisionsThanTheTwoAreErrorsOfOneLine) {
+  for (const auto* dtype : {"int8", "bfloat16", "Float32", ""}) {
+    const auto outcome =
+        run(concat("verify ", golden("nnunet"), " --output own.safetensors --dtype '", dtype, "'"));
+    EXPECT_EQ(outcome.exit_code, 2) << dtype;
+    EXPECT_EQ(outcome.out, "") << dtype;
+    EXPECT_EQ(outcome.err, concat("segmamba-model: --dtype: expected float32 or float64, got \"",
+                                  dtype, "\"\n"));
+    EXPECT_FALSE(std::filesystem::exists(folder_.path() / "own.safetensors"));
+  }
 }
 
 }  // namespace
