@@ -43,21 +43,63 @@ def load(path, place=""):
 
 NESTED = {"nnunet": "network_weights", "umamba": "network_weights"}
 
+
+def place_of(name):
+    return next((place for start, place in NESTED.items() if name.startswith(start)), "")
+
+
+def read_golden(path):
+    """Tensors, all of them float32, and metadata of a safetensors file."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    told = header.pop("__metadata__")
+    tensors = {}
+    for name, entry in header.items():
+        first, last = (8 + length + offset for offset in entry["data_offsets"])
+        values = torch.frombuffer(bytearray(content[first:last]), dtype=torch.float32)
+        tensors[name] = values.reshape(entry["shape"])
+    return tensors, told
+
+
+def of_zoo(golden):
+    """All names that the original has for its weights, and the section `model` of a config."""
+    imported, exported = folder / "imported.safetensors", folder / "original.pt"
+    run("import", "--from", golden, "--output", imported, "--strict")
+    run("export", "--from", imported, "--output", exported)
+    state = load(exported, place_of(golden.stem))
+    weights = {name: tensor for name, tensor in read_golden(golden)[0].items()
+               if not name.startswith("golden/")}
+    expect_same({name: state[name] for name in weights}, weights, golden.stem)
+    return state, metadata(imported)["model"]
+
+
+def of_segmamba(golden):
+    """The same of a file that has the original's weights as param.NAME."""
+    tensors, told = read_golden(golden)
+    info = json.loads(told["info"])
+    state = {name.removeprefix("param."): tensor for name, tensor in tensors.items()
+             if name.startswith("param.")}
+    keys = ("encoder", "in_channels", "out_channels", "dims", "depths", "hidden_size")
+    return state, "name: segmamba\n" + "".join(f"{key}: {info[key]}\n" for key in keys)
+
+
+def write_config(model):
+    (folder / "config.yaml").write_text(
+        "model:\n" + "".join(f"  {line}\n" for line in model.splitlines()))
+
+
 with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    networks = 0
-    for golden in sorted((data / "zoo").glob("*.safetensors")):
-        if "block" in golden.stem:
-            continue
-        networks += 1
-        place = next((key for start, key in NESTED.items() if golden.stem.startswith(start)), "")
-        imported = folder / "imported.safetensors"
-        run("import", "--from", golden, "--output", imported, "--strict")
-        run("export", "--from", imported, "--output", folder / "original.pt")
-        original = load(folder / "original.pt", place)
-        config = folder / "config.yaml"
-        lines = metadata(imported)["model"].splitlines()
-        config.write_text("model:\n" + "".join(f"  {line}\n" for line in lines))
+    config = folder / "config.yaml"
+    zoo = sorted((data / "zoo").glob("*.safetensors"))
+    networks = {golden.stem: of_zoo(golden) for golden in zoo if "block" not in golden.stem}
+    networks["segmamba_tom"] = of_segmamba(data / "model_tom.safetensors")
+    networks["segmamba_bidirectional"] = of_segmamba(data / "model_bidirectional.safetensors")
+    assert len(networks) == 17, sorted(networks)
+    for network, (original, model) in networks.items():
+        place = place_of(network)
+        write_config(model)
 
         # Other precisions and forms of the same weights, as training programs keep them.
         def cast(state, dtype):
@@ -90,13 +132,13 @@ with tempfile.TemporaryDirectory() as name:
             for form, content in forms.items():
                 for new in (True, False):
                     # Of one network every form is enough, and of one form every precision.
-                    if golden.stem != "segresnet":
+                    if network != "segresnet":
                         wanted = dtype == torch.float32 and (form, new) == ("nested", False)
                     else:
                         wanted = dtype == torch.float32 or (form, new) == ("plain", True)
                     if not wanted:
                         continue
-                    where = (golden.stem, dtype, form, new)
+                    where = (network, dtype, form, new)
                     upstream = folder / "upstream.pth"
                     torch.save(content, upstream, _use_new_zipfile_serialization=new)
                     ours = folder / ("ours.pt" if form == "nested" else "ours.safetensors")
@@ -104,15 +146,11 @@ with tempfile.TemporaryDirectory() as name:
                         "--strict")
                     run("export", "--from", ours, "--output", folder / "back.pt")
                     expect_same(load(folder / "back.pt", place), state, where)
-    assert networks > 0
 
     # What does not fit keeps its initial values, the same ones for the same seed, or is an error.
     golden = data / "zoo/segresnet.safetensors"
-    run("export", "--from", golden, "--output", folder / "original.pt")
-    run("import", "--from", golden, "--output", imported)
-    lines = metadata(imported)["model"].splitlines()
-    config.write_text("model:\n" + "".join(f"  {line}\n" for line in lines))
-    state = load(folder / "original.pt")
+    state, model = networks["segresnet"]
+    write_config(model)
     first = next(key for key, value in state.items() if value.is_floating_point())
     less = {key: value for key, value in state.items() if key != first}
     torch.save(less, folder / "less.pt")
