@@ -221,7 +221,8 @@ int main(int argc, char** argv) {
       "are marked and left out of the means; --strict scores nothing then).");
   line.option("--prediction,-p", options.predictions,
               "Folder (or file) of predictions; NAME=DIR to compare several methods");
-  line.option("--reference,-r", options.reference, "Folder (or file) of references");
+  line.option("--reference,-r", options.reference,
+              "Folder (or file, or CSV list of cases) of references");
   line.option("--convention,-c", options.conventions,
               "Comma-separated: " + eval::convention_names() + ", or all; default segmamba");
   line.option("--output,-o", options.output, "Folder for the tables and the report");

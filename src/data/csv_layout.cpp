@@ -8,6 +8,7 @@
 #include "segmamba/core/csv.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/data/case_table.h"
 
 namespace segmamba::data {
 namespace {
@@ -29,22 +30,58 @@ std::optional<std::size_t> find_column(const CsvTable& table,
   return found;
 }
 
+// Of the columns that every table needs, the first name is the one to ask for.
+std::size_t require_column(const CsvTable& table, const std::vector<std::string>& names) {
+  if (const auto found = find_column(table, names)) return *found;
+  throw Error(concat(table.place(table.header), ": has no column '", names.front(),
+                     "'; its columns are ", join(table.header.fields, ", ")));
+}
+
+const std::vector<std::string> kNameColumns = {"case", "name"};
+const std::vector<std::string> kLabelColumns = {"labels", "label", "seg", "segmentation", "mask"};
+
+// Throws where a case has no name, or stands in a line before; `lines` holds those so far.
+std::string name_of(const CsvTable& table, const CsvRow& row, std::size_t column,
+                    std::map<std::string, std::int64_t>& lines) {
+  const std::string& name = row.fields[column];
+  if (name.empty()) throw Error(concat(table.place(row), ": the case has no name"));
+  const auto [first, is_new] = lines.emplace(name, row.line);
+  if (!is_new) {
+    throw Error(concat(table.place(row), ": the case '", name, "' stands in line ", first->second,
+                       " already"));
+  }
+  return name;
+}
+
+// Paths are relative to the table; "" for an empty field.
+fs::path path_of(const fs::path& table, const std::string& field) {
+  return field.empty() ? fs::path() : (table.parent_path() / field).lexically_normal();
+}
+
 }  // namespace
+
+std::map<std::string, fs::path> labels_of_table(const fs::path& path) {
+  const CsvTable table = read_csv(path);
+  const auto name_column = require_column(table, kNameColumns);
+  const auto labels_column = require_column(table, kLabelColumns);
+  std::map<std::string, std::int64_t> lines;
+  std::map<std::string, fs::path> labels;
+  for (const auto& row : table.rows) {
+    const auto name = name_of(table, row, name_column, lines);
+    const auto file = path_of(path, row.fields[labels_column]);
+    if (!file.empty()) labels[name] = file;
+  }
+  return labels;
+}
 
 void list_csv(const LayoutJob& job) {
   job.survey.dataset.class_map = assume_classes(job.config.classes, job.mapped);
   const CsvTable table = read_csv(job.root);
-  const auto name_column = find_column(table, {"case", "name"});
-  if (!name_column) {
-    throw Error(concat(table.place(table.header), ": has no column 'case'; its columns are ",
-                       join(table.header.fields, ", ")));
-  }
+  const std::optional name_column = require_column(table, kNameColumns);
   const auto patient_column = find_column(table, {"patient"});
-  const auto labels_column = find_column(table, {"labels", "label", "seg", "segmentation", "mask"});
-  if (!labels_column && job.labels == Labels::kRequired) {
-    throw Error(concat(table.place(table.header), ": has no column 'labels'; its columns are ",
-                       join(table.header.fields, ", ")));
-  }
+  const auto labels_column = job.labels == Labels::kRequired
+                                 ? std::optional(require_column(table, kLabelColumns))
+                                 : find_column(table, kLabelColumns);
   // Columns that may be channels, at their places in the table.
   std::vector<std::string> columns = table.header.fields;
   for (const auto& other : {name_column, patient_column, labels_column}) {
@@ -62,27 +99,17 @@ void list_csv(const LayoutJob& job) {
   std::map<std::string, std::int64_t> lines;
   for (const auto& row : table.rows) {
     Case item;
-    item.name = row.fields[*name_column];
-    if (item.name.empty()) throw Error(concat(table.place(row), ": the case has no name"));
-    const auto [first, is_new] = lines.emplace(item.name, row.line);
-    if (!is_new) {
-      throw Error(concat(table.place(row), ": the case '", item.name, "' stands in line ",
-                         first->second, " already"));
-    }
+    item.name = name_of(table, row, *name_column, lines);
     item.patient = patient_column ? row.fields[*patient_column] : "";
     if (item.patient.empty()) item.patient = patient_of(item.name);
-    const auto path_of = [&](std::size_t column) -> fs::path {
-      const std::string& field = row.fields[column];
-      return field.empty() ? fs::path() : (job.root.parent_path() / field).lexically_normal();
-    };
     for (std::size_t channel = 0; channel < channels.size(); ++channel) {
-      item.images.push_back({path_of(places[channels[channel]])});
+      item.images.push_back({path_of(job.root, row.fields[places[channels[channel]]])});
       if (item.images.back().path.empty()) {
         job.add_missing(item.name,
                         concat(table.place(row), ": no file for ", job.config.channels[channel]));
       }
     }
-    if (labels_column) item.labels = path_of(*labels_column);
+    if (labels_column) item.labels = path_of(job.root, row.fields[*labels_column]);
     if (item.labels.empty() && job.labels == Labels::kRequired) {
       job.add_missing(item.name, concat(table.place(row), ": no file for the labels"));
     }

@@ -6,6 +6,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/data/case_table.h"
 
 namespace segmamba::eval {
 namespace fs = std::filesystem;
@@ -72,6 +73,11 @@ LabelFiles find_label_files(const fs::path& root) {
   if (!fs::exists(root)) throw Error(concat(root.string(), " does not exist"));
   LabelFiles files;
   if (!fs::is_directory(root)) {
+    if (to_lower(root.extension().string()) == ".csv") {
+      for (const auto& [name, path] : data::labels_of_table(root)) files[name].push_back(path);
+      if (files.empty()) throw Error(concat(root.string(), ": no case has a file of labels"));
+      return files;
+    }
     const std::string name = case_of_label_file(root);
     files[name.empty() ? root.filename().string() : name].push_back(root);
     return files;

@@ -4,8 +4,10 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
 #include "segmamba/engine/schedule.h"
 #include "segmamba/engine/train_config.h"
+#include "segmamba/nn/model_config.h"
 
 namespace segmamba::engine {
 namespace {
@@ -13,6 +15,10 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAreArray;
+namespace fs = std::filesystem;
+
+const fs::path kConfigs = fs::path(SEGMAMBA_SOURCE_DIR) / "configs";
 
 template <class Action>
 std::string message_of(Action action) {
@@ -22,6 +28,12 @@ std::string message_of(Action action) {
     return error.what();
   }
   return "no error";
+}
+
+auto values_without_model(const fs::path& path) {
+  auto values = config_values(load_config<TrainConfig>(path, {}));
+  std::erase_if(values, [](const auto& item) { return starts_with(item.first, "model."); });
+  return values;
 }
 
 TEST(TrainConfig, UnknownKeyIsNamedWithItsLineAndItsNeighbour) {
@@ -56,19 +68,36 @@ TEST(TrainConfig, WrittenConfigReadsBackEqual) {
 }
 
 TEST(TrainConfig, ShippedConfigsAreValid) {
-  for (const char* name :
-       {"upstream-code", "paper", "nnunet-brats", "small-gpu", "cpu-smoke", "demo"}) {
-    const auto path =
-        std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs" / (std::string(name) + ".yaml");
-    EXPECT_NO_THROW(check(load_config<TrainConfig>(path, {}))) << name;
+  int count = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(kConfigs)) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++count;
+    EXPECT_EQ(message_of([&] { check(load_config<TrainConfig>(entry.path(), {})); }), "no error");
+  }
+  EXPECT_GT(count, 0);
+}
+
+// Table 1 compares networks: everything else is the same, and there is one config a network.
+TEST(TrainConfig, ConfigsOfTable1DifferInTheirNetworksAlone) {
+  for (const auto& [folder, recipe] :
+       {std::pair("table1", "paper.yaml"), std::pair("table1/smoke", "table1/smoke/recipe.yaml")}) {
+    const auto expected = values_without_model(kConfigs / recipe);
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(kConfigs / folder)) {
+      const auto& path = entry.path();
+      if (path.extension() != ".yaml" || path.filename() == "recipe.yaml") continue;
+      names.push_back(path.stem().string());
+      EXPECT_EQ(load_config<TrainConfig>(path, {}).model.name, names.back()) << path;
+      EXPECT_EQ(values_without_model(path), expected) << path;
+    }
+    EXPECT_THAT(names, UnorderedElementsAreArray(nn::model_names())) << folder;
   }
 }
 
 // upstream-code.yaml is the reference of the keys: it must list them all, but for those that
 // only other models read.
 TEST(TrainConfig, ReferenceConfigListsEveryKey) {
-  const auto path = std::filesystem::path(SEGMAMBA_SOURCE_DIR) / "configs/upstream-code.yaml";
-  const auto text = read_file(path);
+  const auto text = read_file(kConfigs / "upstream-code.yaml");
   for (const auto& [key, value] : config_values(TrainConfig{})) {
     if (key == "model.mlp_ratio" || key == "model.directions" || key == "model.downsample_norm") {
       continue;

@@ -76,6 +76,24 @@ TEST(LabelFiles, OfACaseFolderAreThatCaseAlone) {
   }
 }
 
+TEST(LabelFiles, OfAListOfCases) {
+  const test::TemporaryFolder folder;
+  const fs::path list = folder.path() / "cases.csv";
+  write_text(list, "case,t1c,seg\na,a/t1c.nii.gz,a/truth.nii.gz\nb,b.nii.gz,\n");
+  const auto files = find_label_files(list);
+  ASSERT_EQ(files.size(), 1);
+  EXPECT_THAT(files.at("a"), ElementsAre(folder.path() / "a/truth.nii.gz"));
+  write_text(list, "case,seg\na,x.nii.gz\na,y.nii.gz\n");
+  EXPECT_EQ(message_of([&] { find_label_files(list); }),
+            list.string() + ":3: the case 'a' stands in line 2 already");
+  write_text(list, "case,t1c\na,x.nii.gz\n");
+  EXPECT_EQ(message_of([&] { find_label_files(list); }),
+            list.string() + ":1: has no column 'labels'; its columns are case, t1c");
+  write_text(list, "case,seg\na,\n");
+  EXPECT_EQ(message_of([&] { find_label_files(list); }),
+            list.string() + ": no case has a file of labels");
+}
+
 TEST(LabelFiles, OfADoubledCaseAreBothThere) {
   const test::TemporaryFolder folder;
   write_text(folder.path() / "a.nii.gz", "");

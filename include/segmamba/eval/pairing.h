@@ -11,9 +11,9 @@ namespace segmamba::eval {
 // The label files of each case under `root`, by case name; several where a case is doubled. Found
 // are, with any of the usual suffixes (-seg, _pred, _label, _mask, ... or none),
 //   <case>-seg.nii.gz   <case>/<case>-seg.nii.gz   <case>/seg.nii.gz   labelsTr/<case>.nii.gz
-// (or .nii); `root` may also be one case's folder or one file. Modality files of BraTS (-t1n,
-// _flair, ...) and hidden files are passed over. Throws Error where `root` does not exist or holds
-// no case.
+// (or .nii); `root` may also be one case's folder, one file, or a CSV list of cases
+// (data/case_table.h). Modality files of BraTS (-t1n, _flair, ...) and hidden files are passed
+// over. Throws Error where `root` does not exist or holds no case.
 std::map<std::string, std::vector<std::filesystem::path>> find_label_files(
     const std::filesystem::path& root);
 
