@@ -184,6 +184,7 @@ void verify(const Options& options) {
   for (const auto& output : result.outputs) print_deviations(output.name, {output});
   print_deviations("gradient norms", result.gradient_norms);
   print_deviations("gradient dots", result.gradient_dots);
+  for (const auto& note : result.notes) std::printf("%s\n", note.c_str());
   if (!options.output.empty()) {
     nn::write_safetensors(options.output, {.tensors = result.logits, .metadata = {}});
   }

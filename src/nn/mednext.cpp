@@ -19,7 +19,7 @@ using PerLevel = std::array<std::int64_t, kLevels>;
 enum class Resampling { kNone, kDown, kUp };
 
 struct BlockOptions {
-  std::int64_t in_channels, out_channels, expansion;
+  std::int64_t in_channels, out_channels, expansion, taps;
   Resampling resampling = Resampling::kNone;
   bool residual = true, grn = false;
 };
@@ -49,7 +49,7 @@ class MedNextBlockImpl : public torch::nn::Module {
   MedNextBlockImpl(const MedNextOptions& options, const BlockOptions& block)
       : resampling_(block.resampling), grn_(block.grn) {
     const auto channels = block.in_channels, hidden = block.expansion * block.in_channels;
-    const auto taps = options.kernel_size;
+    const auto taps = block.taps;
     const std::int64_t stride = resampling_ == Resampling::kNone ? 1 : 2;
     const auto pointwise = [](std::int64_t in, std::int64_t out, std::int64_t step) {
       return Convolution(torch::nn::Conv3dOptions(in, out, 1).stride(step));
@@ -164,9 +164,13 @@ InputSizes MedNextImpl::input_sizes(const ModelConfig& config) {
 MedNextImpl::MedNextImpl(const ModelConfig& config)
     : SegmentationModel(input_sizes(config), config.in_channels) {
   const auto& options = config.mednext;
-  if (options.kernel_size % 2 == 0) {
-    throw Error(concat("model.kernel_size: must be odd, got ", options.kernel_size));
-  }
+  const auto decoder_taps =
+      options.dec_kernel_size > 0 ? options.dec_kernel_size : options.kernel_size;
+  const auto check_odd = [](const char* key, std::int64_t taps) {
+    if (taps % 2 == 0) throw Error(concat("model.", key, ": must be odd, got ", taps));
+  };
+  check_odd("kernel_size", options.kernel_size);
+  check_odd("dec_kernel_size", decoder_taps);
   const auto& sizes = preset(options.size);
   const auto expansion = per_level("exp_r", options.exp_r, sizes.exp_r, /*takes_one=*/true);
   const auto counts =
@@ -181,10 +185,13 @@ MedNextImpl::MedNextImpl(const ModelConfig& config)
   ups_.resize(kDepth);
   for (std::size_t level = 0; level < kLevels; ++level) {
     const auto depth = level <= kDepth ? level : kLevels - 1 - level;
+    // The original counts the bottleneck with the decoder.
+    const auto taps = level < kDepth ? options.kernel_size : decoder_taps;
     if (level > kDepth) {
       ups_[depth] = add(concat("up_", depth), {.in_channels = width(depth + 1),
                                                .out_channels = width(depth),
                                                .expansion = expansion[level],
+                                               .taps = taps,
                                                .resampling = Resampling::kUp,
                                                .residual = options.do_res_up_down,
                                                .grn = options.grn});
@@ -195,6 +202,7 @@ MedNextImpl::MedNextImpl(const ModelConfig& config)
           std::make_shared<MedNextBlockImpl>(options, BlockOptions{.in_channels = width(depth),
                                                                    .out_channels = width(depth),
                                                                    .expansion = expansion[level],
+                                                                   .taps = taps,
                                                                    .residual = options.do_res,
                                                                    .grn = options.grn}));
     }
@@ -206,6 +214,7 @@ MedNextImpl::MedNextImpl(const ModelConfig& config)
               {.in_channels = width(level),
                .out_channels = width(level + 1),
                .expansion = expansion[level + 1],
+               .taps = taps,
                .resampling = Resampling::kDown,
                .residual = options.do_res_up_down,
                .grn = options.grn && level > 0}));  // the original forgets it in the first

@@ -116,6 +116,15 @@ void per_axis_and_stage(ConfigVisitor& v, std::string_view name, std::string_vie
 
 constexpr double kMaxDepth = 1024;
 
+void norm_affine(ConfigVisitor& v, bool& value) {
+  v.value({.name = "norm_affine", .help = "Weight and bias in the instance norms"}, value);
+}
+
+void layers(ConfigVisitor& v, bool& conv_bias, bool& affine) {
+  v.value({.name = "conv_bias", .help = "A bias in the convolutions"}, conv_bias);
+  norm_affine(v, affine);
+}
+
 }  // namespace
 
 void SegMambaOptions::visit(ConfigVisitor& v) {
@@ -175,6 +184,10 @@ void UnetrOptions::visit(ConfigVisitor& v) {
            .choices = {"conv", "perceptron"}},
           proj_type);
   v.value({.name = "qkv_bias", .help = "A bias in queries, keys and values"}, qkv_bias);
+  v.value({.name = "conv_block", .help = "Convolutions where the transformer's features go up"},
+          conv_block);
+  v.value({.name = "res_block", .help = "Shortcuts in the convolution blocks"}, res_block);
+  segmamba::nn::norm_affine(v, norm_affine);
   rate(v, "dropout_rate", "Dropout in the transformer", dropout_rate);
 }
 
@@ -194,6 +207,8 @@ void SwinUnetrOptions::visit(ConfigVisitor& v) {
   v.value({.name = "qkv_bias", .help = "A bias in queries, keys and values"}, qkv_bias);
   v.value({.name = "normalize", .help = "Layer norm over what the encoder hands to the decoder"},
           normalize);
+  v.value({.name = "patch_norm", .help = "Layer norm of the patch embedding"}, patch_norm);
+  segmamba::nn::norm_affine(v, norm_affine);
   v.value({.name = "merging",
            .help = "Patch merging: legacy is MONAI 0.9 to 1.4, of almost all published weights",
            .choices = {"merging", "legacy", "mergingv2"}},
@@ -208,6 +223,8 @@ void UxNetOptions::visit(ConfigVisitor& v) {
   per_stage(v, "depths", "Blocks of each stage", kMaxDepth, 4, depths);
   per_stage(v, "feat_size", "Channels of each stage", kMaxChannels, 4, feat_size);
   channels(v, "hidden_size", "Channels at the bottom of the decoder", hidden_size);
+  v.value({.name = "res_block", .help = "Shortcuts in the blocks of the decoder"}, res_block);
+  segmamba::nn::norm_affine(v, norm_affine);
   rate(v, "drop_path_rate", "Stochastic depth of the last block, rising linearly from 0",
        drop_path_rate);
 }
@@ -223,6 +240,11 @@ void MedNextOptions::visit(ConfigVisitor& v) {
            .min = 1,
            .max = 31},
           kernel_size);
+  v.value({.name = "dec_kernel_size",
+           .help = "The same from the bottleneck on; 0: kernel_size",
+           .min = 0,
+           .max = 31},
+          dec_kernel_size);
   v.value({.name = "exp_r",
            .help = "Expansion of the nine levels, down and up again, or one number for all",
            .min = 1,
@@ -283,6 +305,7 @@ void NnUnetOptions::visit(ConfigVisitor& v) {
             0, n_conv_per_stage);
   per_stage(v, "n_conv_per_stage_decoder", "The same of the decoder, from the bottom up", kMaxDepth,
             0, n_conv_per_stage_decoder);
+  layers(v, conv_bias, norm_affine);
 }
 
 void NnUnetResEncOptions::visit(ConfigVisitor& v) {
@@ -296,6 +319,12 @@ void NnUnetResEncOptions::visit(ConfigVisitor& v) {
   per_stage(v, "n_conv_per_stage_decoder",
             "Convolutions of each stage of the decoder, from the bottom up", kMaxDepth, 0,
             n_conv_per_stage_decoder);
+  v.value({.name = "stem_channels",
+           .help = "Channels of the stem; 0: as many as the first stage",
+           .min = 0,
+           .max = kMaxChannels},
+          stem_channels);
+  layers(v, conv_bias, norm_affine);
 }
 
 void UMambaOptions::visit(ConfigVisitor& v) {

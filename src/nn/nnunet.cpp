@@ -18,7 +18,12 @@ std::shared_ptr<torch::nn::Module> around(const std::string& name, const Child& 
 
 ConvUnitOptions first_of_stage(const UnetPlan& plan, std::size_t stage, std::int64_t in_channels) {
   const auto& [channels, kernel, stride, blocks] = plan.stages[stage];
-  return {.in_channels = in_channels, .out_channels = channels, .kernel = kernel, .stride = stride};
+  return {.in_channels = in_channels,
+          .out_channels = channels,
+          .kernel = kernel,
+          .stride = stride,
+          .bias = plan.bias,
+          .affine = plan.affine};
 }
 
 }  // namespace
@@ -37,10 +42,12 @@ void UnetImpl::make_decoder(const ModelConfig& config, const UnetPlan& plan,
   for (std::size_t i = 0; i + 1 < plan.stages.size(); ++i) {
     const auto& below = plan.stages[plan.stages.size() - 1 - i];
     const auto& stage = plan.stages[plan.stages.size() - 2 - i];
-    const auto up = options.up(below.channels, stage.channels, below.stride);
+    const auto up = options.up(below.channels, stage.channels, below.stride, plan.bias);
     const auto blocks = options.blocks(plan.decoder_blocks[i], {.in_channels = 2 * stage.channels,
                                                                 .out_channels = stage.channels,
-                                                                .kernel = stage.kernel});
+                                                                .kernel = stage.kernel,
+                                                                .bias = plan.bias,
+                                                                .affine = plan.affine});
     const Convolution head(torch::nn::Conv3dOptions(stage.channels, config.out_channels, 1));
     ups->push_back(up.module);
     if (*options.blocks_name == '\0') {
@@ -121,9 +128,12 @@ InputSizes NnUnetResEncImpl::input_sizes(const ModelConfig& config) {
 NnUnetResEncImpl::NnUnetResEncImpl(const ModelConfig& config)
     : UnetImpl(config, input_sizes(config)) {
   const auto plan = unet_plan(config.nnunet_resenc);
-  const auto stem = conv_units(1, first_of_stage(plan, 0, config.in_channels));
+  auto first = first_of_stage(plan, 0, config.in_channels);
+  const auto stem_channels = config.nnunet_resenc.stem_channels;
+  if (stem_channels > 0) first.out_channels = stem_channels;
+  const auto stem = conv_units(1, first);
   torch::nn::ModuleList stages;
-  auto channels = plan.stages[0].channels;
+  auto channels = first.out_channels;
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const auto units = residual_units(plan.stages[s].blocks, first_of_stage(plan, s, channels));
     stages->push_back(around("blocks", module_list(units)));
@@ -138,7 +148,8 @@ NnUnetResEncImpl::NnUnetResEncImpl(const ModelConfig& config)
   init_he(*this);
   // Residual units start as their shortcuts.
   for (const auto& module : modules(/*include_self=*/false)) {
-    if (auto* unit = module->as<ResidualUnit>()) torch::nn::init::zeros_(unit->conv2->norm->weight);
+    auto* unit = module->as<ResidualUnit>();
+    if (unit != nullptr && plan.affine) torch::nn::init::zeros_(unit->conv2->norm->weight);
   }
 }
 

@@ -69,7 +69,7 @@ UnetPlan plan(const Options& options, const char* blocks_key,
   const auto kernel = kernels(options.kernel_sizes, stages);
   const auto stride = strides(options.strides, stages);
   const auto count = counts(blocks_key, blocks, stages);
-  UnetPlan result;
+  UnetPlan result{.bias = options.conv_bias, .affine = options.norm_affine};
   for (std::size_t i = 0; i < stages; ++i) {
     result.stages.push_back({options.features_per_stage[i], kernel[i], stride[i], count[i]});
   }
@@ -132,7 +132,7 @@ Convolution unet_convolution(const ConvUnitOptions& options) {
 
 ConvUnit::ConvUnit(const ConvUnitOptions& options) {
   conv = register_module("conv", unet_convolution(options));
-  norm = register_module("norm", AffineInstanceNorm(options.out_channels));
+  norm = register_module("norm", AffineInstanceNorm(options.out_channels, options.affine));
 }
 
 torch::Tensor ConvUnit::forward(torch::Tensor input) {
@@ -155,7 +155,8 @@ ResidualUnit::ResidualUnit(const ConvUnitOptions& options) : stride_(options.str
   projection_ = std::make_shared<ConvUnit>(ConvUnitOptions{.in_channels = options.in_channels,
                                                            .out_channels = options.out_channels,
                                                            .kernel = kOnes,
-                                                           .bias = false});
+                                                           .bias = false,
+                                                           .affine = options.affine});
   // The pooling before it has no parameters, and yet its place.
   const auto skip = std::make_shared<torch::nn::Module>();
   skip->register_module(stride_ == kOnes ? "0" : "1", projection_);
@@ -180,8 +181,9 @@ UnetBlocks residual_units(std::int64_t count, ConvUnitOptions first) {
   return units<ResidualUnit>(count, first);
 }
 
-UnetUp transposed_up(std::int64_t in_channels, std::int64_t out_channels, const Axes& stride) {
-  UpConvolution up(in_channels, out_channels, stride, /*bias=*/true);
+UnetUp transposed_up(std::int64_t in_channels, std::int64_t out_channels, const Axes& stride,
+                     bool bias) {
+  UpConvolution up(in_channels, out_channels, stride, bias);
   return {up.ptr(), [up](torch::Tensor input, torch::Tensor skip) mutable {
             return up->forward_beside(std::move(input), std::move(skip));
           }};

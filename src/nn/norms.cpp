@@ -63,7 +63,9 @@ torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after) {
   return ops::instance_norm(std::move(input), after);
 }
 
-AffineInstanceNormImpl::AffineInstanceNormImpl(std::int64_t channels) {
+AffineInstanceNormImpl::AffineInstanceNormImpl(std::int64_t channels, bool affine)
+    : channels_(channels) {
+  if (!affine) return;
   weight = register_parameter("weight", torch::empty({channels}));
   bias = register_parameter("bias", torch::empty({channels}));
   reset_parameters();
@@ -76,12 +78,13 @@ torch::Tensor AffineInstanceNormImpl::forward(torch::Tensor input, ops::AfterNor
 }
 
 void AffineInstanceNormImpl::reset_parameters() {
+  if (!weight.defined()) return;
   torch::nn::init::ones_(weight);
   torch::nn::init::zeros_(bias);
 }
 
 void AffineInstanceNormImpl::pretty_print(std::ostream& stream) const {
-  stream << "AffineInstanceNorm(" << weight.size(0) << ")";
+  stream << "AffineInstanceNorm(" << channels_ << (weight.defined() ? "" : ", affine=false") << ")";
 }
 
 torch::Tensor GroupNormImpl::forward(const torch::Tensor& input) {

@@ -191,23 +191,6 @@ void keep_weights_of_golden(StateDictFile& file) {
   file.notes.push_back(concat(dropped, " tensors of a golden file left out beside its weights"));
 }
 
-void strip_prefixes(StateDictFile& file) {
-  bool again = !file.tensors.empty();
-  while (again) {
-    again = false;
-    for (const std::string prefix :
-         {"module.", "_orig_mod.", "_forward_module.", "net.", "network.", "model."}) {
-      const bool all = std::all_of(file.tensors.begin(), file.tensors.end(), [&](const auto& item) {
-        return starts_with(item.first, prefix) && item.first.size() > prefix.size();
-      });
-      if (!all) continue;
-      keep_below(prefix, file.tensors);
-      file.notes.push_back("\"" + prefix + "\" removed from the names");
-      again = true;
-    }
-  }
-}
-
 // "float32 [16, 4, 3, 3, 3]"
 std::string describe_tensor(const torch::Tensor& tensor) {
   std::string type(tensor.dtype().name());
@@ -283,13 +266,34 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
       take_tensors(content.dict(), place, file);
     }
     keep_weights_of_golden(file);
-    strip_prefixes(file);
+    for (const auto& prefix : strip_prefixes(file.tensors)) {
+      file.notes.push_back("\"" + prefix + "\" removed from the names");
+    }
     if (file.tensors.empty()) throw Error("holds no weights");
     return file;
   } catch (const Error& error) {
     const std::string what = printable(error.what());
     throw Error(starts_with(what, where) ? what : where + ": " + what);
   }
+}
+
+std::vector<std::string> strip_prefixes(TensorMap& tensors) {
+  std::vector<std::string> stripped;
+  bool again = !tensors.empty();
+  while (again) {
+    again = false;
+    for (const std::string prefix :
+         {"module.", "_orig_mod.", "_forward_module.", "net.", "network.", "model."}) {
+      const bool all = std::all_of(tensors.begin(), tensors.end(), [&](const auto& item) {
+        return starts_with(item.first, prefix) && item.first.size() > prefix.size();
+      });
+      if (!all) continue;
+      keep_below(prefix, tensors);
+      stripped.push_back(prefix);
+      again = true;
+    }
+  }
+  return stripped;
 }
 
 TensorMap read_weights(const std::filesystem::path& path) { return read_state_dict(path).tensors; }

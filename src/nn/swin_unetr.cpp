@@ -68,7 +68,11 @@ SwinUnetrImpl::SwinUnetrImpl(const ModelConfig& config)
   auto embedding = std::make_shared<torch::nn::Module>("patch_embedding");
   patch_embed_ = embedding->register_module(
       "proj", Convolution(torch::nn::Conv3dOptions(config.in_channels, width(0), 2).stride(2)));
+  if (options_.patch_norm) {
+    patch_norm_ = embedding->register_module("norm", LayerNorm(width(0)));
+  }
   encoder->register_module("patch_embed", embedding);
+  const UnetrBlockOptions blocks{.affine = options_.norm_affine};
   const auto& depths = options_.depths;
   const auto rates = drop_path_rates(options_.dropout_path_rate,
                                      std::accumulate(depths.begin(), depths.end(), 0L));
@@ -79,12 +83,13 @@ SwinUnetrImpl::SwinUnetrImpl(const ModelConfig& config)
   for (std::size_t i = 0; i < kEncoders.size(); ++i) {
     const auto level = i == 4 ? 4 : i == 0 ? 0 : i - 1;
     encoders_.push_back(register_module(
-        kEncoders[i], UnetrBasicBlock(i == 0 ? config.in_channels : width(level), width(level))));
+        kEncoders[i],
+        UnetrBasicBlock(i == 0 ? config.in_channels : width(level), width(level), blocks)));
   }
   for (std::size_t i = 0; i <= kStages; ++i) {
     const auto out_level = i == 0 ? 0 : i - 1;
-    decoders_.push_back(
-        register_module(concat("decoder", i + 1), UnetrUpBlock(width(i), width(out_level))));
+    decoders_.push_back(register_module(concat("decoder", i + 1),
+                                        UnetrUpBlock(width(i), width(out_level), blocks)));
   }
   out_ = register_module("out", UnetrOutBlock(width(0), config.out_channels));
 }
@@ -172,6 +177,7 @@ std::vector<torch::Tensor> SwinUnetrImpl::compute(torch::Tensor input, bool) {
   };
   // x_0 .. x_4, their channels last.
   auto embedded = channels_last(patch_embed_->forward(input));
+  if (!patch_norm_.is_empty()) embedded = patch_norm_(embedded);
   embedded = torch::dropout(embedded, options_.drop_rate, is_training());
   auto features = moved(std::move(embedded));
   for (std::size_t i = 0; i < kStages; ++i) {

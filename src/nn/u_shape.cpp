@@ -26,14 +26,14 @@ UShapedModel::UShapedModel(const ModelConfig& config, InputSizes input_sizes, co
   const auto stages = widths.size() - 1;
   for (std::size_t i = 0; i <= stages; ++i) {
     const auto in_channels = i == 0 ? config.in_channels : widths[i - 1];
-    encoder_blocks.push_back(
-        register_module(concat("encoder", i + 1), UnetrBasicBlock(in_channels, widths[i])));
+    encoder_blocks.push_back(register_module(
+        concat("encoder", i + 1), UnetrBasicBlock(in_channels, widths[i], parts.blocks)));
   }
   for (std::size_t i = 0; i < stages; ++i) {
-    decoder_blocks.push_back(
-        register_module(concat("decoder", i + 2), UnetrUpBlock(widths[i + 1], widths[i])));
+    decoder_blocks.push_back(register_module(concat("decoder", i + 2),
+                                             UnetrUpBlock(widths[i + 1], widths[i], parts.blocks)));
   }
-  decoder1 = register_module("decoder1", UnetrBasicBlock(widths[0], widths[0]));
+  decoder1 = register_module("decoder1", UnetrBasicBlock(widths[0], widths[0], parts.blocks));
   out = register_module("out", UnetrOutBlock(widths[0], config.out_channels));
   // Made last: with and without it the other modules start from the same random numbers.
   if (config.deep_supervision && stages > 1) {

@@ -13,15 +13,17 @@ constexpr Axes kOnes = {1, 1, 1};
 
 class FirstBlock : public UnetBlock {
  public:
-  explicit FirstBlock(const ConvUnitOptions& options) {
+  // Its convolutions have biases whatever `options` says.
+  explicit FirstBlock(ConvUnitOptions options) {
+    options.bias = true;
     auto second = options, third = options;
     second.in_channels = options.out_channels;
     second.stride = kOnes;
     third.kernel = kOnes;
     conv1_ = register_module("conv1", unet_convolution(options));
-    norm1_ = register_module("norm1", AffineInstanceNorm(options.out_channels));
+    norm1_ = register_module("norm1", AffineInstanceNorm(options.out_channels, options.affine));
     conv2_ = register_module("conv2", unet_convolution(second));
-    norm2_ = register_module("norm2", AffineInstanceNorm(options.out_channels));
+    norm2_ = register_module("norm2", AffineInstanceNorm(options.out_channels, options.affine));
     conv3_ = register_module("conv3", unet_convolution(third));
   }
 
@@ -50,7 +52,8 @@ UnetBlocks stage_blocks(std::int64_t count, ConvUnitOptions first) {
   return blocks;
 }
 
-UnetUp nearest_up(std::int64_t in_channels, std::int64_t out_channels, const Axes& stride) {
+UnetUp nearest_up(std::int64_t in_channels, std::int64_t out_channels, const Axes& stride,
+                  bool /*bias*/) {
   const auto module = std::make_shared<torch::nn::Module>();
   const auto conv = module->register_module(
       "conv", unet_convolution(
@@ -100,9 +103,11 @@ UMambaImpl::UMambaImpl(const ModelConfig& config) : UnetImpl(config, input_sizes
   const auto plan = plan_of(config);
   const bool in_every_stage = config.name == "umamba_enc";
   const auto& top = plan.stages[0];
-  const auto stem = stage_blocks(
-      top.blocks,
-      {.in_channels = config.in_channels, .out_channels = top.channels, .kernel = top.kernel});
+  const auto stem = stage_blocks(top.blocks, {.in_channels = config.in_channels,
+                                              .out_channels = top.channels,
+                                              .kernel = top.kernel,
+                                              .bias = plan.bias,
+                                              .affine = plan.affine});
   torch::nn::ModuleList stages, mamba_layers;
   auto channels = top.channels;
   auto voxels = in_every_stage ? config.umamba.input_size : std::vector<std::int64_t>{};
@@ -111,7 +116,9 @@ UMambaImpl::UMambaImpl(const ModelConfig& config) : UnetImpl(config, input_sizes
     const auto blocks = stage_blocks(stage.blocks, {.in_channels = channels,
                                                     .out_channels = stage.channels,
                                                     .kernel = stage.kernel,
-                                                    .stride = stage.stride});
+                                                    .stride = stage.stride,
+                                                    .bias = plan.bias,
+                                                    .affine = plan.affine});
     channels = stage.channels;
     stages->push_back(module_list(blocks));
     encoder_.push_back({block_part(concat("stage", s), blocks)});

@@ -42,16 +42,21 @@ UnetrImpl::UnetrImpl(const ModelConfig& config)
                                                .perceptron = options.proj_type == "perceptron",
                                                .qkv_bias = options.qkv_bias,
                                                .dropout = options.dropout_rate}));
+  const UnetrBlockOptions blocks{.residual = options.res_block,
+                                 .affine = options.norm_affine,
+                                 .convolves = options.conv_block};
   const auto width = [&](std::size_t level) { return options.feature_size << level; };
-  encoder1_ = register_module("encoder1", UnetrBasicBlock(config.in_channels, width(0)));
+  encoder1_ = register_module("encoder1", UnetrBasicBlock(config.in_channels, width(0), blocks));
   for (std::size_t i = 1; i <= kTapped.size(); ++i) {
-    projections_.push_back(register_module(
-        concat("encoder", i + 1), UnetrProjectionUpBlock(options.hidden_size, width(i),
-                                                         /*steps=*/4 - static_cast<int>(i))));
+    projections_.push_back(
+        register_module(concat("encoder", i + 1),
+                        UnetrProjectionUpBlock(options.hidden_size, width(i),
+                                               /*steps=*/4 - static_cast<int>(i), blocks)));
   }
   for (std::size_t i = 0; i <= kTapped.size(); ++i) {
     const auto below = i < kTapped.size() ? width(i + 1) : options.hidden_size;
-    decoders_.push_back(register_module(concat("decoder", i + 2), UnetrUpBlock(below, width(i))));
+    decoders_.push_back(
+        register_module(concat("decoder", i + 2), UnetrUpBlock(below, width(i), blocks)));
   }
   out_ = register_module("out", UnetrOutBlock(width(0), config.out_channels));
 }

@@ -15,36 +15,49 @@ Chain convolution(std::int64_t in_channels, std::int64_t out_channels, std::int6
 
 }  // namespace
 
-ResidualBlockImpl::ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
+ResidualBlockImpl::ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
+                                     const UnetrBlockOptions& options)
+    : residual_(options.residual) {
+  const auto norm = [&] { return AffineInstanceNorm(out_channels, options.affine); };
   conv1 = register_module("conv1", convolution(in_channels, out_channels, 3));
   conv2 = register_module("conv2", convolution(out_channels, out_channels, 3));
-  if (in_channels != out_channels) {
-    conv3 = register_module("conv3", convolution(in_channels, out_channels, 1));
-  }
+  norm1 = register_module("norm1", norm());
+  norm2 = register_module("norm2", norm());
+  if (!residual_ || in_channels == out_channels) return;
+  conv3 = register_module("conv3", convolution(in_channels, out_channels, 1));
+  norm3 = register_module("norm3", norm());
 }
 
 torch::Tensor ResidualBlockImpl::forward(torch::Tensor input) {
   constexpr double kSlope = 0.01;
-  auto output = instance_norm(conv1->forward(input), {.slope = kSlope});
-  const bool projects = !conv3.is_empty();
-  auto shortcut = projects ? conv3->forward(input) : input;
+  auto output = norm1(conv1->forward(input), ops::AfterNorm{.slope = kSlope});
+  ops::AfterNorm after{.slope = kSlope};
+  if (!conv3.is_empty()) {
+    after.shortcut = conv3->forward(input);
+    after.normalises_shortcut = true;
+    after.shortcut_weight = norm3->weight;
+    after.shortcut_bias = norm3->bias;
+  } else if (residual_) {
+    after.shortcut = input;
+  }
   input.reset();
   output = conv2->forward(output);
-  return instance_norm(
-      std::move(output),
-      {.shortcut = std::move(shortcut), .normalises_shortcut = projects, .slope = kSlope});
+  return norm2(std::move(output), std::move(after));
 }
 
-UnetrBasicBlockImpl::UnetrBasicBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
-  layer = register_module("layer", ResidualBlock(in_channels, out_channels));
+UnetrBasicBlockImpl::UnetrBasicBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
+                                         const UnetrBlockOptions& options) {
+  layer = register_module("layer", ResidualBlock(in_channels, out_channels, options));
 }
 
 torch::Tensor UnetrBasicBlockImpl::forward(torch::Tensor input) { return layer(std::move(input)); }
 
-UnetrUpBlockImpl::UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels) {
+UnetrUpBlockImpl::UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
+                                   const UnetrBlockOptions& options) {
   up_ = UpConvolution(in_channels, out_channels);
   register_module("transp_conv", wrapped(up_));
-  conv_block = register_module("conv_block", ResidualBlock(2 * out_channels, out_channels));
+  conv_block =
+      register_module("conv_block", ResidualBlock(2 * out_channels, out_channels, options));
 }
 
 torch::Tensor UnetrUpBlockImpl::forward(torch::Tensor input, torch::Tensor skip) {
@@ -53,13 +66,18 @@ torch::Tensor UnetrUpBlockImpl::forward(torch::Tensor input, torch::Tensor skip)
 
 UnetrProjectionUpBlockImpl::UnetrProjectionUpBlockImpl(std::int64_t in_channels,
                                                        std::int64_t out_channels,
-                                                       std::int64_t steps) {
+                                                       std::int64_t steps,
+                                                       const UnetrBlockOptions& options) {
   first_ = UpConvolution(in_channels, out_channels);
   register_module("transp_conv_init", wrapped(first_));
   torch::nn::ModuleList pairs;
   for (std::int64_t i = 1; i < steps; ++i) {
     ups_.emplace_back(out_channels, out_channels);
-    blocks_.emplace_back(out_channels, out_channels);
+    if (!options.convolves) {
+      pairs->push_back(wrapped(ups_.back()));
+      continue;
+    }
+    blocks_.emplace_back(out_channels, out_channels, options);
     pairs->push_back(torch::nn::Sequential(wrapped(ups_.back()), blocks_.back()));
   }
   register_module("blocks", pairs);
@@ -69,7 +87,7 @@ torch::Tensor UnetrProjectionUpBlockImpl::forward(torch::Tensor input) {
   auto output = first_->forward(std::move(input));
   for (std::size_t i = 0; i < ups_.size(); ++i) {
     output = ups_[i]->forward(std::move(output));
-    output = blocks_[i]->forward(std::move(output));
+    if (!blocks_.empty()) output = blocks_[i]->forward(std::move(output));
   }
   return output;
 }

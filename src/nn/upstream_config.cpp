@@ -1,10 +1,14 @@
 #include "segmamba/nn/upstream_config.h"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "printable.h"
 #include "segmamba/core/error.h"
@@ -13,123 +17,362 @@
 namespace segmamba::nn {
 namespace {
 
-// What the originals call a key of ours.
-std::string own_name(const std::string& argument) {
-  static const std::map<std::string, std::string> names = {
-      {"in_chans", "in_channels"},   {"input_channels", "in_channels"},
-      {"out_chans", "out_channels"}, {"num_classes", "out_channels"},
-      {"n_classes", "out_channels"}, {"embed_dim", "embedding_dim"},
-      {"img", "img_size"},           {"downsample", "merging"},
-  };
-  const auto found = names.find(argument);
-  return found == names.end() ? argument : found->second;
-}
-
-// An argument that is no choice here: what it may be, and how an error puts that.
-struct FixedArgument {
-  std::function<bool(const Json&)> allows;
-  std::string only;
+// An argument of an original's constructor.
+struct Argument {
+  std::string key;                          // ours; "": it is no choice here,
+  std::function<bool(const Json&)> allows;  // what it may be then,
+  std::string only;                         // and how an error puts that
+  bool takes_none = false;        // Python's None is its default: null is as if it were left out
+  std::optional<Json> otherwise;  // where it is left out: the original's default is not ours
 };
-using FixedArguments = std::map<std::string, FixedArgument>;
+// As the constructor has them, for errors.
+using Arguments = std::vector<std::pair<std::string, Argument>>;
+using Words = std::map<std::string, Argument>;
 
-FixedArgument only(const Json& wanted) {
-  return {[wanted](const Json& value) { return value == wanted; }, wanted.dump()};
+constexpr std::array<const char*, 4> kDropouts = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d"};
+
+Argument key(const std::string& name, const std::optional<Json>& otherwise = std::nullopt) {
+  return {.key = name, .allows = {}, .only = "", .otherwise = otherwise};
 }
-// It changes no result.
-FixedArgument any() {
-  return {[](const Json&) { return true; }, ""};
+Argument or_none(Argument argument) {
+  argument.takes_none = true;
+  return argument;
+}
+Argument fixed(std::function<bool(const Json&)> allows, const std::string& only) {
+  return {.key = "", .allows = std::move(allows), .only = only, .otherwise = {}};
+}
+// Numbers are equal as numbers: 2 is 2.0.
+Argument only(const Json& wanted) {
+  return fixed([wanted](const Json& value) { return value == wanted; }, wanted.dump());
+}
+// It changes no result, or none that is computed without dropout.
+Argument any() {
+  return fixed([](const Json&) { return true; }, "");
+}
+// One number, the same on all three axes.
+Argument only_cube(std::int64_t size) {
+  const Json list = Json::array({size, size, size});
+  return fixed([size, list](const Json& value) { return value == Json(size) || value == list; },
+               list.dump());
 }
 // A class of Python, in any module: "torch.nn.modules.conv.Conv3d" is Conv3d.
-FixedArgument only_class(const std::string& name) {
-  return {[name](const Json& value) {
-            if (!value.is_string()) return false;
-            const auto& path = value.get_ref<const std::string&>();
-            return path.substr(path.rfind('.') + 1) == name;  // npos + 1 is 0
-          },
-          name};
+Argument only_class(const std::string& name) {
+  return fixed(
+      [name](const Json& value) {
+        if (!value.is_string()) return false;
+        const auto& path = value.get_ref<const std::string&>();
+        return path.substr(path.rfind('.') + 1) == name;  // npos + 1 is 0
+      },
+      name);
 }
-// Arguments of such a class: each of them fixed, too, and some that must be there, as their own
-// defaults are others.
-FixedArgument only_words(const FixedArguments& words, const std::set<std::string>& needed,
-                         const std::string& only) {
-  return {[words, needed](const Json& value) {
-            if (value.is_null()) return needed.empty();
-            if (!value.is_object()) return false;
-            const bool fits =
-                std::all_of(value.items().begin(), value.items().end(), [&](const auto& item) {
-                  const auto found = words.find(item.key());
-                  return found != words.end() && found->second.allows(item.value());
-                });
-            return fits && std::all_of(needed.begin(), needed.end(),
-                                       [&](const auto& name) { return value.contains(name); });
-          },
-          only};
+
+// Without training it does nothing.
+bool is_dropout(const Json& value) {
+  return std::any_of(kDropouts.begin(), kDropouts.end(),
+                     [&](const auto* name) { return only_class(name).allows(value); });
+}
+
+bool fit(const Json& given, const Words& words) {
+  return given.is_object() &&
+         std::all_of(given.items().begin(), given.items().end(), [&](const auto& item) {
+           const auto found = words.find(item.key());
+           return found != words.end() && found->second.allows(item.value());
+         });
+}
+// Arguments of a class: each of them fixed, too.
+Argument only_words(const Words& words, const std::string& only) {
+  return fixed([words](const Json& value) { return value.is_null() || fit(value, words); }, only);
+}
+
+bool is_text(const Json& value, const std::string& lower) {
+  return value.is_string() && to_lower(value.get<std::string>()) == lower;
+}
+// A layer as MONAI takes it: its name in any case, or [name, arguments].
+bool is_layer(const Json& value, const std::string& name, const Words& words) {
+  if (is_text(value, name)) return true;
+  return value.is_array() && value.size() == 2 && is_text(value[0], name) && fit(value[1], words);
+}
+Argument only_layer(const std::string& name, const Words& words) {
+  return fixed([name, words](const Json& value) { return is_layer(value, name, words); },
+               Json(name).dump());
+}
+// Instance norms with parameters, too, where the network here can have them; Derivation reads
+// `affine`.
+Argument monai_norm(bool may_be_affine) {
+  const auto affine =
+      may_be_affine ? fixed([](const Json& value) { return value.is_boolean(); }, "") : only(false);
+  return only_layer("instance", {{"eps", only(1e-5)},
+                                 {"affine", affine},
+                                 {"momentum", any()},
+                                 {"track_running_stats", only(false)}});
+}
+
+Arguments segmamba_arguments() {
+  return {{"in_chans", key("in_channels", 1)},
+          {"out_chans", key("out_channels", 13)},
+          {"depths", key("depths")},
+          {"feat_size", key("dims")},
+          {"drop_path_rate", any()},  // the original does not use it
+          {"layer_scale_init_value", any()},
+          {"hidden_size", key("hidden_size")},
+          {"norm_name", monai_norm(/*may_be_affine=*/false)},
+          {"conv_block", any()},
+          {"res_block", only(true)},
+          {"spatial_dims", only(3)},
+          {"deep_supervision", key("deep_supervision")},
+          {"encoder", key("encoder")},
+          {"mlp_ratio", key("mlp_ratio")},
+          {"directions", key("directions")},
+          {"downsample_norm", key("downsample_norm")}};
+}
+
+bool is_group_norm(const Json& value) {
+  return is_layer(value, "group",
+                  {{"num_groups", any()},  // Derivation reads it
+                   {"eps", only(1e-5)},
+                   {"affine", only(true)}});
+}
+
+Arguments segresnet_arguments() {
+  return {{"spatial_dims", only(3)},
+          {"init_filters", key("init_filters", 8)},
+          {"in_channels", key("in_channels", 1)},
+          {"out_channels", key("out_channels", 2)},
+          {"dropout_prob", or_none(key("dropout_prob"))},
+          {"act", only_layer("relu", {{"inplace", any()}})},
+          {"norm", fixed(is_group_norm, R"(["group", {"num_groups": N}])")},
+          {"norm_name",
+           fixed([](const Json& v) { return v == "" || is_text(v, "group"); }, R"("" or "group")")},
+          {"num_groups", key("num_groups")},
+          {"use_conv_final", only(true)},
+          {"blocks_down", key("blocks_down")},
+          {"blocks_up", key("blocks_up")},
+          {"upsample_mode", key("upsample_mode")}};
+}
+
+Arguments unetr_arguments() {
+  return {{"in_channels", key("in_channels")},
+          {"out_channels", key("out_channels")},
+          {"img_size", key("img_size")},
+          {"feature_size", key("feature_size")},
+          {"hidden_size", key("hidden_size")},
+          {"mlp_dim", key("mlp_dim")},
+          {"num_heads", key("num_heads")},
+          {"proj_type", key("proj_type")},
+          {"pos_embed", key("proj_type")},  // its name before MONAI 1.4
+          {"norm_name", monai_norm(/*may_be_affine=*/true)},
+          {"norm_affine", key("norm_affine")},
+          {"conv_block", key("conv_block")},
+          {"res_block", key("res_block")},
+          {"dropout_rate", key("dropout_rate")},
+          {"spatial_dims", only(3)},
+          {"qkv_bias", key("qkv_bias")},
+          {"save_attn", any()}};
+}
+
+Arguments swin_unetr_arguments() {
+  return {{"img_size", any()},  // of MONAI before 1.5, for checks alone
+          {"in_channels", key("in_channels")},
+          {"out_channels", key("out_channels")},
+          {"patch_size", only_cube(2)},
+          {"depths", key("depths")},
+          {"num_heads", key("num_heads")},
+          {"window_size", key("window_size")},
+          {"qkv_bias", key("qkv_bias")},
+          {"mlp_ratio", key("mlp_ratio")},
+          {"feature_size", key("feature_size", 24)},
+          {"norm_name", monai_norm(/*may_be_affine=*/true)},
+          {"norm_affine", key("norm_affine")},
+          {"drop_rate", key("drop_rate")},
+          {"attn_drop_rate", key("attn_drop_rate")},
+          {"dropout_path_rate", key("dropout_path_rate")},
+          {"normalize", key("normalize")},
+          {"norm_layer", only_class("LayerNorm")},
+          {"patch_norm", key("patch_norm")},
+          {"use_checkpoint", any()},
+          {"spatial_dims", only(3)},
+          {"downsample", key("merging")},
+          {"use_v2", fixed([](const Json& v) { return v.is_boolean(); }, "true or false")},
+          {"use_hyena", only(false)},
+          {"hyena_stages", or_none(fixed(
+                               [](const Json& v) {
+                                 return v.is_array() &&
+                                        std::all_of(v.begin(), v.end(), [](const Json& stage) {
+                                          return stage == false;
+                                        });
+                               },
+                               "null"))},
+          {"hyena_kernel_size", any()},
+          {"hyena_kernel_mlp_dim", any()},
+          {"hyena_kernel_layers", any()},
+          {"hyena_mask_max_attenuation", any()},
+          {"hyena_fft_padding", any()},
+          {"hyena_grid_type", any()},
+          {"hyena_use_chunked_fft", any()},
+          {"hyena_use_fft_short_conv", any()},
+          {"hyena_omega_0", any()},
+          {"hyena_l_cache", any()},
+          {"hyena_short_conv_fft_chunks", any()},
+          {"use_flash_attention", any()}};
+}
+
+Arguments uxnet_arguments() {
+  return {{"in_chans", key("in_channels", 1)},
+          {"out_chans", key("out_channels", 13)},
+          {"depths", key("depths")},
+          {"feat_size", key("feat_size")},
+          {"drop_path_rate", key("drop_path_rate")},
+          {"layer_scale_init_value",
+           fixed([](const Json& v) { return v.is_number() && v > 0; }, "numbers above 0")},
+          {"hidden_size", key("hidden_size")},
+          {"norm_name", monai_norm(/*may_be_affine=*/true)},
+          {"norm_affine", key("norm_affine")},
+          {"conv_block", any()},
+          {"res_block", key("res_block")},
+          {"spatial_dims", only(3)},
+          {"deep_supervision", key("deep_supervision")}};
+}
+
+Arguments mednext_arguments() {
+  return {{"in_channels", key("in_channels")},
+          {"n_channels", key("n_channels")},
+          {"n_classes", key("out_channels")},
+          {"exp_r", key("exp_r", 4)},
+          {"kernel_size", key("kernel_size", 7)},
+          {"enc_kernel_size", any()},  // Derivation reads it
+          {"dec_kernel_size", or_none(key("dec_kernel_size"))},
+          {"deep_supervision", key("deep_supervision")},
+          {"do_res", key("do_res", false)},
+          {"do_res_up_down", key("do_res_up_down", false)},
+          {"checkpoint_style", any()},
+          {"block_counts", key("block_counts", Json::array({2, 2, 2, 2, 2, 2, 2, 2, 2}))},
+          {"norm_type", key("norm_type")},
+          {"dim", only("3d")},
+          {"grn", key("grn")}};
+}
+
+Arguments nnformer_arguments() {
+  return {{"crop_size", key("crop_size", Json::array({64, 128, 128}))},
+          {"embedding_dim", key("embedding_dim", 192)},
+          {"input_channels", key("in_channels", 1)},
+          {"num_classes", key("out_channels", 14)},
+          {"conv_op", only_class("Conv3d")},
+          {"depths", key("depths")},
+          {"num_heads", key("num_heads", Json::array({6, 12, 24, 48}))},
+          {"patch_size", only_cube(4)},  // the original does not run with its default, [2, 4, 4]
+          {"window_size", key("window_size")},
+          {"deep_supervision", key("deep_supervision", true)}};
+}
+
+// The published network has its sizes in its code; the golden files have them as base, emb, ...
+Arguments transbts_arguments() {
+  return {{"img_dim", key("img_size")},
+          {"img", key("img_size")},
+          {"patch_dim", only(8)},
+          {"num_channels", key("in_channels")},
+          {"num_classes", key("out_channels")},
+          {"embedding_dim", key("emb")},  // Derivation reads it, emb and tokens
+          {"num_heads", key("heads")},
+          {"num_layers", key("layers")},
+          {"hidden_dim", key("hidden")},
+          {"dropout_rate", key("dropout")},
+          {"attn_dropout_rate", any()},
+          {"conv_patch_representation", only(true)},
+          {"positional_encoding_type", only("learned")},
+          {"base", key("base")},
+          {"base_channels", key("base")},
+          {"emb", key("emb")},
+          {"tokens", key("tokens")},
+          {"group_norm_groups", key("group_norm_groups")},
+          {"channel_dropout", key("channel_dropout")}};
 }
 
 // The layers of nnU-Net's family, as its plans name them.
-FixedArguments layers_of_nnunet() {
-  return {{"conv_op", only_class("Conv3d")},
-          {"conv_bias", only(true)},
+Arguments unet_arguments(const std::string& blocks) {
+  return {{"input_channels", key("in_channels")},
+          {"n_stages", key("n_stages")},  // Derivation reads it
+          {"features_per_stage", key("features_per_stage")},
+          {"conv_op", only_class("Conv3d")},
+          {"kernel_sizes", key("kernel_sizes")},
+          {"strides", key("strides")},
+          {blocks, key(blocks)},
+          {"num_classes", key("out_channels")},
+          {"n_conv_per_stage_decoder", key("n_conv_per_stage_decoder")},
+          {"conv_bias", key("conv_bias")},
           {"norm_op", only_class("InstanceNorm3d")},
-          {"norm_op_kwargs", only_words({{"eps", only(1e-5)},
-                                         {"affine", only(true)},
-                                         {"momentum", any()},
-                                         {"track_running_stats", only(false)}},
-                                        {"affine"}, R"({"eps": 1e-05, "affine": true})")},
-          {"dropout_op", only(nullptr)},
+          {"norm_affine", key("norm_affine")},
+          {"norm_op_kwargs",
+           only_words({{"eps", only(1e-5)},  // Derivation reads affine
+                       {"affine", fixed([](const Json& v) { return v.is_boolean(); }, "")},
+                       {"momentum", any()},
+                       {"track_running_stats", only(false)}},
+                      R"({"eps": 1e-05, "affine": true or false})")},
+          {"dropout_op",
+           fixed([](const Json& v) { return v.is_null() || is_dropout(v); }, "null or Dropout3d")},
           {"dropout_op_kwargs", any()},
           {"nonlin", only_class("LeakyReLU")},
-          {"nonlin_kwargs", only_words({{"negative_slope", only(0.01)}, {"inplace", any()}}, {},
+          {"nonlin_kwargs", only_words({{"negative_slope", only(0.01)}, {"inplace", any()}},
                                        R"({"negative_slope": 0.01})")},
-          {"nonlin_first", only(false)}};
+          {"deep_supervision", key("deep_supervision")}};
 }
 
-const FixedArguments& fixed_arguments(const std::string& network) {
-  static const std::map<std::string, FixedArguments> networks = [] {
-    std::map<std::string, FixedArguments> table;
-    const FixedArguments monai = {{"spatial_dims", only(3)},
-                                  {"norm_name", only("instance")},
-                                  {"res_block", only(true)},
-                                  {"conv_block", any()},
-                                  {"use_checkpoint", any()}};
-    table["segmamba"] = table["unetr"] = table["swin_unetr"] = table["uxnet"] = monai;
-    table["segmamba"].insert({{"drop_path_rate", any()}, {"layer_scale_init_value", any()}});
-    table["segresnet"] = {{"spatial_dims", only(3)}, {"use_conv_final", only(true)}};
-    table["unetr"]["conv_block"] = only(true);
-    table["swin_unetr"].insert(
-        {{"patch_size", only(2)}, {"img_size", any()}, {"patch_norm", only(false)}});
-    table["swin_unetr_v2"] = table["swin_unetr"];
-    table["swin_unetr"]["use_v2"] = only(false);
-    table["swin_unetr_v2"]["use_v2"] = only(true);
-    table["uxnet"].insert({{"layer_scale_init_value", any()}});
-    table["mednext"] = {{"checkpoint_style", any()}, {"dim", only("3d")}};
-    table["nnformer"] = {{"patch_size", only(Json::array({4, 4, 4}))}};
-    table["nnunet"] = table["nnunet_resenc"] = table["umamba_bot"] = table["umamba_enc"] =
-        layers_of_nnunet();
-    return table;
+Arguments with(Arguments arguments, const Arguments& more) {
+  for (const auto& item : more) {
+    const auto same = std::find_if(arguments.begin(), arguments.end(),
+                                   [&](const auto& other) { return other.first == item.first; });
+    if (same == arguments.end()) {
+      arguments.push_back(item);
+    } else {
+      same->second = item.second;
+    }
+  }
+  return arguments;
+}
+
+// The networks of this framework, whose blocks are the originals'.
+Arguments adaptation_arguments() {
+  return {{"in_channels", key("in_channels")},
+          {"out_channels", key("out_channels")},
+          {"depths", key("depths")},
+          {"feat_size", key("feat_size")},
+          {"hidden_size", key("hidden_size")},
+          {"d_state", key("d_state")},
+          {"deep_supervision", key("deep_supervision")}};
+}
+
+const Arguments& arguments_of(const std::string& network) {
+  static const std::map<std::string, Arguments> table = [] {
+    // The originals of U-Mamba take these and make no use of them.
+    const Arguments unused = {{"stem_channels", any()}, {"dropout_op", any()}};
+    const auto umamba = with(unet_arguments("n_conv_per_stage"), unused);
+    return std::map<std::string, Arguments>{
+        {"segmamba", segmamba_arguments()},
+        {"segresnet", segresnet_arguments()},
+        {"unetr", unetr_arguments()},
+        {"swin_unetr", with(swin_unetr_arguments(), {{"use_v2", only(false)}})},
+        {"swin_unetr_v2", with(swin_unetr_arguments(), {{"use_v2", only(true)}})},
+        {"uxnet", uxnet_arguments()},
+        {"mednext", mednext_arguments()},
+        {"nnformer", nnformer_arguments()},
+        {"transbts", transbts_arguments()},
+        {"nnunet", with(unet_arguments("n_conv_per_stage"), {{"nonlin_first", only(false)}})},
+        {"nnunet_resenc", with(unet_arguments("n_blocks_per_stage"),
+                               {{"block", only_class("BasicBlockD")},
+                                {"bottleneck_channels", only(nullptr)},
+                                {"stem_channels", or_none(key("stem_channels"))}})},
+        {"umamba_bot", with(umamba, {{"input_size", any()}})},
+        {"umamba_enc", with(umamba, {{"input_size", key("input_size")}})},
+        {"vim", with(adaptation_arguments(), {{"pos_grid", key("pos_grid")},
+                                              {"if_divide_out", key("if_divide_out")},
+                                              {"d_conv", only(4)},
+                                              {"expand", only(2)}})},
+        {"vmamba", with(adaptation_arguments(), {{"ssm_ratio", key("ssm_ratio")},
+                                                 {"mlp_ratio", key("mlp_ratio")},
+                                                 {"conv_bias", key("conv_bias")},
+                                                 {"forward_type", only("v05_noz")},
+                                                 {"d_conv", only(3)}})}};
   }();
-  static const FixedArguments none;
-  const auto found = networks.find(network);
-  return found == networks.end() ? none : found->second;
-}
-
-// What the originals take where an argument is left out, and ours do not.
-const Json& default_arguments(const std::string& network) {
-  static const Json defaults = {
-      {"segresnet", {{"in_channels", 1}, {"out_channels", 2}, {"init_filters", 8}}},
-      {"swin_unetr", {{"feature_size", 24}}},
-      {"swin_unetr_v2", {{"feature_size", 24}}},
-      {"uxnet", {{"in_chans", 1}, {"out_chans", 13}}},
-      {"mednext",
-       {{"exp_r", 4},
-        {"kernel_size", 7},
-        {"do_res", false},
-        {"do_res_up_down", false},
-        {"block_counts", Json::array({2, 2, 2, 2, 2, 2, 2, 2, 2})}}},
-      {"segmamba", {{"in_chans", 1}, {"out_chans", 13}}},
-  };
-  static const Json none = Json::object();
-  return defaults.contains(network) ? defaults[network] : none;
+  return table.at(network);
 }
 
 // The network of a name such as "mednext_k5".
@@ -138,88 +381,248 @@ std::string network_of(const std::string& model, const std::string& origin) {
   for (const auto& name : model_names()) {
     if ((model == name || starts_with(model, name + "_")) && name.size() > best.size()) best = name;
   }
-  if (best.empty()) {
+  // Blocks of an original stand in files of their own.
+  const bool is_block = starts_with(model, "vim_block") || starts_with(model, "vmamba_block");
+  if (best.empty() || is_block) {
     throw Error(concat(origin, ": there is no network \"", model, "\"; choose one of ",
                        join(model_names(), ", ")));
   }
   return best;
 }
 
-// The keys of a config, and which of them are lists and lists of lists.
+enum class Kind { kBool, kInteger, kNumber, kText, kIntegers, kNumbers, kTexts, kLists };
+
+// What each key of a config is.
 class Keys final : public ConfigVisitor {
  public:
   explicit Keys(ModelConfig config) { config.visit(*this); }
 
-  void value(const ConfigKey& key, bool&) override { all.emplace(key.name); }
-  void value(const ConfigKey& key, std::int64_t&) override { all.emplace(key.name); }
-  void value(const ConfigKey& key, double&) override { all.emplace(key.name); }
-  void value(const ConfigKey& key, std::string&) override { all.emplace(key.name); }
-  void value(const ConfigKey& key, std::vector<std::int64_t>&) override { add(key, lists); }
-  void value(const ConfigKey& key, std::vector<double>&) override { add(key, lists); }
-  void value(const ConfigKey& key, std::vector<std::string>&) override { add(key, lists); }
-  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>&) override {
-    add(key, nested);
+  void value(const ConfigKey& key, bool&) override { add(key, Kind::kBool); }
+  void value(const ConfigKey& key, std::int64_t&) override { add(key, Kind::kInteger); }
+  void value(const ConfigKey& key, double&) override { add(key, Kind::kNumber); }
+  void value(const ConfigKey& key, std::string&) override { add(key, Kind::kText); }
+  void value(const ConfigKey& key, std::vector<std::int64_t>&) override {
+    add(key, Kind::kIntegers);
   }
-  // Keys of other networks.
-  void unused(const std::vector<std::string>& names, const std::string&) override {
-    others.insert(names.begin(), names.end());
+  void value(const ConfigKey& key, std::vector<double>&) override { add(key, Kind::kNumbers); }
+  void value(const ConfigKey& key, std::vector<std::string>&) override { add(key, Kind::kTexts); }
+  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>&) override {
+    add(key, Kind::kLists);
   }
 
-  std::set<std::string> all, lists, nested, others;
+  std::map<std::string, Kind> kinds;
 
  protected:
   bool begin_section(std::string_view, std::string_view) override { return false; }
   void end_section() override {}
 
  private:
-  void add(const ConfigKey& key, std::set<std::string>& kind) {
-    all.emplace(key.name);
-    kind.emplace(key.name);
-  }
+  void add(const ConfigKey& key, Kind kind) { kinds[std::string(key.name)] = kind; }
 };
-
-// Keys of `model` that no constructor has.
-bool is_of_training(const std::string& key) {
-  return key == "name" || key == "init_from" || key == "freeze";
-}
 
 Json cube(const Json& size) { return Json::array({size, size, size}); }
 
-// One number where ours has a list: the same on every axis, or for every stage.
-Json as_list(const std::string& key, const Json& value) {
+// Of each item `convert`; nothing where one has none.
+std::optional<Json> each(const Json& list,
+                         const std::function<std::optional<Json>(const Json&)>& convert) {
+  Json result = Json::array();
+  for (const auto& item : list) {
+    const auto converted = convert(item);
+    if (!converted) return std::nullopt;
+    result.push_back(*converted);
+  }
+  return result;
+}
+
+// A value as a key of that kind takes it, and nothing where it cannot be one. One number where the
+// key is a list is the same for every stage, or on every axis of the keys `of_axes`.
+std::optional<Json> converted(const std::string& key, Kind kind, const Json& value) {
   static const std::set<std::string> kOfAxes = {"img_size", "crop_size", "input_size", "pos_grid",
                                                 "window_size"};
-  if (value.is_array()) return value;
-  return kOfAxes.contains(key) ? cube(value) : Json::array({value});
-}
-
-Json as_nested_list(const Json& value) {
-  if (!value.is_array()) return Json::array({cube(value)});
-  Json list = Json::array();
-  for (const auto& item : value) list.push_back(item.is_array() ? item : cube(item));
-  return list;
-}
-
-// Arguments that follow from others. Removes them; throws Error where they contradict.
-void check_derived(const std::string& network, Json& arguments, const std::string& origin) {
-  const auto check = [&](const char* name, const std::optional<Json>& expected,
-                         const std::string& why) {
-    if (!arguments.contains(name)) return;
-    if (expected && arguments[name] != *expected) {
-      throw Error(concat(origin, ": ", network, " with ", name, " = ", arguments[name].dump(), ": ",
-                         why, ", ", expected->dump()));
-    }
-    arguments.erase(name);
+  const auto integer = [](const Json& item) { return json_integer(item); };
+  const auto number = [](const Json& item) {
+    return item.is_number() ? std::optional(item) : std::nullopt;
   };
-  if (arguments.contains("features_per_stage") && arguments["features_per_stage"].is_array()) {
-    check("n_stages", Json(arguments["features_per_stage"].size()),
-          "it must be the length of features_per_stage");
+  const auto text = [](const Json& item) {
+    return item.is_string() ? std::optional(item) : std::nullopt;
+  };
+  const auto list = value.is_array()        ? value
+                    : kOfAxes.contains(key) ? cube(value)
+                                            : Json::array({value});
+  switch (kind) {
+    case Kind::kBool:
+      if (value == 0 || value == 1) return Json(value == 1);
+      return value.is_boolean() ? std::optional(value) : std::nullopt;
+    case Kind::kInteger:
+      return integer(value);
+    case Kind::kNumber:
+      return number(value);
+    case Kind::kText:
+      return text(value);
+    case Kind::kIntegers:
+      return each(list, integer);
+    case Kind::kNumbers:
+      return each(list, number);
+    case Kind::kTexts:
+      return each(list, text);
+    case Kind::kLists:
+      return each(list, [&](const Json& item) {
+        return each(item.is_array() ? item : cube(item), integer);
+      });
   }
-  if (network == "transbts") {
-    const auto base = arguments.value("base", Json(TransBtsOptions{}.base));
-    if (!base.is_number_integer()) return;
-    check("emb", Json(32 * base.get<std::int64_t>()), "it must be 32 * base");
+  return std::nullopt;
+}
+
+const char* wanted(Kind kind) {
+  switch (kind) {
+    case Kind::kBool:
+      return "true or false";
+    case Kind::kInteger:
+      return "an integer";
+    case Kind::kNumber:
+      return "a number";
+    case Kind::kText:
+      return "a text";
+    case Kind::kIntegers:
+      return "a list of integers";
+    case Kind::kNumbers:
+      return "a list of numbers";
+    case Kind::kTexts:
+      return "a list of texts";
+    case Kind::kLists:
+      return "a list of lists of integers";
   }
+  return "";
+}
+
+// Checks the arguments of a file that follow from others, and turns them into those that have keys
+// here.
+class Derivation {
+ public:
+  Derivation(std::string network, Json& given, std::string origin)
+      : network_(std::move(network)), given_(given), origin_(std::move(origin)) {}
+
+  void run() {
+    if (network_ == "segresnet") segresnet();
+    if (network_ == "mednext") mednext();
+    if (network_ == "transbts") transbts();
+    if (given_.contains("n_stages")) unet();
+    norm_affine();
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& name, const std::string& why) const {
+    throw Error(
+        concat(origin_, ": ", network_, " with ", name, " = ", given_[name].dump(), ": ", why));
+  }
+  bool has(const std::string& name) const {
+    return given_.contains(name) && !given_[name].is_null();
+  }
+  std::int64_t integer(const std::string& name) const {
+    const auto value = json_integer(given_[name]);
+    if (!value) fail(name, "it must be an integer");
+    return value->get<std::int64_t>();
+  }
+  // Removes an argument; throws where it is there and another number.
+  void check(const std::string& name, std::int64_t expected, const std::string& why) {
+    if (has(name) && integer(name) != expected) fail(name, concat(why, ", ", expected));
+    given_.erase(name);
+  }
+
+  // The groups stand in `norm`, but in `num_groups` where the old argument norm_name is used.
+  void segresnet() {
+    if (!has("norm") || !is_group_norm(given_["norm"])) return;
+    if (given_["norm"].is_array() && given_["norm"][1].contains("num_groups") &&
+        (!has("norm_name") || given_["norm_name"] == "")) {
+      given_["num_groups"] = given_["norm"][1]["num_groups"];
+    }
+  }
+
+  // The original reads the kernels of encoder and decoder only where kernel_size is null.
+  void mednext() {
+    if (!given_.contains("kernel_size") || !given_["kernel_size"].is_null()) {
+      given_.erase("dec_kernel_size");
+      return;
+    }
+    for (const auto* name : {"enc_kernel_size", "dec_kernel_size"}) {
+      if (!has(name)) fail("kernel_size", concat("then ", name, " must be given"));
+    }
+    given_["kernel_size"] = integer("enc_kernel_size");
+  }
+
+  void transbts() {
+    constexpr std::int64_t kMaxBase = 65536;
+    auto base = TransBtsOptions{}.base;
+    for (const auto* name : {"base", "base_channels"}) {
+      if (has(name)) base = integer(name);
+    }
+    for (const auto* name : {"emb", "embedding_dim"}) {
+      if (has(name) && !has("base") && !has("base_channels")) {
+        if (integer(name) % 32 != 0) fail(name, "it must be a multiple of 32");
+        given_["base"] = base = integer(name) / 32;
+      }
+      if (base > kMaxBase || base < 1) base = kMaxBase;  // an error of its own, later
+      check(name, 32 * base, "it must be 32 * base");
+    }
+    for (const auto* name : {"img", "img_dim", "img_size"}) {
+      if (!has(name)) continue;
+      std::int64_t count = 1;
+      for (const auto& size :
+           converted("img_size", Kind::kIntegers, given_[name]).value_or(Json::array())) {
+        count *= std::clamp<std::int64_t>(size.get<std::int64_t>(), 0, 65536) / 8;
+      }
+      check("tokens", count, "it must be the number of voxels at 1/8 of the resolution");
+    }
+    given_.erase("tokens");
+  }
+
+  void unet() {
+    constexpr std::int64_t kMaxStages = 8;
+    if (has("n_stages")) {
+      const auto stages = integer("n_stages");
+      if (stages < 2 || stages > kMaxStages) {
+        fail("n_stages", concat("it must be 2 to ", kMaxStages));
+      }
+      // One number is that of every stage.
+      for (const auto* name : {"features_per_stage", "strides"}) {
+        if (has(name) && given_[name].is_number()) {
+          given_[name] = Json(static_cast<std::size_t>(stages), given_[name]);
+        }
+      }
+    }
+    if (has("features_per_stage") && given_["features_per_stage"].is_array()) {
+      const auto& features = given_["features_per_stage"];
+      check("n_stages", std::ssize(features), "it must be the length of features_per_stage");
+    }
+    if (given_.contains("n_stages")) fail("n_stages", "features_per_stage must be given, too");
+  }
+
+  // It stands among the arguments of the norm, and instance norms have no parameters by default.
+  void norm_affine() {
+    const auto affine = [](const Json& words) {
+      return words.is_object() && words.contains("affine") && words["affine"] == true;
+    };
+    if (given_.contains("norm_op_kwargs")) given_["norm_affine"] = affine(given_["norm_op_kwargs"]);
+    if (!has("norm_name") || !given_["norm_name"].is_array()) return;
+    for (const auto& item : given_["norm_name"]) {
+      if (affine(item)) given_["norm_affine"] = true;
+    }
+  }
+
+  std::string network_;
+  Json& given_;
+  std::string origin_;
+};
+
+// An error of the config reader, which calls an argument by our key and knows of a line.
+std::string without_line(const std::string& what, const std::string& origin,
+                         const std::map<std::string, std::string>& arguments) {
+  const auto place = origin + ":1: ";
+  if (!starts_with(what, place)) return what;
+  const auto rest = what.substr(place.size());
+  const auto found = arguments.find(rest.substr(0, rest.find(' ')));
+  if (found == arguments.end()) return concat(origin, ": ", rest);
+  return concat(origin, ": ", found->second, rest.substr(found->first.size()));
 }
 
 ModelConfig make_config(const std::string& model, const Json& arguments,
@@ -230,47 +633,79 @@ ModelConfig make_config(const std::string& model, const Json& arguments,
   if (config.name == "swin_unetr" && arguments.contains("use_v2") && arguments["use_v2"] == true) {
     config.name = "swin_unetr_v2";
   }
-  const Keys keys(config);
+  const auto& known = arguments_of(config.name);
+  const auto kinds = Keys(config).kinds;
+  // By its name, or by the name of its key here.
+  const auto find = [&](const std::string& name) {
+    const auto found = std::find_if(known.begin(), known.end(),
+                                    [&](const auto& item) { return item.first == name; });
+    if (found != known.end() || !kinds.contains(name)) return found;
+    return std::find_if(known.begin(), known.end(),
+                        [&](const auto& item) { return item.second.key == name; });
+  };
+  for (const auto& [name, value] : arguments.items()) {
+    // Whoever writes files of many networks says so of all of them.
+    if (find(name) != known.end() || (name == "deep_supervision" && value == false)) continue;
+    std::vector<std::string> names;
+    for (const auto& item : known) names.push_back(item.first);
+    const auto similar = nearest(name, names);
+    throw Error(concat(origin, ": ", config.name, " has no argument ", name,
+                       similar.empty() ? "" : "; did you mean " + similar + "?",
+                       similar.empty() ? "; it has " : " It has ", join(names, ", ")));
+  }
   Json given = arguments;
-  check_derived(config.name, given, origin);
-  for (const auto& [argument, value] : default_arguments(config.name).items()) {
-    bool is_given = false;
-    for (const auto& item : given.items()) {
-      is_given = is_given || own_name(item.key()) == own_name(argument);
-    }
-    if (!is_given) given[argument] = value;
-  }
+  Derivation(config.name, given, origin).run();
+
   Json own = {{"name", config.name}};
-  std::map<std::string, std::string> arguments_of;  // of keys of ours
-  for (const auto& [argument, value] : given.items()) {
-    const auto& fixed = fixed_arguments(config.name);
-    if (const auto found = fixed.find(argument); found != fixed.end()) {
-      if (found->second.allows(value)) continue;
-      throw Error(concat(origin, ": ", config.name, " with ", argument, " = ", value.dump(),
-                         " is not supported, only ", found->second.only));
+  std::map<std::string, std::string> names;  // of the arguments, by key of ours
+  for (const auto& [name, value] : given.items()) {
+    const auto found = find(name);
+    if (found == known.end()) continue;
+    const auto& argument = found->second;
+    if (value.is_null() && argument.takes_none) continue;
+    if (argument.key.empty()) {
+      if (argument.allows(value)) continue;
+      throw Error(concat(origin, ": ", config.name, " with ", name, " = ", value.dump(),
+                         " is not supported, only ", argument.only));
     }
-    auto key = own_name(argument);
-    if (config.name == "segmamba" && key == "feat_size") key = "dims";
-    if (is_of_training(key) || (keys.others.contains(key) && !keys.all.contains(key))) {
-      throw Error(concat(origin, ": ", config.name, " has no argument ", argument));
+    const auto kind = kinds.at(argument.key);
+    const auto taken = converted(argument.key, kind, value);
+    if (!taken) {
+      throw Error(concat(origin, ": ", config.name, ": ", name, " must be ", wanted(kind), ", got ",
+                         value.dump()));
     }
-    const auto [other, is_new] = arguments_of.emplace(key, argument);
-    if (!is_new) {
-      throw Error(concat(origin, ": ", other->second, " and ", argument, " are one argument of ",
-                         config.name));
+    const auto [other, is_new] = names.emplace(argument.key, name);
+    if (!is_new && own[argument.key] != *taken) {
+      throw Error(concat(origin, ": ", other->second, " and ", name, " are one argument of ",
+                         config.name, " and differ"));
     }
-    if (keys.nested.contains(key)) {
-      own[key] = as_nested_list(value);
-    } else {
-      own[key] = keys.lists.contains(key) ? as_list(key, value) : value;
+    own[argument.key] = *taken;
+  }
+  for (const auto& [name, argument] : known) {
+    if (argument.otherwise && !own.contains(argument.key)) {
+      const auto& key = argument.key;
+      own[key] = converted(key, kinds.at(key), *argument.otherwise).value();
     }
   }
-  // JSON is YAML.
-  ConfigDocument::from_text(own.dump(), origin).read(config);
+  try {
+    // JSON is YAML.
+    ConfigDocument::from_text(own.dump(), origin).read(config);
+  } catch (const Error& error) {
+    throw Error(without_line(error.what(), origin, names));
+  }
   return config;
 }
 
 }  // namespace
+
+std::optional<Json> json_integer(const Json& value) {
+  if (value.is_number_integer()) return value;
+  constexpr double kLargest = 9007199254740992;  // 2^53: below, doubles are exact
+  if (!value.is_number_float()) return std::nullopt;
+  const auto number = value.get<double>();
+  if (number != std::floor(number) || std::abs(number) > kLargest) return std::nullopt;
+  return Json(static_cast<std::int64_t>(number));
+}
 
 ModelConfig config_from_upstream(const std::string& model, const Json& arguments,
                                  const std::string& origin) {
@@ -279,6 +714,24 @@ ModelConfig config_from_upstream(const std::string& model, const Json& arguments
   } catch (const Error& error) {
     throw Error(printable(error.what()));  // names and values of the file
   }
+}
+
+std::string in_words_of_original(std::string text, const std::string& network) {
+  const std::string prefix = "model.";
+  for (auto at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) {
+    text.erase(at, prefix.size());
+    const auto end =
+        std::find_if(text.begin() + static_cast<std::ptrdiff_t>(at), text.end(), [](char letter) {
+          return std::isalnum(static_cast<unsigned char>(letter)) == 0 && letter != '_';
+        });
+    const auto length = static_cast<std::size_t>(end - text.begin()) - at;
+    const auto key = text.substr(at, length);
+    const auto& known = arguments_of(network);
+    const auto found = std::find_if(known.begin(), known.end(),
+                                    [&](const auto& item) { return item.second.key == key; });
+    if (found != known.end()) text.replace(at, length, found->first);
+  }
+  return text;
 }
 
 }  // namespace segmamba::nn

@@ -213,16 +213,14 @@ AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors) {
 
 TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors) {
   if (!is_of_nnunet(config.name)) return tensors;
-  // A unit of conv and norm; a conv without a norm beside it is a plain layer.
+  // A unit of conv and norm, which may have no parameters; U-Mamba's way up is a plain layer.
   TensorMap all = tensors;
   for (const auto& [name, tensor] : tensors) {
     const auto parameter = name.rfind('.');
     const auto layer = parameter == std::string::npos ? parameter : name.rfind('.', parameter - 1);
     if (layer == std::string::npos) continue;
     const auto unit = name.substr(0, layer), kind = name.substr(layer + 1, parameter - layer - 1);
-    if (!tensors.contains(unit + ".conv.weight") || !tensors.contains(unit + ".norm.weight")) {
-      continue;
-    }
+    if (!tensors.contains(unit + ".conv.weight") || contains(unit, "upsample_layers.")) continue;
     if (kind != "conv" && kind != "norm") continue;
     all[unit + ".all_modules." + (kind == "conv" ? "0" : "1") + name.substr(parameter)] = tensor;
   }

@@ -9,9 +9,10 @@ InputSizes UxNetImpl::input_sizes(const ModelConfig& config) {
 }
 
 UxNetImpl::UxNetImpl(const ModelConfig& config)
-    : UShapedModel(
-          config, input_sizes(config),
-          {"uxnet_3d", std::make_shared<UxNetEncoderImpl>(config.in_channels, config.uxnet),
-           u_shape_widths(config.uxnet.feat_size, config.uxnet.hidden_size)}) {}
+    : UShapedModel(config, input_sizes(config),
+                   {"uxnet_3d",
+                    std::make_shared<UxNetEncoderImpl>(config.in_channels, config.uxnet),
+                    u_shape_widths(config.uxnet.feat_size, config.uxnet.hidden_size),
+                    {.residual = config.uxnet.res_block, .affine = config.uxnet.norm_affine}}) {}
 
 }  // namespace segmamba::nn

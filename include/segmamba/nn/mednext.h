@@ -12,8 +12,9 @@ namespace segmamba::nn {
 class MedNextBlockImpl;
 
 // MedNeXt (arXiv 2303.09975; MIC-DKFZ/MedNeXt at 0b78ed8, mednextv1), c = n_channels, r = exp_r:
-//   block:  x + conv3(GRN(gelu(conv2(norm(conv1 x))))), conv1 depth-wise k^3, conv2 and conv3 1^3
-//           to r times the channels and back; GRN where `grn` says so
+//   block:  x + conv3(GRN(gelu(conv2(norm(conv1 x))))), conv1 depth-wise k^3 (k = kernel_size; of
+//           the bottleneck and the decoder dec_kernel_size), conv2 and conv3 1^3 to r times the
+//           channels and back; GRN where `grn` says so
 //   down_i: a block whose conv1 has stride 2 and whose conv3 gives twice the channels,
 //           + res_conv x, 1^3 of stride 2, in place of x
 //   up_i:   a block whose conv1 has stride 2, transposed, and whose conv3 gives half the channels,

@@ -50,6 +50,9 @@ struct UnetrOptions {
   std::int64_t num_heads = 12;
   std::string proj_type = "conv";
   bool qkv_bias = false;
+  bool conv_block = true;
+  bool res_block = true;
+  bool norm_affine = false;
   double dropout_rate = 0;
 
   void visit(ConfigVisitor& visitor);
@@ -63,6 +66,8 @@ struct SwinUnetrOptions {
   double mlp_ratio = 4;
   bool qkv_bias = true;
   bool normalize = true;
+  bool patch_norm = false;
+  bool norm_affine = false;
   std::string merging = "merging";
   double drop_rate = 0;
   double attn_drop_rate = 0;
@@ -75,6 +80,8 @@ struct UxNetOptions {
   std::vector<std::int64_t> depths = {2, 2, 2, 2};
   std::vector<std::int64_t> feat_size = {48, 96, 192, 384};
   std::int64_t hidden_size = 768;
+  bool res_block = true;
+  bool norm_affine = false;
   double drop_path_rate = 0;
 
   void visit(ConfigVisitor& visitor);
@@ -84,6 +91,7 @@ struct MedNextOptions {
   std::string size = "B";  // S, B, M or L: exp_r and block_counts where these are []
   std::int64_t n_channels = 32;
   std::int64_t kernel_size = 3;
+  std::int64_t dec_kernel_size = 0;        // of bottleneck and decoder; 0: kernel_size
   std::vector<std::int64_t> exp_r;         // one number, or nine
   std::vector<std::int64_t> block_counts;  // nine
   bool do_res = true;
@@ -127,6 +135,8 @@ struct NnUnetOptions {
   std::vector<std::vector<std::int64_t>> strides;
   std::vector<std::int64_t> n_conv_per_stage = {2};          // one number stands for all stages
   std::vector<std::int64_t> n_conv_per_stage_decoder = {2};  // likewise; from the bottom up
+  bool conv_bias = true;
+  bool norm_affine = true;
 
   void visit(ConfigVisitor& visitor);
 };
@@ -138,6 +148,9 @@ struct NnUnetResEncOptions {
   std::vector<std::vector<std::int64_t>> strides;
   std::vector<std::int64_t> n_blocks_per_stage = {1, 3, 4, 6, 6, 6};
   std::vector<std::int64_t> n_conv_per_stage_decoder = {1};
+  std::int64_t stem_channels = 0;  // 0: as many as the first stage
+  bool conv_bias = true;
+  bool norm_affine = true;
 
   void visit(ConfigVisitor& visitor);
 };

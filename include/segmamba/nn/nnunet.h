@@ -32,7 +32,8 @@ class UnetImpl : public SegmentationModel {
   };
   struct DecoderOptions {
     const char* ups;  // what the list of these is called
-    std::function<UnetUp(std::int64_t below, std::int64_t channels, const Axes& stride)> up;
+    std::function<UnetUp(std::int64_t below, std::int64_t channels, const Axes& stride, bool bias)>
+        up;
     std::function<UnetBlocks(std::int64_t count, const ConvUnitOptions& first)> blocks;
     const char* blocks_name;  // of a list within its stage; "": the stage is the list
   };
@@ -65,7 +66,7 @@ class NnUnetImpl : public UnetImpl {
 TORCH_MODULE(NnUnet);
 
 // nnU-Net with a residual encoder (the same source, ResidualEncoderUNet): a ConvUnit as the stem,
-// then stages of ResidualUnits; the decoder is nnU-Net's. Parts: stem, stage{s}.
+// of stem_channels, then stages of ResidualUnits; the decoder is nnU-Net's. Parts: stem, stage{s}.
 class NnUnetResEncImpl : public UnetImpl {
  public:
   // Throws Error naming the config key that does not fit.

@@ -1,7 +1,7 @@
 #pragma once
 // What the U-Nets of nnU-Net's family are made of (MIC-DKFZ/dynamic-network-architectures at
-// d35f85c). Every norm is an AffineInstanceNorm, lrelu has slope 0.01, and convolutions keep the
-// size but for their stride.
+// d35f85c). Every norm is an AffineInstanceNorm, with parameters or without, lrelu has slope 0.01,
+// and convolutions keep the size but for their stride.
 
 #include <torch/torch.h>
 
@@ -28,6 +28,7 @@ struct UnetPlan {
   };
   std::vector<Stage> stages;
   std::vector<std::int64_t> decoder_blocks;  // from the bottom up, one fewer
+  bool bias = true, affine = true;           // of convolutions and norms
 
   // Multiples of the product of all strides.
   InputSizes input_sizes() const;
@@ -53,6 +54,7 @@ struct ConvUnitOptions {
   Axes kernel = {3, 3, 3};
   Axes stride = {1, 1, 1};
   bool bias = true;
+  bool affine = true;  // a norm with weight and bias
 };
 
 // A convolution that keeps the size but for its stride.
@@ -94,8 +96,9 @@ struct UnetUp {
   std::function<torch::Tensor(torch::Tensor input, torch::Tensor skip)> beside;
 };
 
-// A transposed convolution with bias, its taps the strides.
-UnetUp transposed_up(std::int64_t in_channels, std::int64_t out_channels, const Axes& stride);
+// A transposed convolution, its taps the strides.
+UnetUp transposed_up(std::int64_t in_channels, std::int64_t out_channels, const Axes& stride,
+                     bool bias);
 
 // Weights of all volume convolutions, transposed ones included, from He's normal distribution for a
 // leaky ReLU of slope 0.01; biases 0.

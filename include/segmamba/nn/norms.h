@@ -15,15 +15,19 @@ namespace segmamba::nn {
 torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after = {});
 
 // weight_c instance_norm(x_c) + bias_c, then what `after` says (whose weight and bias are these).
+// Without `affine` there is neither of them.
 class AffineInstanceNormImpl : public torch::nn::Module {
  public:
-  explicit AffineInstanceNormImpl(std::int64_t channels);
+  explicit AffineInstanceNormImpl(std::int64_t channels, bool affine = true);
   torch::Tensor forward(torch::Tensor input, ops::AfterNorm after = {});
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  torch::Tensor weight;  // [C]
-  torch::Tensor bias;    // [C]
+  torch::Tensor weight;  // [C], or undefined
+  torch::Tensor bias;    // likewise
+
+ private:
+  std::int64_t channels_;
 };
 TORCH_MODULE(AffineInstanceNorm);
 

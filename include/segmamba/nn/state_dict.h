@@ -33,6 +33,10 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
 // Its tensors alone: the weights of a model, by state-dict name.
 TensorMap read_weights(const std::filesystem::path& path);
 
+// Removes the prefixes that all names have and that wrappers of networks put there ("module.",
+// "_orig_mod.", "net.", ...); returns them, the outermost first.
+std::vector<std::string> strip_prefixes(TensorMap& tensors);
+
 // A config as YAML whose section `model` has these keys.
 std::string model_section(const std::string& keys);
 

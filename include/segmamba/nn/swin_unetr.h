@@ -14,7 +14,7 @@ torch::Tensor gather_neighbours(const torch::Tensor& volume, const std::string& 
 
 // SwinUNETR (arXiv 2201.01266) and, as `swin_unetr_v2`, SwinUNETR-V2 (MICCAI 2023;
 // Project-MONAI/MONAI at 7af4921, networks/nets/swin_unetr.py), F = feature_size:
-//   x_0 = conv 2^3 of stride 2, F channels
+//   x_0 = conv 2^3 of stride 2, F channels; with patch_norm, LN of that
 //   x_i = merge(depths[i] blocks of attention in windows, x_{i-1}), i = 1 .. 4, F 2^i channels,
 //         every other block in shifted windows; in V2 after a ResidualBlock of x_{i-1}
 //   h_i = LN x_i without parameters (normalize), or x_i
@@ -51,6 +51,7 @@ class SwinUnetrImpl : public SegmentationModel {
 
   SwinUnetrOptions options_;
   Convolution patch_embed_{nullptr};
+  LayerNorm patch_norm_{nullptr};  // or none
   std::vector<Stage> stages_;
   std::vector<UnetrBasicBlock> encoders_;  // of the image and h_0, h_1, h_2, h_4
   std::vector<UnetrUpBlock> decoders_;     // decoder1 .. decoder5

@@ -36,6 +36,7 @@ class UShapedModel : public SegmentationModel {
     const char* encoder_name;  // in the state dict
     std::shared_ptr<Encoder> encoder;
     std::vector<std::int64_t> widths;  // f, then h
+    UnetrBlockOptions blocks = {};
   };
   // Of `config`, the channels in and out and deep_supervision are read.
   UShapedModel(const ModelConfig& config, InputSizes input_sizes, const Parts& parts);

@@ -1,6 +1,6 @@
 #pragma once
 // The convolution blocks of the UNETR decoder (MONAI 1.5.1, networks/blocks/unetr_block.py and
-// dynunet_block.py). IN is instance_norm(); no convolution but the last has a bias.
+// dynunet_block.py). IN is an instance norm; no convolution but the last has a bias.
 
 #include <torch/torch.h>
 
@@ -9,26 +9,39 @@
 
 #include "segmamba/nn/chain.h"
 #include "segmamba/nn/convolution.h"
+#include "segmamba/nn/norms.h"
 
 namespace segmamba::nn {
 
+struct UnetrBlockOptions {
+  bool residual = true;   // a shortcut, "res_block"
+  bool affine = false;    // instance norms with weight and bias
+  bool convolves = true;  // blocks after the transposed convolutions of a transformer's features
+};
+
 // out = lrelu(IN(conv2 lrelu(IN(conv1 x))) + shortcut(x)), lrelu of slope 0.01; the shortcut is x
-// where the channels agree and IN(conv3 x) where not. conv1, conv2: 3^3; conv3: 1^3.
+// where the channels agree and IN(conv3 x) where not, or none. conv1, conv2: 3^3; conv3: 1^3.
 // [B, in, D, H, W] -> [B, out, D, H, W].
 class ResidualBlockImpl : public torch::nn::Module {
  public:
-  ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
+  ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
+                    const UnetrBlockOptions& options = {});
   // By value: a caller that moves its last reference in lets the block free the input early.
   torch::Tensor forward(torch::Tensor input);
 
   Chain conv1{nullptr}, conv2{nullptr}, conv3{nullptr};
+  AffineInstanceNorm norm1{nullptr}, norm2{nullptr}, norm3{nullptr};
+
+ private:
+  bool residual_;
 };
 TORCH_MODULE(ResidualBlock);
 
 // A ResidualBlock under the name `layer`.
 class UnetrBasicBlockImpl : public torch::nn::Module {
  public:
-  UnetrBasicBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
+  UnetrBasicBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
+                      const UnetrBlockOptions& options = {});
   torch::Tensor forward(torch::Tensor input);
 
   ResidualBlock layer{nullptr};
@@ -39,7 +52,8 @@ TORCH_MODULE(UnetrBasicBlock);
 // x [B, in, D, H, W], skip [B, out, 2D, 2H, 2W] -> [B, out, 2D, 2H, 2W].
 class UnetrUpBlockImpl : public torch::nn::Module {
  public:
-  UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels);
+  UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
+                   const UnetrBlockOptions& options = {});
   torch::Tensor forward(torch::Tensor input, torch::Tensor skip);
 
   ResidualBlock conv_block{nullptr};
@@ -55,13 +69,13 @@ TORCH_MODULE(UnetrUpBlock);
 class UnetrProjectionUpBlockImpl : public torch::nn::Module {
  public:
   UnetrProjectionUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
-                             std::int64_t steps);
+                             std::int64_t steps, const UnetrBlockOptions& options = {});
   torch::Tensor forward(torch::Tensor input);
 
  private:
   UpConvolution first_{nullptr};
   std::vector<UpConvolution> ups_;
-  std::vector<ResidualBlock> blocks_;
+  std::vector<ResidualBlock> blocks_;  // none where there are no convolutions
 };
 TORCH_MODULE(UnetrProjectionUpBlock);
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "segmamba/core/json.h"
@@ -8,10 +9,20 @@
 namespace segmamba::nn {
 
 // The config of the network that an original's constructor would make of `arguments` (a JSON object
-// in the original's words, as the golden files have it). `model` is a name of model_names(), or one
-// with something after an underscore ("mednext_k5"). Throws Error naming `origin` and the argument
-// that is unknown or asks for what the network here does not have.
+// in the original's words, as the golden files have it; the names of our keys serve as well).
+// `model` is a name of model_names(), or one with something after an underscore ("mednext_k5").
+// What is left out is as the original's constructor has it, and so is null where that is None; the
+// layers of nnU-Net's family are those of its plans.
+// Throws Error naming `origin` and the argument that is unknown or asks for what the network here
+// does not have.
 ModelConfig config_from_upstream(const std::string& model, const Json& arguments,
                                  const std::string& origin);
+
+// An error of make_model(), which names keys of ours ("model.in_channels"), with the names of the
+// original's arguments ("in_chans").
+std::string in_words_of_original(std::string text, const std::string& network);
+
+// An integer, also one that is written 2.0; nothing where the value is none.
+std::optional<Json> json_integer(const Json& value);
 
 }  // namespace segmamba::nn

@@ -23,6 +23,7 @@ struct Verification {
   std::map<std::string, torch::Tensor> logits;  // under the file's names, "golden/logits"
   std::vector<Deviation> outputs;
   std::vector<Deviation> gradient_norms, gradient_dots;  // a parameter each, and "input"
+  std::vector<std::string> notes;  // where more was allowed than the format asks for, for people
   bool passes() const;
 };
 
@@ -30,16 +31,16 @@ struct Verification {
 // golden/logits (or .0, .1, ...: deep supervision, finest first), factors golden/r.* of the loss
 // sum(logits * R) and, for that loss, golden/grad_norm and golden/grad_dot (sum of g_i cos(0.7 i))
 // of metadata `parameters` and golden/grad_input. Metadata: `model`, `config` (the arguments of the
-// original's constructor, JSON), float32_max_abs_error. Builds the network and runs it in `type`,
-// float64 or float32.
+// original's constructor, JSON), float32_max_abs_error. Names of weights may be those of any
+// release that import takes. Builds the network and runs it in `type`, float64 or float32.
 //
 // Allowed are, in float64, 1e-6 of the largest logit and 1e-6 max(norm of the gradient, 1e-6 of the
 // largest norm), but 1e-9 of the largest norm where the original's is below 1e-9: a true zero, as
 // of a bias right before an instance norm. In float32, 20 times the error that the file says
-// float32 has and 5e-2 max(norm, 1e-3 of the largest), or, where rounding took a number over the
-// kink of a ReLU, what the gradient jumps by in float64 when weights and input move by 5e-7 of
-// themselves. Throws Error, naming `origin`, where the file lacks something, or its weights do not
-// fit the network.
+// float32 has (where it says nothing: 1e-3 of the largest logit) and 5e-2 max(norm, 1e-3 of the
+// largest), or, where rounding took a number over the kink of a ReLU, what the gradient jumps by in
+// float64 when weights and input move by 5e-7 of themselves; `notes` tells both. Throws Error,
+// naming `origin`, where the file lacks something, or its weights do not fit the network.
 Verification verify(const TensorFile& golden, const std::string& origin, torch::ScalarType type);
 
 }  // namespace segmamba::nn

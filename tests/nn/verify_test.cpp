@@ -1,0 +1,196 @@
+// What verify() takes beside the golden files as they are: the names and words of the originals.
+
+#include "segmamba/nn/verify.h"
+
+#include <gmock/gmock.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <map>
+
+#include "segmamba/core/json.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/upstream_config.h"
+#include "segmamba/nn/upstream_weights.h"
+#include "support/error_of.h"
+
+namespace segmamba::nn {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+namespace fs = std::filesystem;
+
+const fs::path kZoo = fs::path(SEGMAMBA_TEST_DATA) / "nn/zoo";
+const fs::path kOptions = fs::path(SEGMAMBA_TEST_DATA) / "nn/options";
+
+TensorFile golden(const std::string& name) {
+  return read_safetensors(kZoo / concat(name, ".safetensors"));
+}
+bool is_weight(const std::string& name) { return !starts_with(name, "golden/"); }
+
+// Calls weights and parameters otherwise.
+void rename(TensorFile& file, const std::function<std::string(const std::string&)>& other) {
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto& [name, tensor] : file.tensors) {
+    tensors[is_weight(name) ? other(name) : name] = tensor;
+  }
+  file.tensors = tensors;
+  auto parameters = parse_json(file.metadata.at("parameters"), "parameters");
+  for (auto& name : parameters) name = other(name.get<std::string>());
+  file.metadata["parameters"] = parameters.dump();
+}
+void change_config(TensorFile& file, const std::function<void(Json&)>& change) {
+  auto config = parse_json(file.metadata.at("config"), "config");
+  change(config);
+  file.metadata["config"] = config.dump();
+}
+std::string error(const TensorFile& file) {
+  return test::error_of([&] { verify(file, "file.safetensors", torch::kFloat64); });
+}
+
+// Originals with other options than those of the zoo (scripts/make_golden.py wrote the files).
+class VerifyOptions : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(VerifyOptions, ComputeWhatTheOriginalComputes) {
+  const auto path = kOptions / (GetParam() + ".safetensors");
+  const auto file = read_safetensors(path);
+  for (const auto type : {torch::kFloat64, torch::kFloat32}) {
+    const auto result = verify(file, path, type);
+    for (const auto* list : {&result.outputs, &result.gradient_norms, &result.gradient_dots}) {
+      for (const auto& deviation : *list) {
+        EXPECT_LE(deviation.relative, deviation.allowed) << type << " " << deviation.name;
+      }
+    }
+  }
+}
+
+std::vector<std::string> names_of_options() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(kOptions)) {
+    names.push_back(entry.path().stem());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, VerifyOptions, ::testing::ValuesIn(names_of_options()),
+                         [](const auto& info) { return info.param; });
+
+TEST(VerifyNames, MayHaveThePrefixesOfWrappers) {
+  auto file = golden("segresnet");
+  rename(file, [](const auto& name) { return "module._orig_mod." + name; });
+  EXPECT_TRUE(verify(file, "file", torch::kFloat64).passes());
+}
+
+// nnU-Net registers its layers under several names, of which files may have any.
+TEST(VerifyNames, MayBeTheSecondNamesOfNnUnet) {
+  auto file = golden("nnunet_resenc");
+  const auto config = config_from_upstream(
+      "nnunet_resenc", parse_json(file.metadata.at("config"), "config"), "file");
+  TensorMap weights;
+  for (const auto& [name, tensor] : file.tensors) {
+    if (is_weight(name)) weights[name] = tensor;
+  }
+  const auto all = upstream_state_dict(config, weights);
+  ASSERT_GT(all.size(), 2 * weights.size());
+  file.tensors.insert(all.begin(), all.end());
+  auto parameters = parse_json(file.metadata.at("parameters"), "parameters");
+  int renamed = 0;
+  for (auto& item : parameters) {
+    const std::string unit = ".conv.weight";
+    auto name = item.get<std::string>();
+    if (!ends_with(name, unit)) continue;
+    name.replace(name.size() - unit.size(), unit.size(), ".all_modules.0.weight");
+    ASSERT_TRUE(all.contains(name)) << name;
+    item = starts_with(name, "encoder.") ? "decoder." + name : name;
+    ++renamed;
+  }
+  ASSERT_GT(renamed, 3);
+  file.metadata["parameters"] = parameters.dump();
+  const auto result = verify(file, "file", torch::kFloat64);
+  EXPECT_TRUE(result.passes());
+  EXPECT_THAT(result.notes, IsEmpty());
+
+  auto& alias = file.tensors.at("decoder.encoder.stem.convs.0.conv.weight");
+  alias = alias + 1;
+  EXPECT_THAT(error(file), AllOf(StartsWith("file.safetensors: "), HasSubstr("different values")));
+}
+
+// Parameters that the original never uses, and this network leaves out.
+TEST(VerifyNames, UnusedParametersOfOlderReleasesMayBeThere) {
+  auto file = golden("unetr");
+  const std::string name = "vit.blocks.0.cross_attn.to_q.weight";
+  file.tensors[name] = torch::ones({12, 12});
+  auto parameters = parse_json(file.metadata.at("parameters"), "parameters");
+  parameters.push_back(name);
+  file.metadata["parameters"] = parameters.dump();
+  for (const auto* key : {"golden/grad_norm", "golden/grad_dot"}) {
+    file.tensors[key] = torch::cat({file.tensors.at(key), torch::zeros({1})});
+  }
+  const auto result = verify(file, "file", torch::kFloat64);
+  EXPECT_TRUE(result.passes());
+  EXPECT_EQ(result.gradient_norms.size(), parameters.size() + 1);
+}
+
+TEST(VerifyBlocks, TakeTheWordsOfTheirConstructors) {
+  auto file = golden("vmamba_block_2d");
+  change_config(file, [](auto& config) {
+    config = Json{{"hidden_dim", config["dim"]},
+                  {"ssm_d_state", 1.0},
+                  {"ssm_ratio", 1},
+                  {"ssm_conv", 3},
+                  {"ssm_conv_bias", false},
+                  {"forward_type", "v05_noz"},
+                  {"channel_first", true},
+                  {"drop_path", 0.1}};
+  });
+  EXPECT_TRUE(verify(file, "file", torch::kFloat64).passes());
+  const auto with = [&](const char* name, const Json& value) {
+    auto other = file;
+    change_config(other, [&](auto& config) { config[name] = value; });
+    return error(other);
+  };
+  EXPECT_EQ(with("ssm_d_state", 24.9),
+            "file.safetensors: config: ssm_d_state must be an integer, got 24.9");
+  EXPECT_EQ(with("ssm_d_state", nullptr),
+            "file.safetensors: config: ssm_d_state must be an integer, got null");
+  EXPECT_THAT(with("ssm_conv", 5), HasSubstr("ssm_conv = 5 is not supported, only 3"));
+  EXPECT_THAT(with("mlp", 5), HasSubstr("mlp is unknown; known are forward_type, dim,"));
+  // VMamba has a bias in its convolutions where nothing is said.
+  change_config(file, [](auto& config) { config.erase("ssm_conv_bias"); });
+  EXPECT_THAT(error(file), HasSubstr("op.conv2d.bias"));
+}
+
+TEST(VerifyErrors, SpeakTheWordsOfTheOriginal) {
+  auto file = golden("uxnet");
+  change_config(file, [](auto& config) { config["in_chans"] = 3; });
+  EXPECT_THAT(error(file), HasSubstr("file.safetensors: "));
+  file = golden("transbts");
+  change_config(file, [](auto& config) { config["heads"] = 3; });
+  EXPECT_THAT(error(file), ::testing::Not(HasSubstr("model.")));
+  file = golden("segresnet");
+  file.metadata.erase("config");
+  EXPECT_EQ(error(file),
+            "file.safetensors: no metadata config: it is no golden file (scripts/make_golden.py "
+            "makes one)");
+}
+
+TEST(VerifyNotes, TellWhereMoreWasAllowed) {
+  auto file = golden("segresnet");
+  EXPECT_THAT(verify(file, "file", torch::kFloat32).notes, IsEmpty());
+  file.metadata.erase("float32_max_abs_error");
+  EXPECT_THAT(verify(file, "file", torch::kFloat64).notes, IsEmpty());
+  EXPECT_THAT(verify(file, "file", torch::kFloat32).notes,
+              ElementsAre("the file has no float32_max_abs_error: outputs may differ by 0.001 of "
+                          "the largest logit"));
+}
+
+}  // namespace
+}  // namespace segmamba::nn
