@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "model_options.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
@@ -27,14 +28,6 @@ struct Options {
   bool strict = false;
 };
 
-// Of the section `data`, what decides the size of networks that are made for one size.
-struct PatchSize {
-  std::vector<std::int64_t> patch_size;
-  void visit(ConfigVisitor& visitor) {
-    visitor.value({.name = "patch_size", .help = "Size of the patches", .min = 1}, patch_size);
-  }
-};
-
 // The network that is asked for: by name, by a config, or by the file itself.
 nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFile& file) {
   if (!options.model.empty() && !options.config.empty()) {
@@ -45,21 +38,10 @@ nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFil
     if (!options.model.empty()) {
       return ConfigDocument::from_text("model:\n  name: " + options.model + "\n", "--model");
     }
-    if (file.config.empty()) {
-      throw UsageError(options.from.string() +
-                       " does not say which network it is of: give --model or --config");
-    }
-    return ConfigDocument::from_text(file.config, options.from.string() + " (config inside)");
+    return config_inside(file, options.from, "--model or --config");
   }();
   for (const auto& assignment : options.set) document.override_value(assignment);
-  nn::ModelConfig config;
-  document.section("model").read(config);
-  if (auto* size = nn::fixed_input_size(config);
-      size != nullptr && size->empty() && document.has("data")) {
-    PatchSize data;
-    document.section("data").read_part(data);
-    *size = data.patch_size;
-  }
+  auto config = apps::read_model_config(document);
   config.init_from.clear();  // the weights are here
   config.freeze.clear();
   return config;
@@ -109,10 +91,22 @@ Imported read_for_network(const Options& options) {
     throw Error(concat(options.from.string(), ": ", error.what()));
   }
   torch::manual_seed(static_cast<std::uint64_t>(options.seed));
-  result.model = nn::make_model(result.config);
+  try {
+    result.model = nn::make_model(result.config);
+  } catch (const Error& error) {
+    const auto* size = nn::fixed_input_size(result.config);
+    if (size == nullptr || !size->empty()) throw;
+    throw Error(concat(error.what(), ": ",
+                       nn::input_size_hint(result.config, result.tensors, nullptr),
+                       ", what the weights were trained with"));
+  }
   result.report = nn::match_state_dict(*result.model, result.tensors);
   std::printf("network %s:\n", result.config.name.c_str());
   print_notes(nn::describe(result.report, /*all_names=*/log_level() == LogLevel::kDebug));
+  if (const auto hint = nn::input_size_hint(result.config, result.tensors, &result.report);
+      !hint.empty()) {
+    print_notes({"for inputs of the size that they were trained with: " + hint});
+  }
   return result;
 }
 
@@ -149,6 +143,7 @@ void import_weights(const Options& options) {
   if (options.strict && !report.is_complete()) {
     refuse(options, imported, "nothing was written (--strict)");
   }
+  if (const auto warning = nn::warning_of_few(report); !warning.empty()) log_warning(warning);
   if (!report.non_finite.empty()) {
     log_warning(concat(report.non_finite.size(), " tensors hold NaN or infinite values, as ",
                        report.non_finite.front()));

@@ -23,6 +23,7 @@ std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
   lines.insert(lines.end(), adapted.notes.begin(), adapted.notes.end());
   const auto outcome = nn::describe(report);
   lines.insert(lines.end(), outcome.begin(), outcome.end());
+  if (const auto warning = nn::warning_of_few(report); !warning.empty()) lines.push_back(warning);
   for (auto& line : lines) line = concat("model.init_from: ", line);
   return lines;
 }

@@ -194,10 +194,12 @@ void SwinUnetrOptions::visit(ConfigVisitor& v) {
   v.value({.name = "qkv_bias", .help = "A bias in queries, keys and values"}, qkv_bias);
   v.value({.name = "normalize", .help = "Layer norm over what the encoder hands to the decoder"},
           normalize);
-  v.value({.name = "merging",
-           .help = "Patch merging: legacy is MONAI 0.9 to 1.4, of almost all published weights",
-           .choices = {"merging", "legacy", "mergingv2"}},
-          merging);
+  v.value(
+      {.name = "merging",
+       .help = "Patch merging: merging is MONAI's since 1.5, legacy that before, which almost all "
+               "published weights need (no file tells)",
+       .choices = {"merging", "legacy", "mergingv2"}},
+      merging);
   rate(v, "drop_rate", "Dropout after projections", drop_rate);
   rate(v, "attn_drop_rate", "Dropout of attention", attn_drop_rate);
   rate(v, "dropout_path_rate", "Stochastic depth of the last block, rising linearly from 0",
@@ -343,12 +345,14 @@ void ModelConfig::visit(ConfigVisitor& v) {
            .min = 1,
            .max = 65536},
           out_channels);
-  v.value({.name = "deep_supervision",
-           .help = "Train outputs at the coarser resolutions of the decoder, too"},
-          deep_supervision);
+  v.value(
+      {.name = "deep_supervision",
+       .help = "Train outputs at the coarser resolutions of the decoder, too; segresnet, unetr, "
+               "swin_unetr, swin_unetr_v2 and transbts have none"},
+      deep_supervision);
   v.value({.name = "init_from",
-           .help = "Weights to start from, instead of random ones; those that do not fit the "
-                   "channels or classes stay random"},
+           .help = "Weights to start from, instead of random ones; what the file has not, or does "
+                   "not fit the channels or classes, stays random"},
           init_from);
   v.value({.name = "freeze",
            .help = "Parameters that are not trained, by name: * is any text, ? any letter (running "

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
-#include <set>
+#include <map>
 #include <utility>
 
 #include "printable.h"
@@ -200,6 +200,30 @@ void adapt_vmamba(AdaptedState& state) {
   if (count > 0) state.notes.push_back(concat(count, " projections of an older layout"));
 }
 
+// What in a network that is made for inputs of one size depends on that size.
+struct SizeDependence {
+  const char* key;                // of the section `model`
+  const char* part;               // of the names of the tensors
+  std::int64_t voxels_per_token;  // along an axis, where they have a row a token; otherwise 0
+};
+
+const std::map<std::string, SizeDependence>& size_dependences() {
+  static const std::map<std::string, SizeDependence> table = {
+      {"unetr", {"img_size", ".position_embeddings", kPatch}},
+      {"transbts", {"img_size", ".position_embeddings", 8}},
+      {"nnformer", {"crop_size", ".relative_position_", 0}},
+      {"umamba_enc", {"input_size", ".mamba_layers.", 0}},
+  };
+  return table;
+}
+
+// The side of the cube of this many tokens; 0 where they make none.
+std::int64_t cube_side(std::int64_t tokens) {
+  std::int64_t side = 1;
+  while (side * side * side < tokens) ++side;
+  return side * side * side == tokens ? side : 0;
+}
+
 }  // namespace
 
 AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors) {
@@ -232,6 +256,25 @@ TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors) {
   }
   all.merge(decoder);
   return all;
+}
+
+std::string input_size_hint(const ModelConfig& config, const TensorMap& tensors,
+                            const LoadReport* report) {
+  const auto found = size_dependences().find(config.name);
+  if (found == size_dependences().end()) return "";
+  const auto& [key, part, voxels_per_token] = found->second;
+  if (report != nullptr &&
+      std::none_of(report->mismatched.begin(), report->mismatched.end(),
+                   [part = part](const auto& item) { return contains(item.name, part); })) {
+    return "";
+  }
+  std::string size = "[D,H,W]";
+  for (const auto& [name, tensor] : tensors) {
+    if (voxels_per_token == 0 || !contains(name, part) || tensor.dim() != 3) continue;
+    const auto side = voxels_per_token * cube_side(tensor.size(1));
+    if (side > 0) size = concat("[", side, ",", side, ",", side, "]");
+  }
+  return concat("--set model.", key, "=", size);
 }
 
 std::string upstream_place(const std::string& network) {

@@ -23,6 +23,13 @@ AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors);
 // family get every tensor under each of its names.
 TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors);
 
+// How to ask for a network that is made for the inputs `tensors` were trained with, where the
+// report has what depends on their size as not fitting, or, without one, where the config has no
+// size: "--set model.img_size=[96,96,96]", with the size as far as it can be told from them. ""
+// where there is nothing of the kind.
+std::string input_size_hint(const ModelConfig& config, const TensorMap& tensors,
+                            const LoadReport* report);
+
 // The key under which the original's training program keeps the weights in its checkpoints, ""
 // where a file is the state dict itself.
 std::string upstream_place(const std::string& network);
