@@ -9,10 +9,12 @@
 #include "model_options.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
 #include "segmamba/nn/weights.h"
@@ -21,24 +23,30 @@ namespace segmamba::apps {
 namespace {
 
 struct Options {
-  std::filesystem::path from, output, config;
-  std::string model, key, dtype = "as-is", layout = "auto";
+  std::filesystem::path from, output, config, plans;
+  std::string model, key, configuration = "3d_fullres", dtype = "as-is", layout = "auto";
   std::vector<std::string> set;
   std::int64_t seed = 0;
   bool strict = false;
 };
 
-// The network that is asked for: by name, by a config, or by the file itself.
+// The network that is asked for: by name, by a config, by plans of nnU-Net, or by the file itself.
 nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFile& file) {
-  if (!options.model.empty() && !options.config.empty()) {
-    throw UsageError("give one of --model and --config");
+  if (!options.config.empty() && (!options.model.empty() || !options.plans.empty())) {
+    throw UsageError("--config names the network: give it without --model and --plans");
   }
   auto document = [&] {
     if (!options.config.empty()) return ConfigDocument::from_file(options.config);
+    if (!options.plans.empty()) {
+      const auto plans = options.plans.string();
+      const auto config = nn::config_from_plans(read_json(options.plans), options.configuration,
+                                                options.model, file.tensors, plans);
+      return ConfigDocument::from_text(nn::model_section(config_to_yaml(config)), plans);
+    }
     if (!options.model.empty()) {
       return ConfigDocument::from_text("model:\n  name: " + options.model + "\n", "--model");
     }
-    return config_inside(file, options.from, "--model or --config");
+    return config_inside(file, options.from, "--model, --config or --plans");
   }();
   for (const auto& assignment : options.set) document.override_value(assignment);
   auto config = apps::read_model_config(document);
@@ -210,6 +218,10 @@ void add_network_options(CommandLine& line, Options& options) {
               Need::kRequired);
   line.option("--model", options.model, "Network, with its default options (see --set)");
   line.option("--config", options.config, "YAML with a section `model`, instead of --model");
+  line.option("--plans", options.plans,
+              "plans.json of nnU-Net v2 or U-Mamba (--model umamba_bot or umamba_enc), where the "
+              "checkpoint does not hold it");
+  line.option("--configuration", options.configuration, "Of the plans");
   line.option("--set,-s", options.set, "Overrides of config keys, as in model.out_channels=3");
   line.option("--key", options.key,
               "Where in the file the weights stand, as in state_dict (default: found)");

@@ -13,6 +13,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model_config.h"
+#include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/upstream_config.h"
 #include "segmamba/nn/weights.h"
 
@@ -127,7 +128,7 @@ void take_config(StateDictFile& file, Make make) {
     ModelConfig config;
     ConfigDocument::from_text(yaml, kConfigInside).section("model").read(config);
     file.config = yaml;
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {  // also of JSON that is no UTF-8
     file.config_problem = printable(error.what());
     file.notes.push_back("not used: " + file.config_problem);
   }
@@ -290,25 +291,31 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
   const std::string where = path.string();
   try {
     StateDictFile file;
+    Value content;
     if (is_safetensors(path)) {
       if (!place.empty()) throw Error("a safetensors file has no keys to choose from");
-      auto content = read_safetensors(path);
-      file.tensors = std::move(content.tensors);
-      const auto model = content.metadata.find("model"),
-                 arguments = content.metadata.find("config");
-      if (model != content.metadata.end()) {
+      auto read = read_safetensors(path);
+      file.tensors = std::move(read.tensors);
+      const auto model = read.metadata.find("model"), arguments = read.metadata.find("config");
+      if (model != read.metadata.end()) {
         take_config(file, [&] {
           return config_of(model->second,
-                           arguments == content.metadata.end() ? nullptr : &arguments->second);
+                           arguments == read.metadata.end() ? nullptr : &arguments->second);
         });
       }
     } else {
-      const auto content = read_archive(path);
+      content = read_archive(path);
       if (!content.is_dict()) throw Error("holds no dict of tensors");
       take_tensors(content.dict(), place, file);
     }
     keep_weights_of_golden(file);
     strip_prefixes(file);
+    if (content.is_dict() && holds_plans(content.dict())) {
+      take_config(file, [&] {
+        return model_section(config_to_yaml(
+            config_from_nnunet_checkpoint(content.dict(), file.tensors, kConfigInside)));
+      });
+    }
     if (file.tensors.empty()) throw Error("holds no weights");
     return file;
   } catch (const Error& error) {

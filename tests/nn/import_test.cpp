@@ -4,20 +4,25 @@
 #include <gmock/gmock.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <cstdlib>
 
 #include "segmamba/core/files.h"
+#include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
 #include "segmamba/nn/weights.h"
+#include "support/error_of.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::nn {
 namespace {
 
+using test::error_of;
 using test::TemporaryFolder;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
@@ -88,6 +93,74 @@ TEST(ConfigInside, ThatCannotBeReadIsTold) {
   content.set("config", std::string("model: [1, 2]\n"));
   write_archive(path, content);
   EXPECT_THAT(read_state_dict(path).config_problem, HasSubstr("the config inside:1: model"));
+}
+
+// The first convolution and the last, which tell the channels.
+const TensorMap kEnds = {{"encoder.stages.0.0.convs.0.conv.weight", torch::ones({4, 2, 1, 3, 3})},
+                         {"decoder.seg_layers.0.weight", torch::ones({3, 4, 1, 1, 1})}};
+
+const char* const kPlans = R"({"configurations": {
+  "2d": {"architecture": {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "arch_kwargs": {"features_per_stage": [4, 8], "conv_op": "torch.nn.modules.conv.Conv2d"}}},
+  "3d_fullres": {"patch_size": [16, 32, 32], "architecture": {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "arch_kwargs": {
+      "n_stages": 2, "features_per_stage": [4, 8], "conv_op": "torch.nn.modules.conv.Conv3d",
+      "kernel_sizes": [[1, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [1, 2, 2]],
+      "n_conv_per_stage": [1, 2], "n_conv_per_stage_decoder": [2], "conv_bias": true,
+      "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+      "norm_op_kwargs": {"eps": 1e-05, "affine": true}, "dropout_op": null,
+      "dropout_op_kwargs": null, "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": true}},
+    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}},
+  "old": {"UNet_class_name": "ResidualEncoderUNet", "UNet_base_num_features": 4,
+    "unet_max_num_features": 12, "conv_kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+    "pool_op_kernel_sizes": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+    "n_conv_per_stage_encoder": [1, 3, 4], "n_conv_per_stage_decoder": [1, 2],
+    "patch_size": [16, 32, 32]},
+  "heir": {"inherits_from": "old", "unet_max_num_features": 8},
+  "circle": {"inherits_from": "circle"},
+  "other": {"UNet_class_name": "a.b.OtherUNet"}}})";
+
+TEST(Plans, OfEveryVersion) {
+  const auto plans = parse_json(kPlans, "plans.json");
+  const auto config = [&](const char* configuration, const char* network = "") {
+    return config_from_plans(plans, configuration, network, kEnds, "plans.json");
+  };
+  const auto plain = config("3d_fullres");
+  EXPECT_EQ(plain.name, "nnunet");
+  EXPECT_EQ(plain.in_channels, 2);
+  EXPECT_EQ(plain.out_channels, 3);
+  EXPECT_THAT(plain.nnunet.features_per_stage, ::testing::ElementsAre(4, 8));
+  using Axes = std::vector<std::vector<std::int64_t>>;
+  EXPECT_EQ(plain.nnunet.kernel_sizes, (Axes{{1, 3, 3}, {3, 3, 3}}));
+  EXPECT_EQ(plain.nnunet.strides, (Axes{{1, 1, 1}, {1, 2, 2}}));
+  EXPECT_THAT(plain.nnunet.n_conv_per_stage, ::testing::ElementsAre(1, 2));
+  EXPECT_THAT(plain.nnunet.n_conv_per_stage_decoder, ::testing::ElementsAre(2));
+  const auto old = config("old");
+  EXPECT_EQ(old.name, "nnunet_resenc");
+  EXPECT_THAT(old.nnunet_resenc.features_per_stage, ::testing::ElementsAre(4, 8, 12));
+  EXPECT_THAT(old.nnunet_resenc.n_blocks_per_stage, ::testing::ElementsAre(1, 3, 4));
+  EXPECT_EQ(old.nnunet_resenc.strides, (Axes{{1, 1, 1}, {1, 2, 2}, {2, 2, 2}}));
+  EXPECT_THAT(config("heir").nnunet_resenc.features_per_stage, ::testing::ElementsAre(4, 8, 8));
+  const auto umamba = config("old", "umamba_enc");
+  EXPECT_EQ(umamba.name, "umamba_enc");
+  EXPECT_THAT(umamba.umamba.input_size, ::testing::ElementsAre(16, 32, 32));
+  EXPECT_THAT(umamba.umamba.n_conv_per_stage, ::testing::ElementsAre(1, 3, 4));
+
+  const auto error = [&](const char* configuration) {
+    return error_of([&] { config(configuration); });
+  };
+  EXPECT_THAT(error("3d"), HasSubstr("plans.json: there is no configuration \"3d\", only 2d, 3d_"));
+  EXPECT_THAT(error("circle"), HasSubstr("circle inherits from itself"));
+  EXPECT_THAT(error("other"), HasSubstr("plans.json: other: the network is a OtherUNet"));
+  EXPECT_THAT(error("2d"), ::testing::AllOf(HasSubstr("plans.json: 2d: "), HasSubstr("conv_op")));
+  EXPECT_THAT(error_of([&] { config_from_plans(plans, "old", "", {}, "plans.json"); }),
+              HasSubstr("the plans do not tell the channels"));
+  EXPECT_THAT(error_of([] {
+                config_from_plans({{"a", 1}}, "old", "", kEnds, "p.json");
+              }),
+              HasSubstr("p.json: no plans of nnU-Net v2"));
 }
 
 class ImportProgramTest : public ::testing::Test {
@@ -175,6 +248,54 @@ TEST_F(ImportProgramTest, DamagedConfigsAndPoorFits) {
   const auto poor = run(import + "part.safetensors --config small.yaml");
   EXPECT_EQ(poor.exit_code, 0) << poor.err;
   EXPECT_THAT(poor.err, ContainsRegex("only [0-9.]+ % of the network's numbers were loaded"));
+}
+
+// nnU-Net's checkpoints hold their plans.
+TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
+  const auto dict_of = [](const Json& json, const auto& self) -> Value {
+    if (json.is_object()) {
+      Dict dict;
+      for (const auto& [key, value] : json.items()) dict.set(key, self(value, self));
+      return dict;
+    }
+    if (json.is_array()) {
+      List list;
+      for (const auto& value : json) list.push_back(self(value, self));
+      return list;
+    }
+    if (json.is_boolean()) return json.get<bool>();
+    if (json.is_number_integer()) return json.get<std::int64_t>();
+    if (json.is_number()) return json.get<double>();
+    if (json.is_string()) return json.get<std::string>();
+    return {};
+  };
+  const auto plans = parse_json(kPlans, "plans.json");
+  for (const auto& [trainer, configuration, network] : std::vector<std::array<const char*, 3>>{
+           {"nnUNetTrainer", "3d_fullres", ""},
+           {"nnUNetTrainerUMambaBot", "old", "umamba_bot"},
+           {"nnUNetTrainerUMambaEncNoAMP", "old", "umamba_enc"}}) {
+    const auto config = config_from_plans(plans, configuration, network, kEnds, "plans.json");
+    const auto state = upstream_state_dict(config, state_dict(*make_model(config)));
+    Dict arguments, checkpoint;
+    arguments.set("plans", dict_of(plans, dict_of));
+    arguments.set("configuration", configuration);
+    checkpoint.set("network_weights", tensor_dict(state));
+    checkpoint.set("init_args", arguments);
+    checkpoint.set("trainer_name", trainer);
+    write_archive(file("checkpoint_final.pth"), checkpoint);
+    const auto outcome =
+        run("import --from checkpoint_final.pth --output model.safetensors --strict");
+    ASSERT_EQ(outcome.exit_code, 0) << trainer << outcome.out << outcome.err;
+    EXPECT_EQ(read_state_dict(file("model.safetensors")).config,
+              model_section(config_to_yaml(config)));
+    // The weights alone, and the plans beside them.
+    write_archive(file("weights.pth"), tensor_dict(state));
+    write_file_atomically(file("plans.json"), std::string(kPlans));
+    const auto beside = run(concat("import --from weights.pth --plans plans.json --configuration ",
+                                   configuration, *network == 0 ? "" : concat(" --model ", network),
+                                   " --output model.safetensors --strict"));
+    EXPECT_EQ(beside.exit_code, 0) << beside.out << beside.err;
+  }
 }
 
 TEST_F(ImportProgramTest, UnknownNetworksAreNamedWhereTheyStand) {
