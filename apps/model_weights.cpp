@@ -85,7 +85,8 @@ struct Imported {
   nn::LoadReport report;
 };
 
-Imported read_for_network(const Options& options) {
+// `fits_sizes`: weights of a network of other sizes are made to fit where there is a way.
+Imported read_for_network(const Options& options, bool fits_sizes) {
   auto file = nn::read_state_dict(options.from, options.key);
   Imported result;
   result.config = read_model_config(options, file);
@@ -107,6 +108,9 @@ Imported read_for_network(const Options& options) {
     throw Error(concat(error.what(), ": ",
                        nn::input_size_hint(result.config, result.tensors, nullptr),
                        ", what the weights were trained with"));
+  }
+  if (fits_sizes) {
+    print_notes(nn::enlarge_kernels(result.config, *result.model, result.tensors));
   }
   result.report = nn::match_state_dict(*result.model, result.tensors);
   std::printf("network %s:\n", result.config.name.c_str());
@@ -143,7 +147,7 @@ nn::TensorMap merged_state(const Imported& imported, std::optional<torch::Scalar
 void import_weights(const Options& options) {
   const auto dtype = stored_dtype(options.dtype);
   const bool to_archive = is_archive(options.output);
-  const auto imported = read_for_network(options);
+  const auto imported = read_for_network(options, /*fits_sizes=*/!options.strict);
   const auto& report = imported.report;
   if (report.loaded.empty()) {
     refuse(options, imported, "nothing fits (is it another network, or of other sizes?)");
@@ -188,7 +192,7 @@ void export_weights(const Options& options) {
     throw UsageError("--layout " + options.layout + " puts the weights under \"" + asked +
                      "\", which a .safetensors file has no place for: name a .pt or .pth file");
   }
-  const auto exported = read_for_network(options);
+  const auto exported = read_for_network(options, /*fits_sizes=*/false);
   if (!exported.report.is_complete()) {
     refuse(options, exported, "the original would not take them");
   }

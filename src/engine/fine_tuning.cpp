@@ -8,11 +8,11 @@
 #include "segmamba/nn/upstream_weights.h"
 
 namespace segmamba::engine {
-
 std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
                                             const nn::ModelConfig& config) {
   const auto file = nn::read_state_dict(config.init_from);
-  const auto adapted = nn::adapt_state_dict(config, file.tensors);
+  auto adapted = nn::adapt_state_dict(config, file.tensors);
+  const auto enlarged = nn::enlarge_kernels(config, model, adapted.tensors);
   const auto report = nn::load_matching(model, adapted.tensors);
   if (report.loaded.empty()) {
     throw Error(concat("model.init_from: ", config.init_from, ": none of its ", file.tensors.size(),
@@ -21,6 +21,7 @@ std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
   }
   auto lines = file.notes;
   lines.insert(lines.end(), adapted.notes.begin(), adapted.notes.end());
+  lines.insert(lines.end(), enlarged.begin(), enlarged.end());
   const auto outcome = nn::describe(report);
   lines.insert(lines.end(), outcome.begin(), outcome.end());
   if (const auto warning = nn::warning_of_few(report); !warning.empty()) lines.push_back(warning);

@@ -9,6 +9,7 @@
 #include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/weights.h"
 
 namespace segmamba::nn {
 namespace {
@@ -233,6 +234,29 @@ AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors) {
   if (starts_with(config.name, "swin_unetr")) adapt_swin(config, state);
   if (config.name == "vmamba") adapt_vmamba(state);
   return state;
+}
+
+std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch::nn::Module& model,
+                                         TensorMap& tensors) {
+  if (config.name != "mednext") return {};
+  std::size_t count = 0;
+  for (const auto& [name, own] : state_dict(model)) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end() || own.dim() != 5 || found->second.dim() != 5) continue;
+    auto& given = found->second;
+    const auto wanted = own.sizes().slice(2), kernel = given.sizes().slice(2);
+    const bool is_smaller =
+        kernel != wanted && std::equal(kernel.begin(), kernel.end(), wanted.begin(),
+                                       [](auto small, auto large) { return small <= large; });
+    if (!is_smaller || given.sizes().slice(0, 2) != own.sizes().slice(0, 2)) continue;
+    if (!torch::isFloatingType(given.scalar_type())) continue;
+    const auto type = given.scalar_type();
+    given = torch::upsample_trilinear3d(given.to(torch::kFloat64), wanted, /*align_corners=*/false)
+                .to(type);
+    ++count;
+  }
+  if (count == 0) return {};
+  return {concat(count, " kernels enlarged by interpolation, as MedNeXt's UpKern does")};
 }
 
 TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors) {

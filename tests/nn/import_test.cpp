@@ -95,6 +95,35 @@ TEST(ConfigInside, ThatCannotBeReadIsTold) {
   EXPECT_THAT(read_state_dict(path).config_problem, HasSubstr("the config inside:1: model"));
 }
 
+// UpKern: what torch.nn.functional.interpolate(mode="trilinear") makes of a kernel.
+TEST(EnlargeKernels, InterpolatesThoseOfMedNeXt) {
+  ModelConfig config;
+  config.name = "mednext";
+  torch::nn::Module model;
+  model.register_parameter("conv1", torch::zeros({2, 1, 5, 5, 5}));
+  model.register_parameter("conv2", torch::zeros({4, 2, 1, 1, 1}));
+  model.register_parameter("conv3", torch::zeros({2, 4, 3, 3, 3}));
+  const auto line = torch::tensor({1.0, 2.0, 4.0}, torch::kFloat64);
+  const auto kernel = (line.view({3, 1, 1}) * line.view({3, 1}) * line).expand({2, 1, 3, 3, 3});
+  const TensorMap given = {{"conv1", kernel},
+                           {"conv2", torch::ones({4, 2, 1, 1, 1})},
+                           {"conv3", torch::ones({2, 5, 1, 1, 1})}};
+  auto tensors = given;
+  EXPECT_THAT(enlarge_kernels(config, model, tensors),
+              ::testing::ElementsAre(HasSubstr("1 kernels enlarged")));
+  // Tap i of 5 lies at (i + 1/2) 3/5 - 1/2 of 3.
+  const auto enlarged = torch::tensor({1.0, 1.4, 2.0, 3.2, 4.0}, torch::kFloat64);
+  EXPECT_TRUE(torch::allclose(
+      tensors.at("conv1"),
+      (enlarged.view({5, 1, 1}) * enlarged.view({5, 1}) * enlarged).expand({2, 1, 5, 5, 5})));
+  EXPECT_TRUE(torch::equal(tensors.at("conv2"), given.at("conv2")));
+  EXPECT_TRUE(torch::equal(tensors.at("conv3"), given.at("conv3")));
+  config.name = "nnunet";
+  tensors = given;
+  EXPECT_THAT(enlarge_kernels(config, model, tensors), ::testing::IsEmpty());
+  EXPECT_TRUE(torch::equal(tensors.at("conv1"), kernel));
+}
+
 // The first convolution and the last, which tell the channels.
 const TensorMap kEnds = {{"encoder.stages.0.0.convs.0.conv.weight", torch::ones({4, 2, 1, 3, 3})},
                          {"decoder.seg_layers.0.weight", torch::ones({3, 4, 1, 1, 1})}};
@@ -296,6 +325,23 @@ TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
                                    " --output model.safetensors --strict"));
     EXPECT_EQ(beside.exit_code, 0) << beside.out << beside.err;
   }
+}
+
+TEST_F(ImportProgramTest, OtherKernels) {
+  ModelConfig config;
+  config.name = "mednext";
+  config.mednext.n_channels = 4;
+  config.mednext.block_counts = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+  write_safetensors(file("k3.safetensors"), {.tensors = state_dict(*make_model(config)),
+                                             .metadata = {{"model", config_to_yaml(config)}}});
+  const std::string import =
+      "import --from k3.safetensors --output k5.safetensors --set model.kernel_size=5 ";
+  const auto larger = run(import);
+  EXPECT_EQ(larger.exit_code, 0) << larger.err;
+  // One in each block, and in each change of resolution.
+  EXPECT_THAT(larger.out, ::testing::AllOf(HasSubstr("17 kernels enlarged"),
+                                           HasSubstr("100 % of the network's numbers")));
+  EXPECT_EQ(run(import + "--strict").exit_code, 1);
 }
 
 TEST_F(ImportProgramTest, UnknownNetworksAreNamedWhereTheyStand) {

@@ -1,6 +1,8 @@
 #pragma once
 // The names that the originals' weight files have, and ours.
 
+#include <torch/torch.h>
+
 #include <string>
 #include <vector>
 
@@ -18,6 +20,11 @@ struct AdaptedState {
 // our names: those of our own files stay as they are. Throws Error where two names of one tensor
 // hold different values.
 AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors);
+
+// Weights of a network with smaller kernels become those of one with larger kernels, as MedNeXt's
+// UpKern has it: interpolated trilinearly. Elsewhere it does nothing. Returns notes for people.
+std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch::nn::Module& model,
+                                         TensorMap& tensors);
 
 // The way back: what the original's load_state_dict(strict=True) takes. The networks of nnU-Net's
 // family get every tensor under each of its names.
