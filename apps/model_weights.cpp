@@ -24,7 +24,8 @@ namespace {
 
 struct Options {
   std::filesystem::path from, output, config, plans;
-  std::string model, key, configuration = "3d_fullres", dtype = "as-is", layout = "auto";
+  std::string model, key, configuration = "3d_fullres", dtype = "as-is", layout = "auto",
+                          first_layer = "random";
   std::vector<std::string> set;
   std::int64_t seed = 0;
   bool strict = false;
@@ -85,6 +86,13 @@ struct Imported {
   nn::LoadReport report;
 };
 
+nn::FirstLayer parse_first_layer(const std::string& name) {
+  if (name == "random") return nn::FirstLayer::kRandom;
+  if (name == "repeat") return nn::FirstLayer::kRepeat;
+  if (name == "mean") return nn::FirstLayer::kMean;
+  throw UsageError("--first-layer: expected random, repeat or mean, got \"" + name + "\"");
+}
+
 // `fits_sizes`: weights of a network of other sizes are made to fit where there is a way.
 Imported read_for_network(const Options& options, bool fits_sizes) {
   auto file = nn::read_state_dict(options.from, options.key);
@@ -109,6 +117,8 @@ Imported read_for_network(const Options& options, bool fits_sizes) {
                        nn::input_size_hint(result.config, result.tensors, nullptr),
                        ", what the weights were trained with"));
   }
+  print_notes(nn::fit_first_layer(result.config, *result.model,
+                                  parse_first_layer(options.first_layer), result.tensors));
   if (fits_sizes) {
     print_notes(nn::enlarge_kernels(result.config, *result.model, result.tensors));
   }
@@ -147,6 +157,7 @@ nn::TensorMap merged_state(const Imported& imported, std::optional<torch::Scalar
 void import_weights(const Options& options) {
   const auto dtype = stored_dtype(options.dtype);
   const bool to_archive = is_archive(options.output);
+  parse_first_layer(options.first_layer);
   const auto imported = read_for_network(options, /*fits_sizes=*/!options.strict);
   const auto& report = imported.report;
   if (report.loaded.empty()) {
@@ -241,6 +252,9 @@ void add_weight_commands(CommandLine& line) {
   add_network_options(import_line, import_options);
   import_line.flag("--strict", import_options.strict,
                    "Write nothing unless every tensor of file and network fits");
+  import_line.option("--first-layer", import_options.first_layer,
+                     "Convolutions of the image where the file has another number of channels: "
+                     "random, repeat or mean");
   import_line.option("--dtype", import_options.dtype,
                      "Precision to store: as-is, float64, float32, float16 or bfloat16");
   import_line.option("--seed", import_options.seed,

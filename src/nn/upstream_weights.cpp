@@ -259,6 +259,31 @@ std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch:
   return {concat(count, " kernels enlarged by interpolation, as MedNeXt's UpKern does")};
 }
 
+std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch::nn::Module& model,
+                                         FirstLayer how, TensorMap& tensors) {
+  if (how == FirstLayer::kRandom) return {};
+  std::vector<std::string> notes;
+  for (const auto& [name, own] : state_dict(model)) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end() || own.dim() != 5 || found->second.dim() != 5) continue;
+    auto& given = found->second;
+    const auto channels = config.in_channels, others = given.size(1);
+    auto expected = own.sizes().vec();
+    if (expected[1] != channels || others == channels || others == 0) continue;
+    expected[1] = others;
+    if (given.sizes() != expected || !torch::isFloatingType(given.scalar_type())) continue;
+    const auto type = given.scalar_type();
+    const auto values = given.to(torch::kFloat64);
+    const auto spread = how == FirstLayer::kMean
+                            ? values.mean(1, /*keepdim=*/true).expand(own.sizes())
+                            : values.index_select(1, torch::arange(channels) % others);
+    given = (spread * (static_cast<double>(others) / static_cast<double>(channels))).to(type);
+    notes.push_back(
+        concat(printable(name), ": weights of ", others, " channels made those of ", channels));
+  }
+  return notes;
+}
+
 TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors) {
   if (!is_of_nnunet(config.name)) return tensors;
   // A unit of conv and norm; a conv without a norm beside it is a plain layer.

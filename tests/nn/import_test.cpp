@@ -124,6 +124,29 @@ TEST(EnlargeKernels, InterpolatesThoseOfMedNeXt) {
   EXPECT_TRUE(torch::equal(tensors.at("conv1"), kernel));
 }
 
+TEST(FitFirstLayer, KeepsTheSumOverAlikeChannels) {
+  ModelConfig config;
+  config.in_channels = 3;
+  torch::nn::Module model;
+  model.register_parameter("first", torch::zeros({2, 3, 1, 1, 1}));
+  model.register_parameter("other", torch::zeros({2, 4, 1, 1, 1}));
+  const TensorMap given = {{"first", torch::tensor({1.0F, 2.0F, 3.0F, 5.0F}).view({2, 2, 1, 1, 1})},
+                           {"other", torch::ones({2, 2, 1, 1, 1})}};
+  const auto first = [&](FirstLayer how, std::size_t notes) {
+    auto tensors = given;
+    EXPECT_EQ(fit_first_layer(config, model, how, tensors).size(), notes);
+    EXPECT_TRUE(torch::equal(tensors.at("other"), given.at("other")));
+    return tensors.at("first");
+  };
+  EXPECT_TRUE(torch::equal(first(FirstLayer::kRandom, 0), given.at("first")));
+  EXPECT_TRUE(torch::allclose(
+      first(FirstLayer::kRepeat, 1),
+      (torch::tensor({1.0F, 2.0F, 1.0F, 3.0F, 5.0F, 3.0F}) * 2 / 3).view({2, 3, 1, 1, 1})));
+  EXPECT_TRUE(torch::allclose(
+      first(FirstLayer::kMean, 1),
+      torch::tensor({1.0F, 1.0F, 1.0F, 8 / 3.0F, 8 / 3.0F, 8 / 3.0F}).view({2, 3, 1, 1, 1})));
+}
+
 // The first convolution and the last, which tell the channels.
 const TensorMap kEnds = {{"encoder.stages.0.0.convs.0.conv.weight", torch::ones({4, 2, 1, 3, 3})},
                          {"decoder.seg_layers.0.weight", torch::ones({3, 4, 1, 1, 1})}};
@@ -327,21 +350,26 @@ TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
   }
 }
 
-TEST_F(ImportProgramTest, OtherKernels) {
+TEST_F(ImportProgramTest, OtherKernelsAndChannels) {
   ModelConfig config;
   config.name = "mednext";
+  config.in_channels = 2;
   config.mednext.n_channels = 4;
   config.mednext.block_counts = {1, 1, 1, 1, 1, 1, 1, 1, 1};
   write_safetensors(file("k3.safetensors"), {.tensors = state_dict(*make_model(config)),
                                              .metadata = {{"model", config_to_yaml(config)}}});
   const std::string import =
-      "import --from k3.safetensors --output k5.safetensors --set model.kernel_size=5 ";
-  const auto larger = run(import);
-  EXPECT_EQ(larger.exit_code, 0) << larger.err;
+      "import --from k3.safetensors --output k5.safetensors --set model.kernel_size=5 "
+      "model.in_channels=4 ";
+  const auto mean = run(import + "--first-layer mean");
+  EXPECT_EQ(mean.exit_code, 0) << mean.err;
   // One in each block, and in each change of resolution.
-  EXPECT_THAT(larger.out, ::testing::AllOf(HasSubstr("17 kernels enlarged"),
-                                           HasSubstr("100 % of the network's numbers")));
-  EXPECT_EQ(run(import + "--strict").exit_code, 1);
+  EXPECT_THAT(mean.out, ::testing::AllOf(HasSubstr("17 kernels enlarged"),
+                                         HasSubstr("stem.weight: weights of 2 channels made those"),
+                                         HasSubstr("100 % of the network's numbers")));
+  EXPECT_EQ(run(import + "--first-layer mean --strict").exit_code, 1);
+  EXPECT_THAT(run(import).out, HasSubstr("stem.weight (file float32 [4, 2, 1, 1, 1]"));
+  EXPECT_EQ(run(import + "--first-layer median").exit_code, 2);
 }
 
 TEST_F(ImportProgramTest, UnknownNetworksAreNamedWhereTheyStand) {

@@ -26,6 +26,16 @@ AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors);
 std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch::nn::Module& model,
                                          TensorMap& tensors);
 
+// How convolutions of the image start where the file's take another number of channels, C.
+enum class FirstLayer {
+  kRandom,  // as the network starts
+  kRepeat,  // channel i from the file's channel i modulo C
+  kMean,    // each channel from the mean over the file's
+};
+// Changes what is not kRandom, times C / in_channels, so that the sum over alike channels stays.
+std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch::nn::Module& model,
+                                         FirstLayer how, TensorMap& tensors);
+
 // The way back: what the original's load_state_dict(strict=True) takes. The networks of nnU-Net's
 // family get every tensor under each of its names.
 TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors);
