@@ -101,7 +101,8 @@ Imported read_for_network(const Options& options, bool fits_sizes) {
   std::printf("%s: %zu tensors\n", options.from.c_str(), file.tensors.size());
   print_notes(file.notes);
   try {
-    auto adapted = nn::adapt_state_dict(result.config, std::move(file.tensors));
+    auto adapted = nn::adapt_state_dict(result.config, std::move(file.tensors),
+                                        /*is_known=*/!file.config.empty());
     print_notes(adapted.notes);
     result.tensors = std::move(adapted.tensors);
   } catch (const Error& error) {

@@ -49,7 +49,7 @@ std::vector<std::string> differences(const std::string& config_of_file,
 std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
                                             const nn::ModelConfig& config) {
   const auto file = nn::read_state_dict(config.init_from);
-  auto adapted = nn::adapt_state_dict(config, file.tensors);
+  auto adapted = nn::adapt_state_dict(config, file.tensors, /*is_known=*/!file.config.empty());
   const auto enlarged = nn::enlarge_kernels(config, model, adapted.tensors);
   const auto report = nn::load_matching(model, adapted.tensors);
   if (report.loaded.empty()) {

@@ -152,7 +152,7 @@ void adapt_unetr(const ModelConfig& config, AdaptedState& state) {
 }
 
 // Self-supervised pre-training keeps the encoder alone, without its prefix, and heads of its own.
-void adapt_swin(const ModelConfig& config, AdaptedState& state) {
+void adapt_swin(const ModelConfig& config, bool is_known, AdaptedState& state) {
   const std::string encoder = "swinViT.";
   const std::vector<std::string> heads = {"rotation_head.",   "rotation_pre.", "contrastive_head.",
                                           "contrastive_pre.", "convTrans3d.",  "conv."};
@@ -177,7 +177,7 @@ void adapt_swin(const ModelConfig& config, AdaptedState& state) {
     return name;
   });
   if (layers > 0) state.notes.push_back(concat(layers, " names mlp.fc* are mlp.linear* here"));
-  if (config.swin_unetr.merging != "legacy") {
+  if (!is_known && config.swin_unetr.merging != "legacy") {
     state.notes.push_back("model.merging is " + config.swin_unetr.merging +
                           ": weights trained by MONAI before 1.5 need model.merging=legacy, which "
                           "no file tells");
@@ -227,11 +227,11 @@ std::int64_t cube_side(std::int64_t tokens) {
 
 }  // namespace
 
-AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors) {
+AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors, bool is_known) {
   AdaptedState state{std::move(tensors), {}};
   if (is_of_nnunet(config.name)) adapt_nnunet(state);
   if (config.name == "unetr") adapt_unetr(config, state);
-  if (starts_with(config.name, "swin_unetr")) adapt_swin(config, state);
+  if (starts_with(config.name, "swin_unetr")) adapt_swin(config, is_known, state);
   if (config.name == "vmamba") adapt_vmamba(state);
   return state;
 }

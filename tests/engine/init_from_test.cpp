@@ -12,6 +12,7 @@ namespace segmamba::engine {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -49,7 +50,9 @@ TEST_F(InitFromTest, TellsInWhatTheNetworkOfTheFileDiffers) {
   EXPECT_THAT(start(small_swin(), other),
               Contains("model.init_from: the file's network has merging: legacy (here merging)"));
   other.swin_unetr.merging = "merging";
-  EXPECT_THAT(start(small_swin(), other), Not(Contains(HasSubstr("the file's network has"))));
+  EXPECT_THAT(
+      start(small_swin(), other),
+      Not(Contains(AnyOf(HasSubstr("the file's network has"), HasSubstr("no file tells")))));
   other.name = "swin_unetr_v2";
   EXPECT_THAT(start(small_swin(), other), Contains(HasSubstr("name: swin_unetr_v2 (here swin_")));
 }
