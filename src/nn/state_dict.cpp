@@ -22,6 +22,7 @@ namespace {
 
 constexpr int kMaxNesting = 4;
 constexpr std::size_t kShownNames = 5;
+constexpr std::size_t kMaxConfigBytes = 1 << 20;  // YAML takes many times its text in memory
 
 // Where training programs keep the weights; of two, the first is taken.
 const std::vector<std::string>& known_places() {
@@ -125,6 +126,7 @@ template <class Make>
 void take_config(StateDictFile& file, Make make) {
   try {
     const std::string yaml = make();
+    if (yaml.size() > kMaxConfigBytes) throw Error(concat(kConfigInside, ": above 1 MiB"));
     ModelConfig config;
     ConfigDocument::from_text(yaml, kConfigInside).section("model").read(config);
     file.config = yaml;

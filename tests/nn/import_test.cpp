@@ -88,6 +88,9 @@ TEST(ConfigInside, ThatCannotBeReadIsTold) {
   EXPECT_THAT(read({{"model", "unetr"}, {"config", "{\"widths\": 3}"}}).config_problem,
               HasSubstr("widths"));
 
+  EXPECT_THAT(read({{"model", std::string(2 << 20, '#')}}).config_problem,
+              HasSubstr("above 1 MiB"));
+
   Dict content;
   content.set("model", tensor_dict({{"a", torch::ones({1})}}));
   content.set("config", std::string("model: [1, 2]\n"));
