@@ -114,8 +114,12 @@ void info(const Options& options) {
       "Memory without weights and without the workspaces of oneDNN or cuDNN.\n");
   if (!options.state) return;
   std::printf("\nState dict\n");
-  for (const auto& [name, tensor] : nn::state_dict(*model)) {
-    print_row(name, "[" + join(tensor.sizes(), ", ") + "]");
+  const auto state = nn::state_dict(*model);
+  std::size_t width = 0;
+  for (const auto& [name, tensor] : state) width = std::max(width, name.size());
+  for (const auto& [name, tensor] : state) {
+    std::printf("  %-*s  [%s]\n", static_cast<int>(width), name.c_str(),
+                join(tensor.sizes(), ", ").c_str());
   }
 }
 
