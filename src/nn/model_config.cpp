@@ -194,12 +194,10 @@ void SwinUnetrOptions::visit(ConfigVisitor& v) {
   v.value({.name = "qkv_bias", .help = "A bias in queries, keys and values"}, qkv_bias);
   v.value({.name = "normalize", .help = "Layer norm over what the encoder hands to the decoder"},
           normalize);
-  v.value(
-      {.name = "merging",
-       .help = "Patch merging: merging is MONAI's since 1.5, legacy that before, which almost all "
-               "published weights need (no file tells)",
-       .choices = {"merging", "legacy", "mergingv2"}},
-      merging);
+  v.value({.name = "merging",
+           .help = "Patch merging: legacy is MONAI's before 1.5, as most published weights need it",
+           .choices = {"merging", "legacy", "mergingv2"}},
+          merging);
   rate(v, "drop_rate", "Dropout after projections", drop_rate);
   rate(v, "attn_drop_rate", "Dropout of attention", attn_drop_rate);
   rate(v, "dropout_path_rate", "Stochastic depth of the last block, rising linearly from 0",
