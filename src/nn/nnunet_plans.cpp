@@ -68,7 +68,13 @@ Json arguments_of_old_plans(const Json& configuration, const std::string& networ
           {"kernel_sizes", at(configuration, "conv_kernel_sizes", where)},
           {"strides", at(configuration, "pool_op_kernel_sizes", where)},
           {network == "nnunet_resenc" ? "n_blocks_per_stage" : "n_conv_per_stage", counts},
-          {"n_conv_per_stage_decoder", at(configuration, "n_conv_per_stage_decoder", where)}};
+          {"n_conv_per_stage_decoder", at(configuration, "n_conv_per_stage_decoder", where)},
+          // What nnU-Net adds to them.
+          {"conv_op", "torch.nn.Conv3d"},
+          {"conv_bias", true},
+          {"norm_op", "torch.nn.InstanceNorm3d"},
+          {"norm_op_kwargs", {{"eps", 1e-5}, {"affine", true}}},
+          {"nonlin", "torch.nn.LeakyReLU"}};
 }
 
 std::string network_of_class(const std::string& path, const std::string& where) {

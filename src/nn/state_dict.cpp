@@ -312,13 +312,13 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
     }
     keep_weights_of_golden(file);
     strip_prefixes(file);
+    if (file.tensors.empty()) throw Error("holds no weights");
     if (content.is_dict() && holds_plans(content.dict())) {
       take_config(file, [&] {
         return model_section(config_to_yaml(
             config_from_nnunet_checkpoint(content.dict(), file.tensors, kConfigInside)));
       });
     }
-    if (file.tensors.empty()) throw Error("holds no weights");
     return file;
   } catch (const Error& error) {
     const std::string what = printable(error.what());
