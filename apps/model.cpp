@@ -16,7 +16,6 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
-#include "segmamba/nn/archive.h"
 #include "segmamba/nn/cost.h"
 #include "segmamba/nn/inference.h"
 #include "segmamba/nn/model.h"
@@ -34,8 +33,8 @@ struct Options {
   bool state = false;
 };
 
-// The section `model` of a config of any program.
-nn::ModelConfig read_model_config(const ConfigDocument& document) {
+// The section `model` alone, whatever patches the config trains with.
+nn::ModelConfig read_model_section(const ConfigDocument& document) {
   nn::ModelConfig config;
   document.section("model").read(config);
   return config;
@@ -57,16 +56,15 @@ void print_row(const std::string& name, const std::string& value) {
   std::printf("  %-36s %20s\n", name.c_str(), value.c_str());
 }
 
-// The model of a checkpoint, with its weights. Errors name the file.
-std::shared_ptr<nn::SegmentationModel> load_checkpoint(const std::filesystem::path& path,
-                                                       nn::ModelConfig& config) {
-  const auto file = nn::read_archive(path);
+// The model that a weights file names, with its weights. Errors name the file.
+std::shared_ptr<nn::SegmentationModel> load_model(const std::filesystem::path& path,
+                                                  nn::ModelConfig& config) {
+  const auto file = nn::read_state_dict(path);
+  config = read_model_config(config_inside(file, path, "--config instead"));
   const auto origin = path.string();
   try {
-    config = read_model_config(
-        ConfigDocument::from_text(file.dict().at("config").text(), origin + " (config)"));
     auto model = nn::make_model(config);
-    nn::load_state_dict(*model, nn::tensor_map(file.dict().at("model").dict()));
+    nn::load_state_dict(*model, file.tensors);
     return model;
   } catch (const Error& error) {
     throw Error(starts_with(error.what(), origin) ? error.what() : origin + ": " + error.what());
@@ -81,9 +79,9 @@ void info(const Options& options) {
   nn::ModelConfig config;
   std::shared_ptr<nn::SegmentationModel> model;
   if (!options.checkpoint.empty()) {
-    model = load_checkpoint(options.checkpoint, config);
+    model = load_model(options.checkpoint, config);
   } else {
-    config = read_model_config(ConfigDocument::from_file(options.config));
+    config = read_model_section(ConfigDocument::from_file(options.config));
     fill_input_size(config, sizes);
     model = nn::make_model(config);
   }
@@ -116,8 +114,12 @@ void info(const Options& options) {
       "Memory without weights and without the workspaces of oneDNN or cuDNN.\n");
   if (!options.state) return;
   std::printf("\nState dict\n");
-  for (const auto& [name, tensor] : nn::state_dict(*model)) {
-    print_row(name, "[" + join(tensor.sizes(), ", ") + "]");
+  const auto state = nn::state_dict(*model);
+  std::size_t width = 0;
+  for (const auto& [name, tensor] : state) width = std::max(width, name.size());
+  for (const auto& [name, tensor] : state) {
+    std::printf("  %-*s  [%s]\n", static_cast<int>(width), name.c_str(),
+                join(tensor.sizes(), ", ").c_str());
   }
 }
 
@@ -138,12 +140,15 @@ std::uint64_t peak_memory() {
 void forward(const Options& options) {
   const auto dtype = parse_dtype(options.dtype);
   const auto input = read_input(options.input).to(dtype);
-  auto config = read_model_config(ConfigDocument::from_file(options.config));
+  const auto file = nn::read_state_dict(options.weights);
+  auto config =
+      read_model_config(options.config.empty() ? config_inside(file, options.weights, "--config")
+                                               : ConfigDocument::from_file(options.config));
   if (input.dim() == 5) fill_input_size(config, input.sizes().slice(2).vec());
   const auto model = nn::make_model(config);
   model->to(dtype);
   try {
-    nn::load_state_dict(*model, nn::read_weights(options.weights));
+    nn::load_state_dict(*model, file.tensors);
   } catch (const Error& error) {
     const auto path = options.weights.string();
     throw Error(starts_with(error.what(), path) ? error.what() : path + ": " + error.what());
@@ -204,7 +209,7 @@ std::string kind_of(const std::string& name) {
 // The initial weights serve as well as trained ones: the time does not depend on them.
 void bench(const Options& options) {
   keep_freed_memory();
-  auto config = read_model_config(ConfigDocument::from_file(options.config));
+  auto config = read_model_section(ConfigDocument::from_file(options.config));
   auto sizes = parse_size(options.size);
   fill_input_size(config, sizes);
   const auto model = nn::make_model(config);
@@ -246,7 +251,8 @@ int main(int argc, char** argv) {
   using namespace segmamba::apps;
   Options options;
   CommandLine line(
-      "segmamba-model", "What networks are made of and cost, how they compare, and where their weights come from.",
+      "segmamba-model",
+      "What networks are made of and cost, how they compare, and where their weights come from.",
       "Examples:\n"
       "  segmamba-model info --config configs/paper.yaml --size 128\n"
       "  segmamba-model bench --config configs/paper.yaml --size 128 --precision bf16\n"
@@ -255,12 +261,13 @@ int main(int argc, char** argv) {
       "  segmamba-model verify golden.safetensors --dtype float32\n"
       "  segmamba-model import --from upstream.pth --model segresnet --output model.safetensors\n"
       "  segmamba-model export --from model.safetensors --output upstream.pt\n"
-      "  segmamba-model forward --config run.yaml --weights weights.safetensors "
-      "--input input.safetensors --output logits.safetensors");
+      "  segmamba-model forward --weights model.safetensors --input input.safetensors "
+      "--output logits.safetensors");
   auto& info_line =
       line.command("info", "Parameters, multiply-adds and memory", [&] { info(options); });
   info_line.option("--config", options.config, "YAML with a section `model`");
-  info_line.option("--checkpoint", options.checkpoint, "Checkpoint (.pt) of segmamba-train");
+  info_line.option("--checkpoint", options.checkpoint,
+                   "Checkpoint of segmamba-train, or weights of segmamba-model import");
   info_line.option("--size", options.size, "Size of the input: N or DxHxW");
   info_line.flag("--state", options.state, "List the state dict");
   auto& bench_line =
@@ -271,7 +278,9 @@ int main(int argc, char** argv) {
   bench_line.option("--precision", options.precision, "fp32, bf16 or fp16");
   auto& forward_line =
       line.command("forward", "Run a model on one input", [&] { forward(options); });
-  forward_line.option("--config", options.config, "YAML with a section `model`", Need::kRequired);
+  forward_line.option(
+      "--config", options.config,
+      "YAML with a section `model` (default: what the weights say of their network)");
   forward_line.option("--weights", options.weights,
                       "State dict: safetensors, or .pt of torch.save or segmamba-train",
                       Need::kRequired);

@@ -158,7 +158,7 @@ Pass training_pass(const nn::ModelConfig& config, const torch::Tensor& input,
 std::string cells_of(const Row& row, const std::vector<std::int64_t>& size,
                      const CompareOptions& options) {
   auto config = row.config;
-  if (auto* fixed = nn::fixed_input_size(config); fixed != nullptr) *fixed = size;  // of training
+  if (auto* fixed = nn::fixed_input_size(config); fixed != nullptr && fixed->empty()) *fixed = size;
   auto shape = size;
   shape.insert(shape.begin(), {1, config.in_channels});
   if (const auto misfit = nn::input_sizes(config).misfit({size[0], size[1], size[2]})) {

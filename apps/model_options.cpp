@@ -6,6 +6,17 @@
 #include "segmamba/core/text.h"
 
 namespace segmamba::apps {
+namespace {
+
+// Of the section `data`, what decides the size of networks that are made for one size.
+struct PatchSize {
+  std::vector<std::int64_t> patch_size;
+  void visit(ConfigVisitor& visitor) {
+    visitor.value({.name = "patch_size", .help = "Size of the patches", .min = 1}, patch_size);
+  }
+};
+
+}  // namespace
 
 std::vector<std::int64_t> parse_size(const std::string& text) {
   std::vector<std::int64_t> sizes;
@@ -31,6 +42,29 @@ torch::ScalarType parse_dtype(const std::string& name) {
   if (name == "float32") return torch::kFloat32;
   if (name == "float64") return torch::kFloat64;
   throw UsageError("--dtype: expected float32 or float64, got \"" + name + "\"");
+}
+
+nn::ModelConfig read_model_config(const ConfigDocument& document) {
+  nn::ModelConfig config;
+  document.section("model").read(config);
+  if (auto* size = nn::fixed_input_size(config);
+      size != nullptr && size->empty() && document.has("data")) {
+    PatchSize data;
+    document.section("data").read_part(data);
+    *size = data.patch_size;
+  }
+  return config;
+}
+
+ConfigDocument config_inside(const nn::StateDictFile& file, const std::filesystem::path& path,
+                             const std::string& options) {
+  if (!file.config_problem.empty()) {
+    throw Error(concat(path.string(), ": ", file.config_problem, "; give ", options));
+  }
+  if (file.config.empty()) {
+    throw UsageError(concat(path.string(), " does not say which network it is of: give ", options));
+  }
+  return ConfigDocument::from_text(file.config, path.string() + " (config inside)");
 }
 
 }  // namespace segmamba::apps

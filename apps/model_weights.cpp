@@ -6,12 +6,15 @@
 #include <memory>
 #include <optional>
 
+#include "model_options.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
 #include "segmamba/nn/weights.h"
@@ -20,46 +23,34 @@ namespace segmamba::apps {
 namespace {
 
 struct Options {
-  std::filesystem::path from, output, config;
-  std::string model, key, dtype = "as-is", layout = "auto";
+  std::filesystem::path from, output, config, plans;
+  std::string model, key, configuration = "3d_fullres", dtype = "as-is", layout = "auto",
+                          first_layer = "random";
   std::vector<std::string> set;
   std::int64_t seed = 0;
   bool strict = false;
 };
 
-// Of the section `data`, what decides the size of networks that are made for one size.
-struct PatchSize {
-  std::vector<std::int64_t> patch_size;
-  void visit(ConfigVisitor& visitor) {
-    visitor.value({.name = "patch_size", .help = "Size of the patches", .min = 1}, patch_size);
-  }
-};
-
-// The network that is asked for: by name, by a config, or by the file itself.
+// The network that is asked for: by name, by a config, by plans of nnU-Net, or by the file itself.
 nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFile& file) {
-  if (!options.model.empty() && !options.config.empty()) {
-    throw UsageError("give one of --model and --config");
+  if (!options.config.empty() && (!options.model.empty() || !options.plans.empty())) {
+    throw UsageError("--config names the network: give it without --model and --plans");
   }
   auto document = [&] {
     if (!options.config.empty()) return ConfigDocument::from_file(options.config);
+    if (!options.plans.empty()) {
+      const auto plans = options.plans.string();
+      const auto config = nn::config_from_plans(read_json(options.plans), options.configuration,
+                                                options.model, file.tensors, plans);
+      return ConfigDocument::from_text(nn::model_section(config_to_yaml(config)), plans);
+    }
     if (!options.model.empty()) {
       return ConfigDocument::from_text("model:\n  name: " + options.model + "\n", "--model");
     }
-    if (file.config.empty()) {
-      throw UsageError(options.from.string() +
-                       " does not say which network it is of: give --model or --config");
-    }
-    return ConfigDocument::from_text(file.config, options.from.string() + " (config inside)");
+    return config_inside(file, options.from, "--model, --config or --plans");
   }();
   for (const auto& assignment : options.set) document.override_value(assignment);
-  nn::ModelConfig config;
-  document.section("model").read(config);
-  if (auto* size = nn::fixed_input_size(config);
-      size != nullptr && size->empty() && document.has("data")) {
-    PatchSize data;
-    document.section("data").read_part(data);
-    *size = data.patch_size;
-  }
+  auto config = apps::read_model_config(document);
   config.init_from.clear();  // the weights are here
   config.freeze.clear();
   return config;
@@ -95,24 +86,50 @@ struct Imported {
   nn::LoadReport report;
 };
 
-Imported read_for_network(const Options& options) {
+nn::FirstLayer parse_first_layer(const std::string& name) {
+  if (name == "random") return nn::FirstLayer::kRandom;
+  if (name == "repeat") return nn::FirstLayer::kRepeat;
+  if (name == "mean") return nn::FirstLayer::kMean;
+  throw UsageError("--first-layer: expected random, repeat or mean, got \"" + name + "\"");
+}
+
+// `fits_sizes`: weights of a network of other sizes are made to fit where there is a way.
+Imported read_for_network(const Options& options, bool fits_sizes) {
   auto file = nn::read_state_dict(options.from, options.key);
   Imported result;
   result.config = read_model_config(options, file);
   std::printf("%s: %zu tensors\n", options.from.c_str(), file.tensors.size());
   print_notes(file.notes);
   try {
-    auto adapted = nn::adapt_state_dict(result.config, std::move(file.tensors));
+    auto adapted = nn::adapt_state_dict(result.config, std::move(file.tensors),
+                                        /*is_known=*/!file.config.empty());
     print_notes(adapted.notes);
     result.tensors = std::move(adapted.tensors);
   } catch (const Error& error) {
     throw Error(concat(options.from.string(), ": ", error.what()));
   }
   torch::manual_seed(static_cast<std::uint64_t>(options.seed));
-  result.model = nn::make_model(result.config);
+  try {
+    result.model = nn::make_model(result.config);
+  } catch (const Error& error) {
+    const auto* size = nn::fixed_input_size(result.config);
+    if (size == nullptr || !size->empty()) throw;
+    throw Error(concat(error.what(), ": ",
+                       nn::input_size_hint(result.config, result.tensors, nullptr),
+                       ", what the weights were trained with"));
+  }
+  print_notes(nn::fit_first_layer(result.config, *result.model,
+                                  parse_first_layer(options.first_layer), result.tensors));
+  if (fits_sizes) {
+    print_notes(nn::enlarge_kernels(result.config, *result.model, result.tensors));
+  }
   result.report = nn::match_state_dict(*result.model, result.tensors);
   std::printf("network %s:\n", result.config.name.c_str());
   print_notes(nn::describe(result.report, /*all_names=*/log_level() == LogLevel::kDebug));
+  if (const auto hint = nn::input_size_hint(result.config, result.tensors, &result.report);
+      !hint.empty()) {
+    print_notes({"for inputs of the size that they were trained with: " + hint});
+  }
   return result;
 }
 
@@ -141,7 +158,8 @@ nn::TensorMap merged_state(const Imported& imported, std::optional<torch::Scalar
 void import_weights(const Options& options) {
   const auto dtype = stored_dtype(options.dtype);
   const bool to_archive = is_archive(options.output);
-  const auto imported = read_for_network(options);
+  parse_first_layer(options.first_layer);
+  const auto imported = read_for_network(options, /*fits_sizes=*/!options.strict);
   const auto& report = imported.report;
   if (report.loaded.empty()) {
     refuse(options, imported, "nothing fits (is it another network, or of other sizes?)");
@@ -149,6 +167,7 @@ void import_weights(const Options& options) {
   if (options.strict && !report.is_complete()) {
     refuse(options, imported, "nothing was written (--strict)");
   }
+  if (const auto warning = nn::warning_of_few(report); !warning.empty()) log_warning(warning);
   if (!report.non_finite.empty()) {
     log_warning(concat(report.non_finite.size(), " tensors hold NaN or infinite values, as ",
                        report.non_finite.front()));
@@ -185,7 +204,7 @@ void export_weights(const Options& options) {
     throw UsageError("--layout " + options.layout + " puts the weights under \"" + asked +
                      "\", which a .safetensors file has no place for: name a .pt or .pth file");
   }
-  const auto exported = read_for_network(options);
+  const auto exported = read_for_network(options, /*fits_sizes=*/false);
   if (!exported.report.is_complete()) {
     refuse(options, exported, "the original would not take them");
   }
@@ -215,6 +234,10 @@ void add_network_options(CommandLine& line, Options& options) {
               Need::kRequired);
   line.option("--model", options.model, "Network, with its default options (see --set)");
   line.option("--config", options.config, "YAML with a section `model`, instead of --model");
+  line.option("--plans", options.plans,
+              "plans.json of nnU-Net v2 or U-Mamba (--model umamba_bot or umamba_enc), where the "
+              "checkpoint does not hold it");
+  line.option("--configuration", options.configuration, "Of the plans");
   line.option("--set,-s", options.set, "Overrides of config keys, as in model.out_channels=3");
   line.option("--key", options.key,
               "Where in the file the weights stand, as in state_dict (default: found)");
@@ -230,6 +253,9 @@ void add_weight_commands(CommandLine& line) {
   add_network_options(import_line, import_options);
   import_line.flag("--strict", import_options.strict,
                    "Write nothing unless every tensor of file and network fits");
+  import_line.option("--first-layer", import_options.first_layer,
+                     "Convolutions of the image where the file has another number of channels: "
+                     "random, repeat or mean");
   import_line.option("--dtype", import_options.dtype,
                      "Precision to store: as-is, float64, float32, float16 or bfloat16");
   import_line.option("--seed", import_options.seed,

@@ -210,7 +210,7 @@ void SwinUnetrOptions::visit(ConfigVisitor& v) {
   v.value({.name = "patch_norm", .help = "Layer norm of the patch embedding"}, patch_norm);
   segmamba::nn::norm_affine(v, norm_affine);
   v.value({.name = "merging",
-           .help = "Patch merging: legacy is MONAI 0.9 to 1.4, of almost all published weights",
+           .help = "Patch merging: legacy is MONAI's before 1.5, as most published weights need it",
            .choices = {"merging", "legacy", "mergingv2"}},
           merging);
   rate(v, "drop_rate", "Dropout after projections", drop_rate);
@@ -372,12 +372,14 @@ void ModelConfig::visit(ConfigVisitor& v) {
            .min = 1,
            .max = 65536},
           out_channels);
-  v.value({.name = "deep_supervision",
-           .help = "Train outputs at the coarser resolutions of the decoder, too"},
-          deep_supervision);
+  v.value(
+      {.name = "deep_supervision",
+       .help = "Train outputs at the coarser resolutions of the decoder, too; segresnet, unetr, "
+               "swin_unetr, swin_unetr_v2 and transbts have none"},
+      deep_supervision);
   v.value({.name = "init_from",
-           .help = "Weights to start from, instead of random ones; those that do not fit the "
-                   "channels or classes stay random"},
+           .help = "Weights to start from, instead of random ones; what the file has not, or does "
+                   "not fit the channels or classes, stays random"},
           init_from);
   v.value({.name = "freeze",
            .help = "Parameters that are not trained, by name: * is any text, ? any letter (running "

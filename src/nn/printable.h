@@ -14,7 +14,7 @@ inline std::string printable(std::string text) {
   // U+0080 to U+009F are control characters, too: U+009B is what ESC [ is.
   for (std::size_t i = 0; i + 1 < text.size(); ++i) {
     if (text[i] == '\xc2' && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
-      text.replace(i, 2, "?");
+      text.replace(i, 2, 1, '?');
     }
   }
   return text;

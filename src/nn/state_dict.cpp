@@ -13,6 +13,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model_config.h"
+#include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/upstream_config.h"
 #include "segmamba/nn/weights.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 constexpr int kMaxNesting = 4;
 constexpr std::size_t kShownNames = 5;
+constexpr std::size_t kMaxConfigBytes = 1 << 20;  // YAML takes many times its text in memory
 
 // Where training programs keep the weights; of two, the first is taken.
 const std::vector<std::string>& known_places() {
@@ -115,6 +117,25 @@ Place find_place(const Dict& root, const std::string& wanted) {
   return found.front();
 }
 
+// What messages call a config that stands in a file.
+constexpr const char* kConfigInside = "the config inside";
+
+// Keeps the config that `make` gives where it can be read, and otherwise says why not: the tensors
+// may be of use all the same.
+template <class Make>
+void take_config(StateDictFile& file, Make make) {
+  try {
+    const std::string yaml = make();
+    if (yaml.size() > kMaxConfigBytes) throw Error(concat(kConfigInside, ": above 1 MiB"));
+    ModelConfig config;
+    ConfigDocument::from_text(yaml, kConfigInside).section("model").read(config);
+    file.config = yaml;
+  } catch (const std::exception& error) {  // also of JSON that is no UTF-8
+    file.config_problem = printable(error.what());
+    file.notes.push_back("not used: " + file.config_problem);
+  }
+}
+
 void take_tensors(const Dict& root, const std::string& wanted, StateDictFile& file) {
   const auto [dict, place] = find_place(root, wanted);
   file.place = place;
@@ -131,7 +152,7 @@ void take_tensors(const Dict& root, const std::string& wanted, StateDictFile& fi
   }
   if (others > 0) file.notes.push_back(concat(others, " entries that are no tensors left out"));
   if (const auto* config = root.find("config"); config != nullptr && config->is_text()) {
-    file.config = config->text();
+    take_config(file, [&] { return config->text(); });
   }
   // A checkpoint of segmamba-train: parameters that were averaged count as such.
   const auto* average = root.find("average");
@@ -235,18 +256,18 @@ std::vector<std::string> list_names(const std::string& what, std::vector<std::st
   return {concat(count, " ", what, ": ", join(names, ", "), cut ? ", ..." : "")};
 }
 
+// Downwards: "100 %" is all of them.
+std::string percent_loaded(const LoadReport& report) {
+  const auto all = std::max<std::int64_t>(report.numbers, 1);
+  const auto tenths = report.numbers == 0 ? 1000 : 1000 * report.numbers_loaded / all;
+  return concat(tenths / 10, tenths % 10 == 0 ? "" : concat(".", tenths % 10), " %");
+}
+
 // Of our files, the section `model`; of golden files, the original's name and arguments.
-std::string config_of(const std::map<std::string, std::string>& metadata,
-                      const std::string& origin) {
-  const auto model = metadata.find("model"), arguments = metadata.find("config");
-  if (model == metadata.end()) return "";
-  if (arguments == metadata.end()) return model_section(model->second);
-  try {
-    return model_section(config_to_yaml(
-        config_from_upstream(model->second, parse_json(arguments->second, origin), origin)));
-  } catch (const Error&) {
-    return "";  // a block of a network: its tensors may be of use all the same
-  }
+std::string config_of(const std::string& model, const std::string* arguments) {
+  if (arguments == nullptr) return model_section(model);
+  return model_section(config_to_yaml(
+      config_from_upstream(model, parse_json(*arguments, kConfigInside), kConfigInside)));
 }
 
 }  // namespace
@@ -255,13 +276,20 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
   const std::string where = path.string();
   try {
     StateDictFile file;
+    Value content;
     if (is_safetensors(path)) {
       if (!place.empty()) throw Error("a safetensors file has no keys to choose from");
-      auto content = read_safetensors(path);
-      file.tensors = std::move(content.tensors);
-      file.config = config_of(content.metadata, where);
+      auto read = read_safetensors(path);
+      file.tensors = std::move(read.tensors);
+      const auto model = read.metadata.find("model"), arguments = read.metadata.find("config");
+      if (model != read.metadata.end()) {
+        take_config(file, [&] {
+          return config_of(model->second,
+                           arguments == read.metadata.end() ? nullptr : &arguments->second);
+        });
+      }
     } else {
-      const auto content = read_archive(path);
+      content = read_archive(path);
       if (!content.is_dict()) throw Error("holds no dict of tensors");
       take_tensors(content.dict(), place, file);
     }
@@ -270,6 +298,12 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
       file.notes.push_back("\"" + prefix + "\" removed from the names");
     }
     if (file.tensors.empty()) throw Error("holds no weights");
+    if (content.is_dict() && holds_plans(content.dict())) {
+      take_config(file, [&] {
+        return model_section(config_to_yaml(
+            config_from_nnunet_checkpoint(content.dict(), file.tensors, kConfigInside)));
+      });
+    }
     return file;
   } catch (const Error& error) {
     const std::string what = printable(error.what());
@@ -312,6 +346,7 @@ LoadReport match_state_dict(const torch::nn::Module& module, const TensorMap& te
   for (const auto& [name, tensor] : own) {
     const auto found = tensors.find(name);
     const bool is_real = torch::isFloatingType(tensor.scalar_type());
+    if (is_real) report.numbers += tensor.numel();
     if (found == tensors.end()) {
       (is_real ? report.missing : report.filled).push_back(name);
     } else if (!fits(name, tensor, found->second)) {
@@ -320,6 +355,7 @@ LoadReport match_state_dict(const torch::nn::Module& module, const TensorMap& te
           {name, describe_tensor(found->second), same ? "other values" : describe_tensor(tensor)});
     } else {
       report.loaded.push_back(name);
+      if (is_real) report.numbers_loaded += tensor.numel();
       const bool same_type = tensor.scalar_type() == found->second.scalar_type();
       if (is_real && !same_type) report.converted.push_back(name);
       if (!is_finite(found->second)) report.non_finite.push_back(name);
@@ -339,8 +375,16 @@ LoadReport load_matching(torch::nn::Module& module, const TensorMap& tensors) {
   return report;
 }
 
+std::string warning_of_few(const LoadReport& report) {
+  if (2 * report.numbers_loaded >= report.numbers) return "";
+  return concat("only ", percent_loaded(report),
+                " of the network's numbers were loaded, the rest are as it starts: is the file of "
+                "another network, or of one with other sizes?");
+}
+
 std::vector<std::string> describe(const LoadReport& report, bool all_names) {
-  std::vector<std::string> lines = {concat(report.loaded.size(), " tensors loaded")};
+  std::vector<std::string> lines = {concat(report.loaded.size(), " tensors loaded, ",
+                                           percent_loaded(report), " of the network's numbers")};
   const auto add = [&](const std::vector<std::string>& more) {
     lines.insert(lines.end(), more.begin(), more.end());
   };

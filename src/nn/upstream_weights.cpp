@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
-#include <set>
+#include <map>
 #include <utility>
 
 #include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/weights.h"
 
 namespace segmamba::nn {
 namespace {
@@ -151,7 +152,7 @@ void adapt_unetr(const ModelConfig& config, AdaptedState& state) {
 }
 
 // Self-supervised pre-training keeps the encoder alone, without its prefix, and heads of its own.
-void adapt_swin(const ModelConfig& config, AdaptedState& state) {
+void adapt_swin(const ModelConfig& config, bool is_known, AdaptedState& state) {
   const std::string encoder = "swinViT.";
   const std::vector<std::string> heads = {"rotation_head.",   "rotation_pre.", "contrastive_head.",
                                           "contrastive_pre.", "convTrans3d.",  "conv."};
@@ -176,7 +177,7 @@ void adapt_swin(const ModelConfig& config, AdaptedState& state) {
     return name;
   });
   if (layers > 0) state.notes.push_back(concat(layers, " names mlp.fc* are mlp.linear* here"));
-  if (config.swin_unetr.merging != "legacy") {
+  if (!is_known && config.swin_unetr.merging != "legacy") {
     state.notes.push_back("model.merging is " + config.swin_unetr.merging +
                           ": weights trained by MONAI before 1.5 need model.merging=legacy, which "
                           "no file tells");
@@ -200,15 +201,87 @@ void adapt_vmamba(AdaptedState& state) {
   if (count > 0) state.notes.push_back(concat(count, " projections of an older layout"));
 }
 
+// What in a network that is made for inputs of one size depends on that size.
+struct SizeDependence {
+  const char* key;                // of the section `model`
+  const char* part;               // of the names of the tensors
+  std::int64_t voxels_per_token;  // along an axis, where they have a row a token; otherwise 0
+};
+
+const std::map<std::string, SizeDependence>& size_dependences() {
+  static const std::map<std::string, SizeDependence> table = {
+      {"unetr", {"img_size", ".position_embeddings", kPatch}},
+      {"transbts", {"img_size", ".position_embeddings", 8}},
+      {"nnformer", {"crop_size", ".relative_position_", 0}},
+      {"umamba_enc", {"input_size", ".mamba_layers.", 0}},
+  };
+  return table;
+}
+
+// The side of the cube of this many tokens; 0 where they make none.
+std::int64_t cube_side(std::int64_t tokens) {
+  std::int64_t side = 1;
+  while (side * side * side < tokens) ++side;
+  return side * side * side == tokens ? side : 0;
+}
+
 }  // namespace
 
-AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors) {
+AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors, bool is_known) {
   AdaptedState state{std::move(tensors), {}};
   if (is_of_nnunet(config.name)) adapt_nnunet(state);
   if (config.name == "unetr") adapt_unetr(config, state);
-  if (starts_with(config.name, "swin_unetr")) adapt_swin(config, state);
+  if (starts_with(config.name, "swin_unetr")) adapt_swin(config, is_known, state);
   if (config.name == "vmamba") adapt_vmamba(state);
   return state;
+}
+
+std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch::nn::Module& model,
+                                         TensorMap& tensors) {
+  if (config.name != "mednext") return {};
+  std::size_t count = 0;
+  for (const auto& [name, own] : state_dict(model)) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end() || own.dim() != 5 || found->second.dim() != 5) continue;
+    auto& given = found->second;
+    const auto wanted = own.sizes().slice(2), kernel = given.sizes().slice(2);
+    const bool is_smaller =
+        kernel != wanted && std::equal(kernel.begin(), kernel.end(), wanted.begin(),
+                                       [](auto small, auto large) { return small <= large; });
+    if (!is_smaller || given.sizes().slice(0, 2) != own.sizes().slice(0, 2)) continue;
+    if (!torch::isFloatingType(given.scalar_type())) continue;
+    const auto type = given.scalar_type();
+    given = torch::upsample_trilinear3d(given.to(torch::kFloat64), wanted, /*align_corners=*/false)
+                .to(type);
+    ++count;
+  }
+  if (count == 0) return {};
+  return {concat(count, " kernels enlarged by interpolation, as MedNeXt's UpKern does")};
+}
+
+std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch::nn::Module& model,
+                                         FirstLayer how, TensorMap& tensors) {
+  if (how == FirstLayer::kRandom) return {};
+  std::vector<std::string> notes;
+  for (const auto& [name, own] : state_dict(model)) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end() || own.dim() != 5 || found->second.dim() != 5) continue;
+    auto& given = found->second;
+    const auto channels = config.in_channels, others = given.size(1);
+    auto expected = own.sizes().vec();
+    if (expected[1] != channels || others == channels || others == 0) continue;
+    expected[1] = others;
+    if (given.sizes() != expected || !torch::isFloatingType(given.scalar_type())) continue;
+    const auto type = given.scalar_type();
+    const auto values = given.to(torch::kFloat64);
+    const auto spread = how == FirstLayer::kMean
+                            ? values.mean(1, /*keepdim=*/true).expand(own.sizes())
+                            : values.index_select(1, torch::arange(channels) % others);
+    given = (spread * (static_cast<double>(others) / static_cast<double>(channels))).to(type);
+    notes.push_back(
+        concat(printable(name), ": weights of ", others, " channels made those of ", channels));
+  }
+  return notes;
 }
 
 TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors) {
@@ -230,6 +303,25 @@ TensorMap upstream_state_dict(const ModelConfig& config, TensorMap tensors) {
   }
   all.merge(decoder);
   return all;
+}
+
+std::string input_size_hint(const ModelConfig& config, const TensorMap& tensors,
+                            const LoadReport* report) {
+  const auto found = size_dependences().find(config.name);
+  if (found == size_dependences().end()) return "";
+  const auto& [key, part, voxels_per_token] = found->second;
+  if (report != nullptr &&
+      std::none_of(report->mismatched.begin(), report->mismatched.end(),
+                   [part = part](const auto& item) { return contains(item.name, part); })) {
+    return "";
+  }
+  std::string size = "[D,H,W]";
+  for (const auto& [name, tensor] : tensors) {
+    if (voxels_per_token == 0 || !contains(name, part) || tensor.dim() != 3) continue;
+    const auto side = voxels_per_token * cube_side(tensor.size(1));
+    if (side > 0) size = concat("[", side, ",", side, ",", side, "]");
+  }
+  return concat("--set model.", key, "=", size);
 }
 
 std::string upstream_place(const std::string& network) {

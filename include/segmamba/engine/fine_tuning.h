@@ -9,8 +9,9 @@
 namespace segmamba::engine {
 
 // Copies what fits of the weights in config.init_from, of this framework or of the network's
-// original, into the model; returns what became of them, a line each. Throws Error where the file
-// cannot be read, or nothing in it fits.
+// original, into the model; returns what became of them, a line each, and in what the network that
+// the file says it is of differs. Throws Error where the file cannot be read, or nothing in it
+// fits.
 std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
                                             const nn::ModelConfig& config);
 

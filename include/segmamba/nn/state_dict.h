@@ -18,8 +18,9 @@ struct StateDictFile {
   // dict.
   std::string place;
   // The config that a checkpoint of segmamba-train or a file of segmamba-model import brings along,
-  // as YAML with a section `model`; "": none.
-  std::string config;
+  // as YAML with a section `model`; "": none that can be read, for the reason in `config_problem`
+  // where there is one.
+  std::string config, config_problem;
   std::vector<std::string> notes;  // what was done on the way, for people
 };
 
@@ -52,6 +53,8 @@ struct LoadReport {
   std::vector<Mismatch> mismatched;  // these keep them, too
   // Of those loaded: with a floating-point type other than the model's, and with NaN or infinity.
   std::vector<std::string> converted, non_finite;
+  // Floating-point numbers of the model, and how many of them are of tensors loaded.
+  std::int64_t numbers = 0, numbers_loaded = 0;
 
   // Whether file and model hold the same.
   bool is_complete() const { return missing.empty() && extra.empty() && mismatched.empty(); }
@@ -62,6 +65,8 @@ struct LoadReport {
 LoadReport match_state_dict(const torch::nn::Module& module, const TensorMap& tensors);
 // Copies those into it.
 LoadReport load_matching(torch::nn::Module& module, const TensorMap& tensors);
+// A warning where less than half of the model's numbers were loaded, "" otherwise.
+std::string warning_of_few(const LoadReport& report);
 // Lines for people, the first few names of each kind, or all.
 std::vector<std::string> describe(const LoadReport& report, bool all_names = false);
 // Those of them that tell why the report is not complete.

@@ -1,0 +1,387 @@
+// What a weights file says of its network, and what people are told where it does not fit: by the
+// library, and by segmamba-model as a process.
+
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdlib>
+
+#include "segmamba/core/files.h"
+#include "segmamba/core/json.h"
+#include "segmamba/core/text.h"
+#include "segmamba/nn/archive.h"
+#include "segmamba/nn/model.h"
+#include "segmamba/nn/nnunet_plans.h"
+#include "segmamba/nn/state_dict.h"
+#include "segmamba/nn/upstream_weights.h"
+#include "segmamba/nn/weights.h"
+#include "support/error_of.h"
+#include "support/temporary_folder.h"
+
+namespace segmamba::nn {
+namespace {
+
+using test::error_of;
+using test::TemporaryFolder;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+
+TEST(InputSizeHint, TellsTheSizeThatTheWeightsHave) {
+  ModelConfig config;
+  const auto hint = [&](const char* network, const char* name, std::vector<std::int64_t> shape) {
+    config.name = network;
+    return input_size_hint(config, {{name, torch::empty(shape)}}, nullptr);
+  };
+  const auto* const positions = "vit.patch_embedding.position_embeddings";
+  EXPECT_EQ(hint("unetr", positions, {1, 216, 4}), "--set model.img_size=[96,96,96]");
+  EXPECT_EQ(hint("unetr", positions, {1, 1, 4}), "--set model.img_size=[16,16,16]");
+  // 128x128x64, or any other order.
+  EXPECT_EQ(hint("unetr", positions, {1, 256, 4}), "--set model.img_size=[D,H,W]");
+  EXPECT_EQ(hint("transbts", "position_encoding.position_embeddings", {1, 4096, 4}),
+            "--set model.img_size=[128,128,128]");
+  EXPECT_EQ(hint("nnformer", "a", {1}), "--set model.crop_size=[D,H,W]");
+  EXPECT_EQ(hint("umamba_enc", "a", {1}), "--set model.input_size=[D,H,W]");
+  EXPECT_EQ(hint("umamba_bot", "a", {1}), "");
+}
+
+TEST(InputSizeHint, IsGivenWhereThatSizeIsWhatDoesNotFit) {
+  ModelConfig config;
+  config.name = "umamba_enc";
+  LoadReport report;
+  report.mismatched = {{"encoder.stem.0.conv1.weight", "", ""}};
+  EXPECT_EQ(input_size_hint(config, {}, &report), "");
+  report.mismatched.push_back({"encoder.mamba_layers.5.norm.weight", "", ""});
+  EXPECT_EQ(input_size_hint(config, {}, &report), "--set model.input_size=[D,H,W]");
+}
+
+TEST(LoadReport, WarnsWhereLessThanHalfIsLoaded) {
+  const torch::nn::Linear module(2, 2);  // 4 weights and 2 biases
+  const auto weights = match_state_dict(*module, {{"weight", torch::ones({2, 2})}});
+  EXPECT_EQ(weights.numbers, 6);
+  EXPECT_EQ(weights.numbers_loaded, 4);
+  EXPECT_EQ(warning_of_few(weights), "");
+  EXPECT_EQ(describe(weights).front(), "1 tensors loaded, 66.6 % of the network's numbers");
+  const auto biases = match_state_dict(*module, {{"bias", torch::ones({2})}});
+  EXPECT_THAT(warning_of_few(biases), HasSubstr("only 33.3 % of the network's numbers"));
+  const auto all = match_state_dict(*module, state_dict(*module));
+  EXPECT_EQ(describe(all).front(), "2 tensors loaded, 100 % of the network's numbers");
+}
+
+TEST(ConfigInside, ThatCannotBeReadIsTold) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "weights.safetensors";
+  const auto read = [&](const std::map<std::string, std::string>& metadata) {
+    write_safetensors(path, {.tensors = {{"a", torch::ones({1})}}, .metadata = metadata});
+    return read_state_dict(path);
+  };
+  EXPECT_EQ(read({{"model", "name: unetr\n"}}).config, "model:\n  name: unetr\n");
+  EXPECT_EQ(read({}).config_problem, "");
+  const auto unknown = read({{"model", "name: unetr\nfeature_sizes: 3\n"}});
+  EXPECT_EQ(unknown.config, "");
+  EXPECT_THAT(unknown.config_problem,
+              ::testing::AllOf(HasSubstr("the config inside:3: "), HasSubstr("feature_sizes")));
+  EXPECT_THAT(unknown.notes, ::testing::Contains("not used: " + unknown.config_problem));
+  EXPECT_EQ(unknown.tensors.size(), 1U);
+  EXPECT_THAT(read({{"model", "unetr"}, {"config", "{"}}).config_problem,
+              HasSubstr("the config inside"));
+  EXPECT_THAT(read({{"model", "unetr"}, {"config", "{\"widths\": 3}"}}).config_problem,
+              HasSubstr("widths"));
+
+  EXPECT_THAT(read({{"model", std::string(2 << 20, '#')}}).config_problem,
+              HasSubstr("above 1 MiB"));
+
+  Dict content;
+  content.set("model", tensor_dict({{"a", torch::ones({1})}}));
+  content.set("config", std::string("model: [1, 2]\n"));
+  write_archive(path, content);
+  EXPECT_THAT(read_state_dict(path).config_problem, HasSubstr("the config inside:1: model"));
+}
+
+// UpKern: what torch.nn.functional.interpolate(mode="trilinear") makes of a kernel.
+TEST(EnlargeKernels, InterpolatesThoseOfMedNeXt) {
+  ModelConfig config;
+  config.name = "mednext";
+  torch::nn::Module model;
+  model.register_parameter("conv1", torch::zeros({2, 1, 5, 5, 5}));
+  model.register_parameter("conv2", torch::zeros({4, 2, 1, 1, 1}));
+  model.register_parameter("conv3", torch::zeros({2, 4, 3, 3, 3}));
+  const auto line = torch::tensor({1.0, 2.0, 4.0}, torch::kFloat64);
+  const auto kernel = (line.view({3, 1, 1}) * line.view({3, 1}) * line).expand({2, 1, 3, 3, 3});
+  const TensorMap given = {{"conv1", kernel},
+                           {"conv2", torch::ones({4, 2, 1, 1, 1})},
+                           {"conv3", torch::ones({2, 5, 1, 1, 1})}};
+  auto tensors = given;
+  EXPECT_THAT(enlarge_kernels(config, model, tensors),
+              ::testing::ElementsAre(HasSubstr("1 kernels enlarged")));
+  // Tap i of 5 lies at (i + 1/2) 3/5 - 1/2 of 3.
+  const auto enlarged = torch::tensor({1.0, 1.4, 2.0, 3.2, 4.0}, torch::kFloat64);
+  EXPECT_TRUE(torch::allclose(
+      tensors.at("conv1"),
+      (enlarged.view({5, 1, 1}) * enlarged.view({5, 1}) * enlarged).expand({2, 1, 5, 5, 5})));
+  EXPECT_TRUE(torch::equal(tensors.at("conv2"), given.at("conv2")));
+  EXPECT_TRUE(torch::equal(tensors.at("conv3"), given.at("conv3")));
+  config.name = "nnunet";
+  tensors = given;
+  EXPECT_THAT(enlarge_kernels(config, model, tensors), ::testing::IsEmpty());
+  EXPECT_TRUE(torch::equal(tensors.at("conv1"), kernel));
+}
+
+TEST(FitFirstLayer, KeepsTheSumOverAlikeChannels) {
+  ModelConfig config;
+  config.in_channels = 3;
+  torch::nn::Module model;
+  model.register_parameter("first", torch::zeros({2, 3, 1, 1, 1}));
+  model.register_parameter("other", torch::zeros({2, 4, 1, 1, 1}));
+  const TensorMap given = {{"first", torch::tensor({1.0F, 2.0F, 3.0F, 5.0F}).view({2, 2, 1, 1, 1})},
+                           {"other", torch::ones({2, 2, 1, 1, 1})}};
+  const auto first = [&](FirstLayer how, std::size_t notes) {
+    auto tensors = given;
+    EXPECT_EQ(fit_first_layer(config, model, how, tensors).size(), notes);
+    EXPECT_TRUE(torch::equal(tensors.at("other"), given.at("other")));
+    return tensors.at("first");
+  };
+  EXPECT_TRUE(torch::equal(first(FirstLayer::kRandom, 0), given.at("first")));
+  EXPECT_TRUE(torch::allclose(
+      first(FirstLayer::kRepeat, 1),
+      (torch::tensor({1.0F, 2.0F, 1.0F, 3.0F, 5.0F, 3.0F}) * 2 / 3).view({2, 3, 1, 1, 1})));
+  EXPECT_TRUE(torch::allclose(
+      first(FirstLayer::kMean, 1),
+      torch::tensor({1.0F, 1.0F, 1.0F, 8 / 3.0F, 8 / 3.0F, 8 / 3.0F}).view({2, 3, 1, 1, 1})));
+}
+
+// The first convolution and the last, which tell the channels.
+const TensorMap kEnds = {{"encoder.stages.0.0.convs.0.conv.weight", torch::ones({4, 2, 1, 3, 3})},
+                         {"decoder.seg_layers.0.weight", torch::ones({3, 4, 1, 1, 1})}};
+
+const char* const kPlans = R"({"configurations": {
+  "2d": {"architecture": {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "arch_kwargs": {"features_per_stage": [4, 8], "conv_op": "torch.nn.modules.conv.Conv2d"}}},
+  "3d_fullres": {"patch_size": [16, 32, 32], "architecture": {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "arch_kwargs": {
+      "n_stages": 2, "features_per_stage": [4, 8], "conv_op": "torch.nn.modules.conv.Conv3d",
+      "kernel_sizes": [[1, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [1, 2, 2]],
+      "n_conv_per_stage": [1, 2], "n_conv_per_stage_decoder": [2], "conv_bias": true,
+      "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+      "norm_op_kwargs": {"eps": 1e-05, "affine": true}, "dropout_op": null,
+      "dropout_op_kwargs": null, "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": true}},
+    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}},
+  "old": {"UNet_class_name": "ResidualEncoderUNet", "UNet_base_num_features": 4,
+    "unet_max_num_features": 12, "conv_kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+    "pool_op_kernel_sizes": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+    "n_conv_per_stage_encoder": [1, 3, 4], "n_conv_per_stage_decoder": [1, 2],
+    "patch_size": [16, 32, 32]},
+  "heir": {"inherits_from": "old", "unet_max_num_features": 8},
+  "circle": {"inherits_from": "circle"},
+  "other": {"UNet_class_name": "a.b.OtherUNet"}}})";
+
+TEST(Plans, OfEveryVersion) {
+  const auto plans = parse_json(kPlans, "plans.json");
+  const auto config = [&](const char* configuration, const char* network = "") {
+    return config_from_plans(plans, configuration, network, kEnds, "plans.json");
+  };
+  const auto plain = config("3d_fullres");
+  EXPECT_EQ(plain.name, "nnunet");
+  EXPECT_EQ(plain.in_channels, 2);
+  EXPECT_EQ(plain.out_channels, 3);
+  EXPECT_THAT(plain.nnunet.features_per_stage, ::testing::ElementsAre(4, 8));
+  using Axes = std::vector<std::vector<std::int64_t>>;
+  EXPECT_EQ(plain.nnunet.kernel_sizes, (Axes{{1, 3, 3}, {3, 3, 3}}));
+  EXPECT_EQ(plain.nnunet.strides, (Axes{{1, 1, 1}, {1, 2, 2}}));
+  EXPECT_THAT(plain.nnunet.n_conv_per_stage, ::testing::ElementsAre(1, 2));
+  EXPECT_THAT(plain.nnunet.n_conv_per_stage_decoder, ::testing::ElementsAre(2));
+  const auto old = config("old");
+  EXPECT_EQ(old.name, "nnunet_resenc");
+  EXPECT_THAT(old.nnunet_resenc.features_per_stage, ::testing::ElementsAre(4, 8, 12));
+  EXPECT_THAT(old.nnunet_resenc.n_blocks_per_stage, ::testing::ElementsAre(1, 3, 4));
+  EXPECT_EQ(old.nnunet_resenc.strides, (Axes{{1, 1, 1}, {1, 2, 2}, {2, 2, 2}}));
+  EXPECT_THAT(config("heir").nnunet_resenc.features_per_stage, ::testing::ElementsAre(4, 8, 8));
+  const auto umamba = config("old", "umamba_enc");
+  EXPECT_EQ(umamba.name, "umamba_enc");
+  EXPECT_THAT(umamba.umamba.input_size, ::testing::ElementsAre(16, 32, 32));
+  EXPECT_THAT(umamba.umamba.n_conv_per_stage, ::testing::ElementsAre(1, 3, 4));
+
+  const auto error = [&](const char* configuration) {
+    return error_of([&] { config(configuration); });
+  };
+  EXPECT_THAT(error("3d"), HasSubstr("plans.json: there is no configuration \"3d\", only 2d, 3d_"));
+  EXPECT_THAT(error("circle"), HasSubstr("circle inherits from itself"));
+  EXPECT_THAT(error("other"), HasSubstr("plans.json: other: the network is a OtherUNet"));
+  EXPECT_THAT(error("2d"), ::testing::AllOf(HasSubstr("plans.json: 2d: "), HasSubstr("conv_op")));
+  EXPECT_THAT(error_of([&] { config_from_plans(plans, "old", "", {}, "plans.json"); }),
+              HasSubstr("the plans do not tell the channels"));
+  EXPECT_THAT(error_of([] {
+                config_from_plans({{"a", 1}}, "old", "", kEnds, "p.json");
+              }),
+              HasSubstr("p.json: no plans of nnU-Net v2"));
+}
+
+class ImportProgramTest : public ::testing::Test {
+ protected:
+  struct Outcome {
+    int exit_code;
+    std::string out, err;
+  };
+  Outcome run(const std::string& arguments) const {
+    const auto command = concat("cd '", folder_.path().string(), "' && '", SEGMAMBA_BIN_DIR,
+                                "/segmamba-model' ", arguments, " > out.txt 2> err.txt");
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_.path() / "out.txt"),
+            read_file(folder_.path() / "err.txt")};
+  }
+  std::filesystem::path file(const std::string& name) const { return folder_.path() / name; }
+
+  TemporaryFolder folder_;
+};
+
+// A UNETR for inputs of 32^3, of whose file nothing tells so but the shapes.
+TEST_F(ImportProgramTest, NetworksOfOneInputSize) {
+  ModelConfig config;
+  config.name = "unetr";
+  config.in_channels = 1;
+  config.unetr = {.img_size = {32, 32, 32}, .feature_size = 4, .hidden_size = 12, .mlp_dim = 20};
+  config.unetr.num_heads = 3;
+  const auto model = make_model(config);
+  write_safetensors(file("upstream.safetensors"), {.tensors = state_dict(*model), .metadata = {}});
+  const std::string import =
+      "import --from upstream.safetensors --model unetr --output model.safetensors --set "
+      "model.in_channels=1 model.feature_size=4 model.hidden_size=12 model.mlp_dim=20 "
+      "model.num_heads=3 ";
+  const auto without = run(import);
+  EXPECT_EQ(without.exit_code, 1);
+  EXPECT_THAT(without.err, HasSubstr("--set model.img_size=[32,32,32]"));
+  const auto other = run(import + "'model.img_size=[48,32,32]'");
+  EXPECT_EQ(other.exit_code, 0) << other.err;
+  EXPECT_THAT(other.out, HasSubstr("trained with: --set model.img_size=[32,32,32]\n"));
+  const auto right = run(import + "'model.img_size=[32,32,32]' --strict");
+  ASSERT_EQ(right.exit_code, 0) << right.err;
+  EXPECT_THAT(right.out, ::testing::Not(HasSubstr("--set")));
+
+  // What was imported says which network it is of.
+  const auto input = torch::randn({1, 1, 32, 32, 32});
+  write_safetensors(file("input.safetensors"), {.tensors = {{"input", input}}, .metadata = {}});
+  const std::string forward = " --input input.safetensors --output logits.safetensors";
+  const auto forwarded = run("forward --weights model.safetensors" + forward);
+  ASSERT_EQ(forwarded.exit_code, 0) << forwarded.err;
+  model->eval();
+  const c10::InferenceMode inference;
+  EXPECT_TRUE(torch::allclose(read_safetensors(file("logits.safetensors")).tensors.at("logits"),
+                              model->forward(input), 1e-5, 1e-5));
+  const auto unnamed = run("forward --weights upstream.safetensors" + forward);
+  EXPECT_EQ(unnamed.exit_code, 2);
+  EXPECT_THAT(unnamed.err, HasSubstr("does not say which network it is of: give --config"));
+
+  write_file_atomically(file("unetr.yaml"), model_section(config_to_yaml(config)));
+  EXPECT_THAT(run("compare --config unetr.yaml --size 48").out,
+              ContainsRegex("unetr +the network was made for 32x32x32 alone"));
+}
+
+TEST_F(ImportProgramTest, DamagedConfigsAndPoorFits) {
+  ModelConfig config;
+  config.segmamba = {.dims = {4, 6}, .depths = {1, 1}, .hidden_size = 8};
+  const auto state = state_dict(*make_model(config));
+  write_safetensors(file("damaged.safetensors"),
+                    {.tensors = state, .metadata = {{"model", "name: segmambo\n"}}});
+  const std::string import = "import --output model.safetensors --from ";
+  const auto damaged = run(import + "damaged.safetensors");
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_THAT(damaged.err, ::testing::AllOf(HasSubstr("damaged.safetensors: the config inside:2: "),
+                                            HasSubstr("; give --model")));
+  write_file_atomically(file("small.yaml"), model_section(config_to_yaml(config)));
+  const auto known = run(import + "damaged.safetensors --config small.yaml");
+  EXPECT_EQ(known.exit_code, 0) << known.err;
+  EXPECT_THAT(known.out, HasSubstr("not used: the config inside:2: "));
+  EXPECT_EQ(known.err, "");
+
+  TensorMap part;
+  for (const auto& [name, tensor] : state) {
+    if (starts_with(name, "encoder1.")) part[name] = tensor;
+  }
+  write_safetensors(file("part.safetensors"), {.tensors = part, .metadata = {}});
+  const auto poor = run(import + "part.safetensors --config small.yaml");
+  EXPECT_EQ(poor.exit_code, 0) << poor.err;
+  EXPECT_THAT(poor.err, ContainsRegex("only [0-9.]+ % of the network's numbers were loaded"));
+}
+
+// nnU-Net's checkpoints hold their plans.
+TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
+  const auto dict_of = [](const Json& json, const auto& self) -> Value {
+    if (json.is_object()) {
+      Dict dict;
+      for (const auto& [key, value] : json.items()) dict.set(key, self(value, self));
+      return dict;
+    }
+    if (json.is_array()) {
+      List list;
+      for (const auto& value : json) list.push_back(self(value, self));
+      return list;
+    }
+    if (json.is_boolean()) return json.get<bool>();
+    if (json.is_number_integer()) return json.get<std::int64_t>();
+    if (json.is_number()) return json.get<double>();
+    if (json.is_string()) return json.get<std::string>();
+    return {};
+  };
+  const auto plans = parse_json(kPlans, "plans.json");
+  for (const auto& [trainer, configuration, network] : std::vector<std::array<const char*, 3>>{
+           {"nnUNetTrainer", "3d_fullres", ""},
+           {"nnUNetTrainerUMambaBot", "old", "umamba_bot"},
+           {"nnUNetTrainerUMambaEncNoAMP", "old", "umamba_enc"}}) {
+    const auto config = config_from_plans(plans, configuration, network, kEnds, "plans.json");
+    const auto state = upstream_state_dict(config, state_dict(*make_model(config)));
+    Dict arguments, checkpoint;
+    arguments.set("plans", dict_of(plans, dict_of));
+    arguments.set("configuration", configuration);
+    checkpoint.set("network_weights", tensor_dict(state));
+    checkpoint.set("init_args", arguments);
+    checkpoint.set("trainer_name", trainer);
+    write_archive(file("checkpoint_final.pth"), checkpoint);
+    const auto outcome =
+        run("import --from checkpoint_final.pth --output model.safetensors --strict");
+    ASSERT_EQ(outcome.exit_code, 0) << trainer << outcome.out << outcome.err;
+    EXPECT_EQ(read_state_dict(file("model.safetensors")).config,
+              model_section(config_to_yaml(config)));
+    // The weights alone, and the plans beside them.
+    write_archive(file("weights.pth"), tensor_dict(state));
+    write_file_atomically(file("plans.json"), std::string(kPlans));
+    const auto beside = run(concat("import --from weights.pth --plans plans.json --configuration ",
+                                   configuration, *network == 0 ? "" : concat(" --model ", network),
+                                   " --output model.safetensors --strict"));
+    EXPECT_EQ(beside.exit_code, 0) << beside.out << beside.err;
+  }
+}
+
+TEST_F(ImportProgramTest, OtherKernelsAndChannels) {
+  ModelConfig config;
+  config.name = "mednext";
+  config.in_channels = 2;
+  config.mednext.n_channels = 4;
+  config.mednext.block_counts = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+  write_safetensors(file("k3.safetensors"), {.tensors = state_dict(*make_model(config)),
+                                             .metadata = {{"model", config_to_yaml(config)}}});
+  const std::string import =
+      "import --from k3.safetensors --output k5.safetensors --set model.kernel_size=5 "
+      "model.in_channels=4 ";
+  const auto mean = run(import + "--first-layer mean");
+  EXPECT_EQ(mean.exit_code, 0) << mean.err;
+  // One in each block, and in each change of resolution.
+  EXPECT_THAT(mean.out, ::testing::AllOf(HasSubstr("17 kernels enlarged"),
+                                         HasSubstr("stem.weight: weights of 2 channels made those"),
+                                         HasSubstr("100 % of the network's numbers")));
+  EXPECT_EQ(run(import + "--first-layer mean --strict").exit_code, 1);
+  EXPECT_THAT(run(import).out, HasSubstr("stem.weight (file float32 [4, 2, 1, 1, 1]"));
+  EXPECT_EQ(run(import + "--first-layer median").exit_code, 2);
+}
+
+TEST_F(ImportProgramTest, UnknownNetworksAreNamedWhereTheyStand) {
+  write_file_atomically(file("unknown.yaml"), std::string("model: {name: unetrr}\n"));
+  const auto outcome = run("compare --config unknown.yaml");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("unknown.yaml:1: model.name"));
+  EXPECT_THAT(outcome.err, ::testing::Not(HasSubstr("--models")));
+}
+
+}  // namespace
+}  // namespace segmamba::nn
