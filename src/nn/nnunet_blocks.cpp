@@ -69,7 +69,9 @@ UnetPlan plan(const Options& options, const char* blocks_key,
   const auto kernel = kernels(options.kernel_sizes, stages);
   const auto stride = strides(options.strides, stages);
   const auto count = counts(blocks_key, blocks, stages);
-  UnetPlan result{.bias = options.conv_bias, .affine = options.norm_affine};
+  UnetPlan result;
+  result.bias = options.conv_bias;
+  result.affine = options.norm_affine;
   for (std::size_t i = 0; i < stages; ++i) {
     result.stages.push_back({options.features_per_stage[i], kernel[i], stride[i], count[i]});
   }
