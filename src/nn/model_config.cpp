@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
+#include "config_keys.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::nn {
@@ -47,31 +47,13 @@ const std::map<std::string, Network>& networks() {
   return table;
 }
 
-class KeyCollector final : public ConfigVisitor {
- public:
-  void value(const ConfigKey& key, bool&) override { keys.emplace(key.name); }
-  void value(const ConfigKey& key, std::int64_t&) override { keys.emplace(key.name); }
-  void value(const ConfigKey& key, double&) override { keys.emplace(key.name); }
-  void value(const ConfigKey& key, std::string&) override { keys.emplace(key.name); }
-  void value(const ConfigKey& key, std::vector<std::int64_t>&) override { keys.emplace(key.name); }
-  void value(const ConfigKey& key, std::vector<double>&) override { keys.emplace(key.name); }
-  void value(const ConfigKey& key, std::vector<std::string>&) override { keys.emplace(key.name); }
-  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>&) override {
-    keys.emplace(key.name);
-  }
-
-  std::set<std::string> keys;
-
- protected:
-  bool begin_section(std::string_view, std::string_view) override { return false; }
-  void end_section() override {}
-};
-
 std::vector<std::string> keys_of_all_networks() {
-  KeyCollector collector;
+  ConfigKeys keys;
   ModelConfig config;
-  for (const auto& [name, network] : networks()) network.visit(config, collector);
-  return {collector.keys.begin(), collector.keys.end()};
+  for (const auto& [name, network] : networks()) network.visit(config, keys);
+  std::vector<std::string> names;
+  for (const auto& [name, kind] : keys.kinds) names.push_back(name);
+  return names;
 }
 
 // What many networks ask for in the same words.

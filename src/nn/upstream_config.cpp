@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "config_keys.h"
 #include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -192,7 +193,6 @@ Arguments swin_unetr_arguments() {
           {"use_checkpoint", any()},
           {"spatial_dims", only(3)},
           {"downsample", key("merging")},
-          {"use_v2", fixed([](const Json& v) { return v.is_boolean(); }, "true or false")},
           {"use_hyena", only(false)},
           {"hyena_stages", or_none(fixed(
                                [](const Json& v) {
@@ -375,50 +375,14 @@ const Arguments& arguments_of(const std::string& network) {
   return table.at(network);
 }
 
-// The network of a name such as "mednext_k5".
+// The network of a name: its own, or that of a variant that has a golden file.
 std::string network_of(const std::string& model, const std::string& origin) {
-  std::string best;
-  for (const auto& name : model_names()) {
-    if ((model == name || starts_with(model, name + "_")) && name.size() > best.size()) best = name;
-  }
-  // Blocks of an original stand in files of their own.
-  const bool is_block = starts_with(model, "vim_block") || starts_with(model, "vmamba_block");
-  if (best.empty() || is_block) {
-    throw Error(concat(origin, ": there is no network \"", model, "\"; choose one of ",
-                       join(model_names(), ", ")));
-  }
-  return best;
+  if (model == "mednext_k3" || model == "mednext_k5") return "mednext";
+  const auto names = model_names();
+  if (std::find(names.begin(), names.end(), model) != names.end()) return model;
+  throw Error(
+      concat(origin, ": there is no network \"", model, "\"; choose one of ", join(names, ", ")));
 }
-
-enum class Kind { kBool, kInteger, kNumber, kText, kIntegers, kNumbers, kTexts, kLists };
-
-// What each key of a config is.
-class Keys final : public ConfigVisitor {
- public:
-  explicit Keys(ModelConfig config) { config.visit(*this); }
-
-  void value(const ConfigKey& key, bool&) override { add(key, Kind::kBool); }
-  void value(const ConfigKey& key, std::int64_t&) override { add(key, Kind::kInteger); }
-  void value(const ConfigKey& key, double&) override { add(key, Kind::kNumber); }
-  void value(const ConfigKey& key, std::string&) override { add(key, Kind::kText); }
-  void value(const ConfigKey& key, std::vector<std::int64_t>&) override {
-    add(key, Kind::kIntegers);
-  }
-  void value(const ConfigKey& key, std::vector<double>&) override { add(key, Kind::kNumbers); }
-  void value(const ConfigKey& key, std::vector<std::string>&) override { add(key, Kind::kTexts); }
-  void value(const ConfigKey& key, std::vector<std::vector<std::int64_t>>&) override {
-    add(key, Kind::kLists);
-  }
-
-  std::map<std::string, Kind> kinds;
-
- protected:
-  bool begin_section(std::string_view, std::string_view) override { return false; }
-  void end_section() override {}
-
- private:
-  void add(const ConfigKey& key, Kind kind) { kinds[std::string(key.name)] = kind; }
-};
 
 Json cube(const Json& size) { return Json::array({size, size, size}); }
 
@@ -436,7 +400,7 @@ std::optional<Json> each(const Json& list,
 
 // A value as a key of that kind takes it, and nothing where it cannot be one. One number where the
 // key is a list is the same for every stage, or on every axis of the keys `of_axes`.
-std::optional<Json> converted(const std::string& key, Kind kind, const Json& value) {
+std::optional<Json> converted(const std::string& key, KeyKind kind, const Json& value) {
   static const std::set<std::string> kOfAxes = {"img_size", "crop_size", "input_size", "pos_grid",
                                                 "window_size"};
   const auto integer = [](const Json& item) { return json_integer(item); };
@@ -450,22 +414,22 @@ std::optional<Json> converted(const std::string& key, Kind kind, const Json& val
                     : kOfAxes.contains(key) ? cube(value)
                                             : Json::array({value});
   switch (kind) {
-    case Kind::kBool:
+    case KeyKind::kBool:
       if (value == 0 || value == 1) return Json(value == 1);
       return value.is_boolean() ? std::optional(value) : std::nullopt;
-    case Kind::kInteger:
+    case KeyKind::kInteger:
       return integer(value);
-    case Kind::kNumber:
+    case KeyKind::kNumber:
       return number(value);
-    case Kind::kText:
+    case KeyKind::kText:
       return text(value);
-    case Kind::kIntegers:
+    case KeyKind::kIntegers:
       return each(list, integer);
-    case Kind::kNumbers:
+    case KeyKind::kNumbers:
       return each(list, number);
-    case Kind::kTexts:
+    case KeyKind::kTexts:
       return each(list, text);
-    case Kind::kLists:
+    case KeyKind::kLists:
       return each(list, [&](const Json& item) {
         return each(item.is_array() ? item : cube(item), integer);
       });
@@ -473,23 +437,23 @@ std::optional<Json> converted(const std::string& key, Kind kind, const Json& val
   return std::nullopt;
 }
 
-const char* wanted(Kind kind) {
+const char* wanted(KeyKind kind) {
   switch (kind) {
-    case Kind::kBool:
+    case KeyKind::kBool:
       return "true or false";
-    case Kind::kInteger:
+    case KeyKind::kInteger:
       return "an integer";
-    case Kind::kNumber:
+    case KeyKind::kNumber:
       return "a number";
-    case Kind::kText:
+    case KeyKind::kText:
       return "a text";
-    case Kind::kIntegers:
+    case KeyKind::kIntegers:
       return "a list of integers";
-    case Kind::kNumbers:
+    case KeyKind::kNumbers:
       return "a list of numbers";
-    case Kind::kTexts:
+    case KeyKind::kTexts:
       return "a list of texts";
-    case Kind::kLists:
+    case KeyKind::kLists:
       return "a list of lists of integers";
   }
   return "";
@@ -568,7 +532,7 @@ class Derivation {
       if (!has(name)) continue;
       std::int64_t count = 1;
       for (const auto& size :
-           converted("img_size", Kind::kIntegers, given_[name]).value_or(Json::array())) {
+           converted("img_size", KeyKind::kIntegers, given_[name]).value_or(Json::array())) {
         count *= std::clamp<std::int64_t>(size.get<std::int64_t>(), 0, 65536) / 8;
       }
       check("tokens", count, "it must be the number of voxels at 1/8 of the resolution");
@@ -634,7 +598,9 @@ ModelConfig make_config(const std::string& model, const Json& arguments,
     config.name = "swin_unetr_v2";
   }
   const auto& known = arguments_of(config.name);
-  const auto kinds = Keys(config).kinds;
+  ConfigKeys keys;
+  config.visit(keys);
+  const auto& kinds = keys.kinds;
   // By its name, or by the name of its key here.
   const auto find = [&](const std::string& name) {
     const auto found = std::find_if(known.begin(), known.end(),

@@ -255,11 +255,13 @@ TEST(UpstreamConfig, NnFormerWithoutAnyArgument) {
   EXPECT_THAT(error("nnformer", R"({"patch_size": [2, 4, 4]})"), HasSubstr("only [4,4,4]"));
 }
 
-TEST(UpstreamConfig, BlocksAreNoNetworks) {
-  for (const auto* name : {"vim_blocks", "vim_blocks_x", "vmamba_block_2d", "vmamba_block_2d_x"}) {
+// Blocks are no networks, and neither are others whose names begin like one of ours.
+TEST(UpstreamConfig, NamesThatAreNoNetworks) {
+  for (const auto* name : {"vim_blocks", "vmamba_block_2d", "vim_x", "unetr_pp", "mednext_k7", "",
+                           "swin_unetr_", "nnunet_2d"}) {
     EXPECT_THAT(error(name, "{}"), HasSubstr(concat("there is no network \"", name, "\"")));
   }
-  EXPECT_EQ(config_of("vim_x", "{}").name, "vim");
+  EXPECT_EQ(config_of("mednext_k3", "{}").name, "mednext");
 }
 
 // Keys of ours that an error names are called as the original calls them.
