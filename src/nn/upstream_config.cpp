@@ -517,27 +517,47 @@ class Derivation {
   void transbts() {
     constexpr std::int64_t kMaxBase = 65536;
     auto base = TransBtsOptions{}.base;
+    bool is_given = false;
     for (const auto* name : {"base", "base_channels"}) {
-      if (has(name)) base = integer(name);
+      if (!has(name)) continue;
+      base = integer(name);
+      is_given = true;
     }
     for (const auto* name : {"emb", "embedding_dim"}) {
-      if (has(name) && !has("base") && !has("base_channels")) {
-        if (integer(name) % 32 != 0) fail(name, "it must be a multiple of 32");
-        given_["base"] = base = integer(name) / 32;
-      }
-      if (base > kMaxBase || base < 1) base = kMaxBase;  // an error of its own, later
-      check(name, 32 * base, "it must be 32 * base");
-    }
-    for (const auto* name : {"img", "img_dim", "img_size"}) {
       if (!has(name)) continue;
-      std::int64_t count = 1;
-      for (const auto& size :
-           converted("img_size", KeyKind::kIntegers, given_[name]).value_or(Json::array())) {
-        count *= std::clamp<std::int64_t>(size.get<std::int64_t>(), 0, 65536) / 8;
+      if (!is_given) {
+        const auto channels = integer(name);
+        if (channels % 32 != 0 || channels < 32 || channels > 32 * kMaxBase) {
+          fail(name, concat("it must be 32 times 1 to ", kMaxBase));
+        }
+        given_["base"] = base = channels / 32;
+        is_given = true;
       }
-      check("tokens", count, "it must be the number of voxels at 1/8 of the resolution");
+      // Another base is an error of its own, later.
+      if (base >= 1 && base <= kMaxBase) check(name, 32 * base, "it must be 32 * base");
+    }
+    given_.erase("emb");
+    given_.erase("embedding_dim");
+    for (const auto* name : {"img", "img_dim", "img_size"}) {
+      if (const auto count = tokens_of(name)) {
+        check("tokens", *count, "it must be the number of voxels at 1/8 of the resolution");
+      }
     }
     given_.erase("tokens");
+  }
+  // Nothing where the input's size is not given, or an error of its own, later.
+  std::optional<std::int64_t> tokens_of(const std::string& name) const {
+    constexpr std::int64_t kMaxSize = 4096;
+    if (!has(name)) return std::nullopt;
+    const auto sizes = converted("img_size", KeyKind::kIntegers, given_[name]);
+    if (!sizes || sizes->size() != 3) return std::nullopt;
+    std::int64_t count = 1;
+    for (const auto& item : *sizes) {
+      const auto size = item.get<std::int64_t>();
+      if (size < 1 || size > kMaxSize) return std::nullopt;
+      count *= size / 8;
+    }
+    return count;
   }
 
   void unet() {

@@ -241,8 +241,29 @@ TEST(UpstreamConfig, TransBtsGoesByTheNamesOfItsConstructorAndOfTheGoldenFiles) 
   const auto golden = R"({"img": 16, "base": 2, "emb": 64, "heads": 2, "tokens": )";
   EXPECT_EQ(error("transbts", concat(golden, "8}")), "");
   EXPECT_THAT(error("transbts", concat(golden, "9}")), HasSubstr("the number of voxels at 1/8"));
+  EXPECT_EQ(error("transbts", R"({"img": [16, 32, 8], "tokens": 8})"), "");
   // The words of one original are not those of another.
   EXPECT_THAT(error("unetr", R"({"num_classes": 3})"), HasSubstr("no argument num_classes"));
+}
+
+// What is wrong by itself is the error, not what follows from it.
+TEST(UpstreamConfig, SizesThatTransBtsCannotHave) {
+  for (const auto* channels : {"0", "-32", "33", "16", "2097184", "9223372036854775808"}) {
+    EXPECT_THAT(error("transbts", concat(R"({"embedding_dim": )", channels, "}")),
+                HasSubstr("it must be 32 times 1 to 65536"))
+        << channels;
+  }
+  EXPECT_THAT(error("transbts", R"({"base": 9223372036854775807, "emb": 64})"),
+              ::testing::StartsWith("file.safetensors: base must be"));
+  const auto with_tokens = [](const std::string& size) {
+    return error("transbts", concat(R"({"tokens": 8, "img": )", size, "}"));
+  };
+  EXPECT_THAT(with_tokens(R"("a")"), HasSubstr("img must be a list of integers"));
+  std::string many = "4096";
+  for (int i = 0; i < 30; ++i) many += ", 4096";
+  for (const auto& size : {std::string("-16"), std::string("65536"), "[" + many + "]"}) {
+    EXPECT_THAT(with_tokens(size), ::testing::StartsWith("file.safetensors: img must")) << size;
+  }
 }
 
 TEST(UpstreamConfig, NnFormerWithoutAnyArgument) {
