@@ -172,7 +172,7 @@ Arguments unetr_arguments() {
 }
 
 Arguments swin_unetr_arguments() {
-  return {{"img_size", any()},  // of MONAI before 1.5, for checks alone
+  return {{"img_size", any()},  // of MONAI before 1.5, for checks alone; Derivation reads it
           {"in_channels", key("in_channels")},
           {"out_channels", key("out_channels")},
           {"patch_size", only_cube(2)},
@@ -468,6 +468,7 @@ class Derivation {
 
   void run() {
     if (network_ == "segresnet") segresnet();
+    if (starts_with(network_, "swin_unetr")) swin_unetr();
     if (network_ == "mednext") mednext();
     if (network_ == "transbts") transbts();
     if (given_.contains("n_stages")) unet();
@@ -500,6 +501,15 @@ class Derivation {
         (!has("norm_name") || given_["norm_name"] == "")) {
       given_["num_groups"] = given_["norm"][1]["num_groups"];
     }
+  }
+
+  // Who made it with a size of the input made it with a MONAI before 1.5, whose "merging" is our
+  // legacy.
+  void swin_unetr() {
+    if (!has("img_size") || has("merging")) return;
+    if (has("downsample") && given_["downsample"] != "merging") return;
+    given_.erase("downsample");
+    given_["merging"] = "legacy";
   }
 
   // The original reads the kernels of encoder and decoder only where kernel_size is null.

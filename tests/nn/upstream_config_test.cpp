@@ -187,7 +187,7 @@ TEST(UpstreamConfig, ArgumentsThatChangeNoResult) {
   EXPECT_EQ(config_of("unetr", R"({"save_attn": true, "pos_embed": "perceptron"})").unetr.proj_type,
             "perceptron");
   EXPECT_EQ(error("swin_unetr", R"({"patch_size": [2, 2, 2], "norm_layer": "torch.nn.LayerNorm",
-      "use_checkpoint": true, "use_hyena": false, "hyena_stages": null, "img_size": 96})"),
+      "use_checkpoint": true, "use_hyena": false, "hyena_stages": null})"),
             "");
   EXPECT_EQ(error("swin_unetr", R"({"hyena_stages": [false, false, false, false]})"), "");
   EXPECT_THAT(error("swin_unetr", R"({"hyena_stages": [true, false, false, false]})"),
@@ -197,6 +197,23 @@ TEST(UpstreamConfig, ArgumentsThatChangeNoResult) {
   EXPECT_EQ(error("unetr", R"({"deep_supervision": false})"), "");
   EXPECT_THAT(error("unetr", R"({"deep_supervision": true})"),
               HasSubstr("unetr has no argument deep_supervision"));
+}
+
+// Only MONAI before 1.5, whose merging was another, takes a size of the input.
+TEST(UpstreamConfig, PatchMergingOfSwinUnetr) {
+  const auto merging = [](const char* arguments) {
+    return config_of("swin_unetr", arguments).swin_unetr.merging;
+  };
+  EXPECT_EQ(merging("{}"), "merging");
+  EXPECT_EQ(merging(R"({"downsample": "merging"})"), "merging");
+  EXPECT_EQ(merging(R"({"img_size": null})"), "merging");
+  EXPECT_EQ(merging(R"({"img_size": 96})"), "legacy");
+  EXPECT_EQ(merging(R"({"img_size": [96, 96, 96], "downsample": "merging"})"), "legacy");
+  EXPECT_EQ(merging(R"({"img_size": 96, "downsample": "mergingv2"})"), "mergingv2");
+  EXPECT_EQ(merging(R"({"img_size": 96, "merging": "merging"})"), "merging");
+  EXPECT_EQ(config_of("swin_unetr_v2", R"({"img_size": 96})").swin_unetr.merging, "legacy");
+  EXPECT_THAT(error("swin_unetr", R"({"img_size": 96, "downsample": "mean"})"),
+              HasSubstr("file.safetensors: downsample must be"));
 }
 
 TEST(UpstreamConfig, KernelsOfMedNextsEncoderAndDecoder) {

@@ -168,6 +168,19 @@ TEST(VerifyBlocks, TakeTheWordsOfTheirConstructors) {
   EXPECT_THAT(error(file), HasSubstr("op.conv2d.bias"));
 }
 
+// The file of the zoo was made by such a MONAI, and says so in our words.
+TEST(VerifySwinUnetr, ASizeOfTheInputTellsTheOldMerging) {
+  auto file = golden("swin_unetr");
+  change_config(file, [](auto& config) {
+    config.erase("merging");
+    config["img_size"] = Json::array({32, 32, 96});
+    config["downsample"] = "merging";
+  });
+  EXPECT_TRUE(verify(file, "file", torch::kFloat64).passes());
+  change_config(file, [](auto& config) { config.erase("img_size"); });
+  EXPECT_FALSE(verify(file, "file", torch::kFloat64).passes());
+}
+
 TEST(VerifyErrors, SpeakTheWordsOfTheOriginal) {
   auto file = golden("uxnet");
   change_config(file, [](auto& config) { config["in_chans"] = 3; });
