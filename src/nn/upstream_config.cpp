@@ -23,6 +23,7 @@ struct Argument {
   std::string key;                          // ours; "": it is no choice here,
   std::function<bool(const Json&)> allows;  // what it may be then,
   std::string only;                         // and how an error puts that
+  bool is_needed = false;                   // it has no default
   bool takes_none = false;        // Python's None is its default: null is as if it were left out
   std::optional<Json> otherwise;  // where it is left out: the original's default is not ours
 };
@@ -34,6 +35,11 @@ constexpr std::array<const char*, 4> kDropouts = {"Dropout", "Dropout1d", "Dropo
 
 Argument key(const std::string& name, const std::optional<Json>& otherwise = std::nullopt) {
   return {.key = name, .allows = {}, .only = "", .otherwise = otherwise};
+}
+Argument needed(const std::string& name) {
+  auto argument = key(name);
+  argument.is_needed = true;
+  return argument;
 }
 Argument or_none(Argument argument) {
   argument.takes_none = true;
@@ -57,12 +63,13 @@ Argument only_cube(std::int64_t size) {
                list.dump());
 }
 // A class of Python, in any module: "torch.nn.modules.conv.Conv3d" is Conv3d.
-Argument only_class(const std::string& name) {
+Argument only_class(const std::string& name, const std::string& word = "") {
   return fixed(
-      [name](const Json& value) {
+      [name, word](const Json& value) {
         if (!value.is_string()) return false;
         const auto& path = value.get_ref<const std::string&>();
-        return path.substr(path.rfind('.') + 1) == name;  // npos + 1 is 0
+        return path.substr(path.rfind('.') + 1) == name ||  // npos + 1 is 0
+               (!word.empty() && to_lower(path) == word);
       },
       name);
 }
@@ -340,7 +347,67 @@ Arguments adaptation_arguments() {
           {"deep_supervision", key("deep_supervision")}};
 }
 
-const Arguments& arguments_of(const std::string& network) {
+// Blocks by the words of their constructors, create_block() and VSSBlock(), and of the networks
+// that hand them on. Defaults are those of the constructors, but that rms_norm, bimamba_type,
+// forward_type and channel_first are as in the published models.
+Arguments vim_blocks_arguments() {
+  return {{"depth", needed("depth")},
+          {"length", needed("length")},  // tokens
+          {"dim", needed("dim")},
+          {"d_model", key("dim")},
+          {"embed_dim", key("dim")},
+          {"d_state", key("d_state")},
+          {"d_conv", only(4)},
+          {"expand", only(2)},
+          {"ssm_cfg", only_words({{"d_conv", only(4)}, {"expand", only(2)}},
+                                 R"(null or {"d_conv": 4, "expand": 2})")},
+          {"norm_epsilon", only(1e-5)},
+          {"drop_path", any()},
+          {"drop_path_rate", any()},
+          {"drop_rate", any()},
+          {"rms_norm", only(true)},
+          {"residual_in_fp32", any()},  // it changes what narrower types than float32 compute
+          {"fused_add_norm", any()},
+          {"layer_idx", any()},
+          {"if_bimamba", only(false)},  // true: bimamba_type v1
+          {"bimamba_type", only("v2")},
+          {"if_divide_out", key("if_divide_out")},
+          {"init_layer_scale", only(nullptr)},
+          {"if_cls_token", only(false)}};
+}
+
+Arguments vmamba_block_2d_arguments() {
+  const auto layer_norm = [](const Json& value) {
+    return only_class("LayerNorm", "ln").allows(value) ||
+           only_class("LayerNorm2d", "ln2d").allows(value);
+  };
+  return {{"hidden_dim", needed("dim")},
+          {"dim", key("dim")},
+          {"channel_first", key("channel_first")},
+          {"ssm_d_state", key("d_state")},
+          {"d_state", key("d_state")},
+          {"ssm_ratio", key("ssm_ratio")},
+          {"ssm_dt_rank", only("auto")},
+          {"ssm_act_layer", only_class("SiLU", "silu")},
+          {"ssm_conv", only(3)},
+          {"d_conv", only(3)},
+          {"ssm_conv_bias", key("conv_bias")},
+          {"conv_bias", key("conv_bias")},
+          {"ssm_drop_rate", any()},
+          {"ssm_init", any()},
+          {"forward_type", key("forward_type")},
+          {"mlp_ratio", key("mlp_ratio")},
+          {"mlp_act_layer", only_class("GELU", "gelu")},
+          {"mlp_drop_rate", any()},
+          {"gmlp", only(false)},
+          {"norm_layer", fixed(layer_norm, "LayerNorm or LayerNorm2d")},
+          {"drop_path", any()},
+          {"use_checkpoint", any()},
+          {"post_norm", only(false)}};
+}
+
+// `name`: of a network or a block.
+const Arguments& arguments_of(const std::string& name) {
   static const std::map<std::string, Arguments> table = [] {
     // The originals of U-Mamba take these and make no use of them.
     const Arguments unused = {{"stem_channels", any()}, {"dropout_op", any()}};
@@ -370,9 +437,11 @@ const Arguments& arguments_of(const std::string& network) {
                                                  {"mlp_ratio", key("mlp_ratio")},
                                                  {"conv_bias", key("conv_bias")},
                                                  {"forward_type", only("v05_noz")},
-                                                 {"d_conv", only(3)}})}};
+                                                 {"d_conv", only(3)}})},
+        {"vim_blocks", vim_blocks_arguments()},
+        {"vmamba_block_2d", vmamba_block_2d_arguments()}};
   }();
-  return table.at(network);
+  return table.at(name);
 }
 
 // The network of a name: its own, or that of a variant that has a golden file.
@@ -619,15 +688,16 @@ std::string without_line(const std::string& what, const std::string& origin,
   return concat(origin, ": ", found->second, rest.substr(found->first.size()));
 }
 
-ModelConfig make_config(const std::string& model, const Json& arguments,
-                        const std::string& origin) {
+void check_is_object(const Json& arguments, const std::string& origin) {
   if (!arguments.is_object()) throw Error(origin + ": the arguments must be a JSON object");
-  ModelConfig config;
-  config.name = network_of(model, origin);
-  if (config.name == "swin_unetr" && arguments.contains("use_v2") && arguments["use_v2"] == true) {
-    config.name = "swin_unetr_v2";
-  }
-  const auto& known = arguments_of(config.name);
+}
+
+// Sets what the arguments say of `config`, whose keys the arguments of the network or block `model`
+// have in the table.
+template <class Config>
+void read_arguments(const std::string& model, const Json& arguments, const std::string& origin,
+                    Config& config) {
+  const auto& known = arguments_of(model);
   ConfigKeys keys;
   config.visit(keys);
   const auto& kinds = keys.kinds;
@@ -645,14 +715,14 @@ ModelConfig make_config(const std::string& model, const Json& arguments,
     std::vector<std::string> names;
     for (const auto& item : known) names.push_back(item.first);
     const auto similar = nearest(name, names);
-    throw Error(concat(origin, ": ", config.name, " has no argument ", name,
+    throw Error(concat(origin, ": ", model, " has no argument ", name,
                        similar.empty() ? "" : "; did you mean " + similar + "?",
                        similar.empty() ? "; it has " : " It has ", join(names, ", ")));
   }
   Json given = arguments;
-  Derivation(config.name, given, origin).run();
+  Derivation(model, given, origin).run();
 
-  Json own = {{"name", config.name}};
+  Json own = Json::object();
   std::map<std::string, std::string> names;  // of the arguments, by key of ours
   for (const auto& [name, value] : given.items()) {
     const auto found = find(name);
@@ -661,19 +731,19 @@ ModelConfig make_config(const std::string& model, const Json& arguments,
     if (value.is_null() && argument.takes_none) continue;
     if (argument.key.empty()) {
       if (argument.allows(value)) continue;
-      throw Error(concat(origin, ": ", config.name, " with ", name, " = ", value.dump(),
+      throw Error(concat(origin, ": ", model, " with ", name, " = ", value.dump(),
                          " is not supported, only ", argument.only));
     }
     const auto kind = kinds.at(argument.key);
     const auto taken = converted(argument.key, kind, value);
     if (!taken) {
-      throw Error(concat(origin, ": ", config.name, ": ", name, " must be ", wanted(kind), ", got ",
+      throw Error(concat(origin, ": ", model, ": ", name, " must be ", wanted(kind), ", got ",
                          value.dump()));
     }
     const auto [other, is_new] = names.emplace(argument.key, name);
     if (!is_new && own[argument.key] != *taken) {
-      throw Error(concat(origin, ": ", other->second, " and ", name, " are one argument of ",
-                         config.name, " and differ"));
+      throw Error(concat(origin, ": ", other->second, " and ", name, " are one argument of ", model,
+                         " and differ"));
     }
     own[argument.key] = *taken;
   }
@@ -682,6 +752,9 @@ ModelConfig make_config(const std::string& model, const Json& arguments,
       const auto& key = argument.key;
       own[key] = converted(key, kinds.at(key), *argument.otherwise).value();
     }
+    if (argument.is_needed && !own.contains(argument.key)) {
+      throw Error(concat(origin, ": ", model, ": ", name, " must be given"));
+    }
   }
   try {
     // JSON is YAML.
@@ -689,8 +762,40 @@ ModelConfig make_config(const std::string& model, const Json& arguments,
   } catch (const Error& error) {
     throw Error(without_line(error.what(), origin, names));
   }
+}
+
+ModelConfig make_config(const std::string& model, const Json& arguments,
+                        const std::string& origin) {
+  check_is_object(arguments, origin);
+  ModelConfig config;
+  config.name = network_of(model, origin);
+  if (config.name == "swin_unetr" && arguments.contains("use_v2") && arguments["use_v2"] == true) {
+    config.name = "swin_unetr_v2";
+  }
+  read_arguments(config.name, arguments, origin, config);
   return config;
 }
+
+template <class Config>
+Config make_block_config(const std::string& block, const Json& arguments,
+                         const std::string& origin) {
+  check_is_object(arguments, origin);
+  Config config;
+  read_arguments(block, arguments, origin, config);
+  return config;
+}
+
+// What the arguments of a file say; names and values of the file are fit for a terminal in errors.
+template <class Make>
+auto printable_errors(const Make& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    throw Error(printable(error.what()));
+  }
+}
+
+constexpr double kMaxChannels = 65536;
 
 }  // namespace
 
@@ -703,16 +808,43 @@ std::optional<Json> json_integer(const Json& value) {
   return Json(static_cast<std::int64_t>(number));
 }
 
-ModelConfig config_from_upstream(const std::string& model, const Json& arguments,
-                                 const std::string& origin) {
-  try {
-    return make_config(model, arguments, origin);
-  } catch (const Error& error) {
-    throw Error(printable(error.what()));  // names and values of the file
-  }
+void VimBlocksConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "depth", .help = "Blocks", .min = 1, .max = 1024}, depth);
+  v.value({.name = "length", .help = "Tokens", .min = 1, .max = 1 << 24}, length);
+  v.value({.name = "dim", .help = "Channels", .min = 1, .max = kMaxChannels}, dim);
+  v.value({.name = "d_state", .help = "States a channel", .min = 1, .max = 64}, d_state);
+  v.value({.name = "if_divide_out", .help = "Mean of the two directions"}, if_divide_out);
 }
 
-std::string in_words_of_original(std::string text, const std::string& network) {
+void VssBlockConfig::visit(ConfigVisitor& v) {
+  v.value({.name = "dim", .help = "Channels", .min = 1, .max = kMaxChannels}, dim);
+  v.value({.name = "d_state", .help = "States a channel", .min = 1, .max = 64}, d_state);
+  v.value({.name = "ssm_ratio", .help = "Scanned over plain channels", .min = 0.01, .max = 64},
+          ssm_ratio);
+  v.value({.name = "mlp_ratio", .help = "Hidden over plain channels", .min = 0, .max = 64},
+          mlp_ratio);
+  v.value({.name = "conv_bias", .help = "A bias in the convolution"}, conv_bias);
+  v.value({.name = "forward_type", .help = "Of the scans", .choices = {"v05", "v05_noz"}},
+          forward_type);
+  v.value({.name = "channel_first", .help = "Images [B, C, H, W]"}, channel_first);
+}
+
+ModelConfig config_from_upstream(const std::string& model, const Json& arguments,
+                                 const std::string& origin) {
+  return printable_errors([&] { return make_config(model, arguments, origin); });
+}
+
+VimBlocksConfig vim_blocks_from_upstream(const Json& arguments, const std::string& origin) {
+  return printable_errors(
+      [&] { return make_block_config<VimBlocksConfig>("vim_blocks", arguments, origin); });
+}
+
+VssBlockConfig vmamba_block_2d_from_upstream(const Json& arguments, const std::string& origin) {
+  return printable_errors(
+      [&] { return make_block_config<VssBlockConfig>("vmamba_block_2d", arguments, origin); });
+}
+
+std::string in_words_of_original(std::string text, const std::string& model) {
   const std::string prefix = "model.";
   for (auto at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) {
     text.erase(at, prefix.size());
@@ -722,7 +854,7 @@ std::string in_words_of_original(std::string text, const std::string& network) {
         });
     const auto length = static_cast<std::size_t>(end - text.begin()) - at;
     const auto key = text.substr(at, length);
-    const auto& known = arguments_of(network);
+    const auto& known = arguments_of(model);
     const auto found = std::find_if(known.begin(), known.end(),
                                     [&](const auto& item) { return item.second.key == key; });
     if (found != known.end()) text.replace(at, length, found->first);

@@ -8,7 +8,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <type_traits>
 
 #include "printable.h"
 #include "segmamba/core/error.h"
@@ -37,130 +36,56 @@ struct Subject {
   ModelConfig config;  // of a block: which network it is of
 };
 
-template <class Block>
-Subject block_subject(const std::shared_ptr<Block>& block, const std::string& network) {
+// What `make` makes; its errors are in the words of the original of `model`.
+template <class Make>
+auto made(const std::string& model, const std::string& origin, const Make& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    throw Error(concat(origin, ": ", in_words_of_original(error.what(), model)));
+  }
+}
+
+Subject vim_blocks(const Json& arguments, const std::string& origin) {
+  const auto config = vim_blocks_from_upstream(arguments, origin);
+  const auto blocks = std::make_shared<VimBlocksImpl>(
+      config.depth, config.length,
+      VimBlockOptions{
+          .dim = config.dim, .state_size = config.d_state, .averages = config.if_divide_out});
   Subject subject{
-      block,
-      [block](const Tensor& input) { return std::vector<Tensor>{block->forward(input)}; },
+      blocks,
+      [blocks](const Tensor& tokens) { return std::vector<Tensor>{blocks->forward(tokens)}; },
       {}};
-  subject.config.name = network;
+  subject.config.name = "vim";
   return subject;
 }
 
-using Integer = std::int64_t;
-
-// Arguments of a block, each of which has a default here or must be given.
-class Arguments {
- public:
-  Arguments(const Json& json, std::string origin) : json_(json), origin_(std::move(origin)) {
-    if (!json.is_object()) throw Error(origin_ + ": config must be a JSON object");
-  }
-
-  // Of the names that an argument goes by, the one that is given.
-  template <class T>
-  T get(const std::vector<const char*>& names, const std::optional<T>& fallback = std::nullopt) {
-    names_.insert(names_.end(), names.begin(), names.end());
-    const auto given = std::find_if(names.begin(), names.end(),
-                                    [&](const auto* name) { return json_.contains(name); });
-    if (given == names.end()) {
-      if (fallback) return *fallback;
-      throw Error(concat(origin_, ": config has no ", names[0]));
-    }
-    const auto& value = json_.at(*given);
-    const auto fail = [&](const char* wanted) {
-      throw Error(
-          concat(origin_, ": config: ", *given, " must be ", wanted, ", got ", value.dump()));
-    };
-    if constexpr (std::is_same_v<T, Integer>) {
-      const auto integer = json_integer(value);
-      if (!integer) fail("an integer");
-      if (*integer < 1) fail("at least 1");
-      return integer->template get<Integer>();
-    } else if constexpr (std::is_same_v<T, double>) {
-      if (!value.is_number()) fail("a number");
-    } else if constexpr (std::is_same_v<T, bool>) {
-      if (!value.is_boolean()) fail("true or false");
-    } else {
-      if (!value.is_string()) fail("a text");
-    }
-    return value.template get<T>();
-  }
-  // Arguments that change no result.
-  void any(const std::vector<const char*>& names) {
-    names_.insert(names_.end(), names.begin(), names.end());
-  }
-  // Arguments that must be `wanted` where they are given.
-  void only(const std::vector<const char*>& names, const Json& wanted) {
-    for (const auto* name : names) {
-      names_.emplace_back(name);
-      if (!json_.contains(name) || json_.at(name) == wanted) continue;
-      throw Error(concat(origin_, ": config: ", name, " = ", json_.at(name).dump(),
-                         " is not supported, only ", wanted.dump()));
-    }
-  }
-  // Throws Error where there are others.
-  void check_all_known() const {
-    for (const auto& [name, value] : json_.items()) {
-      if (std::find(names_.begin(), names_.end(), name) != names_.end()) continue;
-      throw Error(
-          concat(origin_, ": config: ", name, " is unknown; known are ", join(names_, ", ")));
-    }
-  }
-
- private:
-  const Json& json_;
-  std::string origin_;
-  std::vector<std::string> names_;
-};
-
-// Defaults are those of the original's constructors.
-Subject vim_blocks(const Json& json, const std::string& origin) {
-  Arguments arguments(json, origin);
-  const auto depth = arguments.get<Integer>({"depth"}), length = arguments.get<Integer>({"length"});
-  const VimBlockOptions options{.dim = arguments.get<Integer>({"dim", "embed_dim", "d_model"}),
-                                .state_size = arguments.get<Integer>({"d_state"}, 16),
-                                .averages = arguments.get<bool>({"if_divide_out"}, false)};
-  arguments.only({"d_conv"}, 4);
-  arguments.only({"expand"}, 2);
-  arguments.only({"rms_norm"}, true);
-  arguments.only({"bimamba_type"}, "v2");
-  arguments.check_all_known();
-  return block_subject(std::make_shared<VimBlocksImpl>(depth, length, options), "vim");
-}
-
-Subject vss_block_2d(const Json& json, const std::string& origin) {
-  Arguments arguments(json, origin);
-  const auto type = arguments.get<std::string>({"forward_type"}, "v05_noz");
-  if (type != "v05" && type != "v05_noz") {
-    throw Error(concat(origin, ": config: forward_type \"", type, "\" is none of v05, v05_noz"));
-  }
-  const VssBlockOptions options{
-      .dim = arguments.get<Integer>({"dim", "hidden_dim"}),
-      .axes = 2,
-      .state_size = arguments.get<Integer>({"d_state", "ssm_d_state"}, 16),
-      .ssm_ratio = arguments.get<double>({"ssm_ratio"}, 2),
-      .mlp_ratio = arguments.get<double>({"mlp_ratio"}, 4),
-      .conv_bias = arguments.get<bool>({"conv_bias", "ssm_conv_bias"}, true),
-      .gate = type == "v05"};
-  arguments.only({"d_conv", "ssm_conv"}, 3);
-  arguments.only({"ssm_dt_rank"}, "auto");
-  arguments.only({"post_norm"}, false);
-  arguments.only({"channel_first"}, true);
-  arguments.any({"drop_path", "ssm_drop_rate", "mlp_drop_rate", "ssm_init", "use_checkpoint"});
-  arguments.check_all_known();
-  return block_subject(std::make_shared<VssBlockImpl>(options), "vmamba");
+Subject vmamba_block_2d(const std::string& name, const Json& arguments, const std::string& origin) {
+  const auto config = vmamba_block_2d_from_upstream(arguments, origin);
+  const VssBlockOptions options{.dim = config.dim,
+                                .axes = 2,
+                                .state_size = config.d_state,
+                                .ssm_ratio = config.ssm_ratio,
+                                .mlp_ratio = config.mlp_ratio,
+                                .conv_bias = config.conv_bias,
+                                .gate = config.forward_type == "v05"};
+  const auto block = made(name, origin, [&] { return std::make_shared<VssBlockImpl>(options); });
+  Subject subject{block,
+                  [block, first = config.channel_first](const Tensor& image) {
+                    if (first) return std::vector<Tensor>{block->forward(image)};
+                    const auto output = block->forward(image.permute({0, 3, 1, 2}));
+                    return std::vector<Tensor>{output.permute({0, 2, 3, 1})};
+                  },
+                  {}};
+  subject.config.name = "vmamba";
+  return subject;
 }
 
 Subject make_subject(const std::string& name, const Json& arguments, const std::string& origin) {
   if (name == "vim_blocks") return vim_blocks(arguments, origin);
-  if (name == "vmamba_block_2d") return vss_block_2d(arguments, origin);
+  if (name == "vmamba_block_2d") return vmamba_block_2d(name, arguments, origin);
   const auto config = config_from_upstream(name, arguments, origin);
-  std::shared_ptr<SegmentationModel> model;
-  try {
-    model = make_model(config);
-  } catch (const Error& error) {
-    throw Error(concat(origin, ": ", in_words_of_original(error.what(), config.name)));
-  }
+  const auto model = made(config.name, origin, [&] { return make_model(config); });
   const bool is_transbts = config.name == "transbts";
   return {model,
           [model, is_transbts, deep = config.deep_supervision](const Tensor& input) {

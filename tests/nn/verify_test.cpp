@@ -158,14 +158,83 @@ TEST(VerifyBlocks, TakeTheWordsOfTheirConstructors) {
     return error(other);
   };
   EXPECT_EQ(with("ssm_d_state", 24.9),
-            "file.safetensors: config: ssm_d_state must be an integer, got 24.9");
+            "file.safetensors: vmamba_block_2d: ssm_d_state must be an integer, got 24.9");
   EXPECT_EQ(with("ssm_d_state", nullptr),
-            "file.safetensors: config: ssm_d_state must be an integer, got null");
-  EXPECT_THAT(with("ssm_conv", 5), HasSubstr("ssm_conv = 5 is not supported, only 3"));
-  EXPECT_THAT(with("mlp", 5), HasSubstr("mlp is unknown; known are forward_type, dim,"));
+            "file.safetensors: vmamba_block_2d: ssm_d_state must be an integer, got null");
+  EXPECT_EQ(with("ssm_d_state", 0),
+            "file.safetensors: ssm_d_state must be an integer from 1 to 64, got '0'");
+  EXPECT_EQ(with("ssm_ratio", 0.05),
+            "file.safetensors: ssm_ratio: 0.05 of 12 channels is less than one");
+  EXPECT_EQ(with("ssm_conv", 5),
+            "file.safetensors: vmamba_block_2d with ssm_conv = 5 is not supported, only 3");
+  EXPECT_THAT(with("forward_type", "v2"),
+              HasSubstr("forward_type must be one of v05, v05_noz, got 'v2'"));
+  EXPECT_THAT(with("ssm_convs", 5), HasSubstr("vmamba_block_2d has no argument ssm_convs; did you "
+                                              "mean ssm_conv? It has hidden_dim, dim,"));
+  auto none = file;
+  change_config(none, [](auto& config) { config = Json::array(); });
+  EXPECT_EQ(error(none), "file.safetensors: the arguments must be a JSON object");
+  change_config(none, [](auto& config) { config = Json::object(); });
+  EXPECT_EQ(error(none), "file.safetensors: vmamba_block_2d: hidden_dim must be given");
   // VMamba has a bias in its convolutions where nothing is said.
   change_config(file, [](auto& config) { config.erase("ssm_conv_bias"); });
   EXPECT_THAT(error(file), HasSubstr("op.conv2d.bias"));
+}
+
+// Arguments that change nothing, or stand for what the blocks are.
+TEST(VerifyBlocks, TakeArgumentsThatChangeNoResult) {
+  const auto with = [](const char* name, const char* arguments) {
+    auto file = golden(name);
+    change_config(file, [&](auto& config) { config.update(parse_json(arguments, "test")); });
+    return file;
+  };
+  EXPECT_TRUE(
+      verify(with("vmamba_block_2d", R"({"ssm_act_layer": "torch.nn.modules.activation.SiLU",
+      "mlp_act_layer": "gelu", "norm_layer": "models.vmamba.LayerNorm2d", "gmlp": false,
+      "ssm_dt_rank": "auto", "ssm_init": "v0", "ssm_drop_rate": 0.0, "mlp_drop_rate": 0.1,
+      "use_checkpoint": true, "post_norm": false})"),
+             "file", torch::kFloat64)
+          .passes());
+  EXPECT_TRUE(verify(with("vim_blocks", R"({"norm_epsilon": 1e-05, "drop_path": 0.1,
+      "rms_norm": true, "residual_in_fp32": true, "fused_add_norm": true, "layer_idx": 3,
+      "if_bimamba": false, "bimamba_type": "v2", "init_layer_scale": null, "if_cls_token": false,
+      "ssm_cfg": {"d_conv": 4}})"),
+                     "file", torch::kFloat64)
+                  .passes());
+  for (const auto* argument :
+       {R"({"ssm_act_layer": "gelu"})", R"({"mlp_act_layer": "torch.nn.ReLU"})",
+        R"({"norm_layer": "torch.nn.BatchNorm2d"})", R"({"gmlp": true})",
+        R"({"post_norm": true})"}) {
+    EXPECT_THAT(error(with("vmamba_block_2d", argument)), HasSubstr("is not supported, only "))
+        << argument;
+  }
+  for (const auto* argument :
+       {R"({"norm_epsilon": 1e-6})", R"({"rms_norm": false})", R"({"if_bimamba": true})",
+        R"({"bimamba_type": "v1"})", R"({"init_layer_scale": 0.1})",
+        R"({"ssm_cfg": {"expand": 1}})", R"({"if_cls_token": true})"}) {
+    EXPECT_THAT(error(with("vim_blocks", argument)), HasSubstr("is not supported, only "))
+        << argument;
+  }
+}
+
+TEST(VerifyBlocks, TakeImagesWithTheirChannelsLast) {
+  auto file = golden("vmamba_block_2d");
+  for (const auto* name : {"golden/input", "golden/logits"}) {
+    auto& tensor = file.tensors.at(name);
+    tensor = tensor.permute({0, 2, 3, 1}).contiguous();
+  }
+  // The factors of the loss are those of the axes in their order.
+  const auto c = file.tensors.at("golden/r.c"), h = file.tensors.at("golden/r.h"),
+             w = file.tensors.at("golden/r.w");
+  file.tensors.at("golden/r.c") = h;
+  file.tensors.at("golden/r.h") = w;
+  file.tensors.at("golden/r.w") = c;
+  EXPECT_NE(error(file), "");
+  change_config(file, [](auto& config) { config["channel_first"] = false; });
+  const auto result = verify(file, "file", torch::kFloat64);
+  for (const auto* list : {&result.outputs, &result.gradient_norms}) {
+    for (const auto& deviation : *list) EXPECT_TRUE(deviation.passes()) << deviation.name;
+  }
 }
 
 // The file of the zoo was made by such a MONAI, and says so in our words.
