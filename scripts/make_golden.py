@@ -16,6 +16,7 @@ import math
 import struct
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -30,12 +31,15 @@ def write(path, network, model, config, value, outputs=None, seed=0):
     """Writes what `network` makes of the tensor `value`, and its gradients, computed in float64.
 
     `model` is a name that verify knows ("segresnet"), `config` the dict of arguments that made the
-    network. `outputs` turns what the network returns into the list of its outputs, the finest
+    network; classes and numbers of NumPy may stand in it. `outputs` turns what the network returns into the list of its outputs, the finest
     first; without it that is a tensor, or already such a list. `network` stays as it is.
 
-    The network computes as in inference: without dropout. Where weights still have their initial
+    The network computes as in inference: without dropout, also where it asks for dropout in
+    inference, too, as TransBTS does. ValueError where it computes something random all the same.
+    Where weights still have their initial
     values, a norm's scale of 1 or a bias of 0 that is left out goes unnoticed: take trained ones.
     """
+    config = json.dumps(config, default=as_json)  # before hours of computing
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     # What float32 computes must have begun with the same numbers.
     value = value.detach().cpu().float()
@@ -56,7 +60,7 @@ def write(path, network, model, config, value, outputs=None, seed=0):
     golden["grad_dot"] = torch.stack([exact["gradients"][name][1] for name in names])
     metadata = {
         "model": model,
-        "config": json.dumps(config),
+        "config": config,
         "parameters": json.dumps(names),
         "unused_parameters": json.dumps(exact["unused"]),
         "float32_max_abs_error": repr(error),
@@ -65,16 +69,60 @@ def write(path, network, model, config, value, outputs=None, seed=0):
     write_safetensors(path, state, metadata)
 
 
+def as_json(value):
+    """What JSON has no word for: a class by its path, numbers and arrays as Python's own."""
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"config: {value!r} has no form in JSON: give it as text or number, or leave "
+                    "it out where it is the default")
+
+
+class NoDropout(TorchFunctionMode):
+    """Dropout gives back its input, under whatever name it was imported."""
+
+    NAMES = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
+             "feature_alpha_dropout", "feature_dropout"}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "").rstrip("_")
+        if name in self.NAMES:
+            return args[0] if args else kwargs["input"]
+        if name == "scaled_dot_product_attention":
+            args = args[:4] + (0.0,) + args[5:] if len(args) > 4 else args
+            kwargs = {**kwargs, "dropout_p": 0.0} if "dropout_p" in kwargs else kwargs
+        return function(*args, **kwargs)
+
+
 def run(network, value, dtype, outputs, seed):
+    with NoDropout():
+        return run_as_it_is(network, value, dtype, outputs, seed)
+
+
+def run_as_it_is(network, value, dtype, outputs, seed):
     network = copy.deepcopy(network).cpu().to(dtype).eval()
     for parameter in network.parameters():
         parameter.requires_grad_(True)
         parameter.grad = None
     value = value.to(dtype, copy=True).requires_grad_()
-    result = network(value)
-    if outputs is not None:
-        result = outputs(result)
-    logits = [result] if torch.is_tensor(result) else list(result)
+
+    def forward():
+        result = network(value)
+        if outputs is not None:
+            result = outputs(result)
+        return [result] if torch.is_tensor(result) else list(result)
+
+    logits = forward()
+    if dtype == torch.float32:  # the cheaper one
+        with torch.no_grad():
+            again = forward()
+        # Rounding may differ, as threads do.
+        if not all(torch.allclose(a, b, rtol=0, atol=1e-4 * float(b.abs().max()))
+                   for a, b in zip(logits, again)):
+            raise ValueError("the network computes something else each time: it is random, or "
+                             "changes itself, where a golden file must not be")
     # The loss weighs every output by R = the product of one factor an axis.
     generator = torch.Generator().manual_seed(seed)
     factors = []

@@ -7,6 +7,7 @@ import tempfile
 
 import torch
 from torch import nn
+from torch.nn.functional import dropout3d
 
 programs, scripts = map(pathlib.Path, sys.argv[1:3])
 sys.path.insert(0, str(scripts))
@@ -50,6 +51,26 @@ class OneLevel(nn.Module):
         return self.conv_final(self.down_layers[0](self.dropout(self.convInit(x))))
 
 
+class AlwaysDropout(nn.Module):
+    """As TransBTS, whose dropout does not ask whether it is trained."""
+
+    def forward(self, x):
+        x = nn.functional.dropout(dropout3d(x, 0.5), p=0.3, inplace=False)
+        return torch.dropout(x, 0.5, True)
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+class Number:
+    """As a number of NumPy."""
+
+    def tolist(self):
+        return 3
+
+
 class Wrapper(nn.Module):
     """As nn.DataParallel, which keeps the network under another name."""
 
@@ -88,6 +109,41 @@ with tempfile.TemporaryDirectory() as name:
     assert network.training and all(parameter.grad is None for parameter in network.parameters())
     for key, tensor in network.state_dict().items():
         assert tensor.dtype == torch.float32 and torch.equal(tensor, before[key]), key
+
+    # Dropout in inference, too, is left out, and only here.
+    network.dropout = AlwaysDropout()
+    make_golden.write(golden, network, "segresnet", arguments, value)
+    verify(golden)
+    assert not torch.equal(network(value), network.eval()(value))
+    network.dropout = Noise()
+    try:
+        make_golden.write(golden, network, "segresnet", arguments, value)
+        raise AssertionError("a random network was taken")
+    except ValueError as error:
+        assert "something else each time" in str(error)
+    network.dropout = nn.Dropout3d(0.5)
+
+    # Attention with dropout in it, by either way of passing it.
+    q = torch.randn(1, 1, 5, 4)
+    attention = nn.functional.scaled_dot_product_attention
+    with make_golden.NoDropout():
+        for result in (attention(q, q, q, dropout_p=0.5), attention(q, q, q, None, 0.5)):
+            assert torch.equal(result, attention(q, q, q))
+
+    # Classes and numbers in the arguments. What has no form in JSON is told before computing.
+    assert make_golden.as_json(nn.Conv3d) == "torch.nn.modules.conv.Conv3d"
+    words = {**arguments, "out_channels": Number(), "norm": ("group", {"num_groups": 2})}
+    make_golden.write(golden, network, "segresnet", words, value)
+    verify(golden)
+    unet = {"conv_op": nn.Conv3d, "norm_op": nn.InstanceNorm3d, "nonlin": nn.LeakyReLU,
+            "norm_op_kwargs": {"affine": True}, "features_per_stage": [4, 8]}
+    make_golden.write(golden, network, "nnunet", unet, value)
+    assert "is not supported" not in verify(golden, exit_code=1).stderr  # but other weights
+    try:
+        make_golden.write(golden, None, "segresnet", {"act": lambda x: x}, value)
+        raise AssertionError("a function was taken")
+    except TypeError as error:
+        assert "config: <function" in str(error)
 
     # Names with a prefix, and an output that has to be taken out first.
     make_golden.write(golden, Wrapper(network), "segresnet", arguments, value,
