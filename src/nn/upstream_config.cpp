@@ -294,6 +294,10 @@ Arguments transbts_arguments() {
           {"channel_dropout", key("channel_dropout")}};
 }
 
+bool is_unet(const std::string& network) {
+  return starts_with(network, "nnunet") || starts_with(network, "umamba");
+}
+
 // The layers of nnU-Net's family, as its plans name them.
 Arguments unet_arguments(const std::string& blocks) {
   return {{"input_channels", key("in_channels")},
@@ -541,6 +545,7 @@ class Derivation {
     if (network_ == "mednext") mednext();
     if (network_ == "transbts") transbts();
     if (given_.contains("n_stages")) unet();
+    if (is_unet(network_)) layers_of_unet();
     norm_affine();
   }
 
@@ -658,6 +663,28 @@ class Derivation {
       check("n_stages", std::ssize(features), "it must be the length of features_per_stage");
     }
     if (given_.contains("n_stages")) fail("n_stages", "features_per_stage must be given, too");
+  }
+
+  // Whoever names one layer has the constructor's defaults of the others, where no norm_op is no
+  // norm; whoever names none has the layers of the plans.
+  void layers_of_unet() {
+    constexpr std::array<const char*, 5> kLayers = {"conv_bias", "norm_op", "norm_op_kwargs",
+                                                    "nonlin", "nonlin_kwargs"};
+    const auto* named = std::find_if(kLayers.begin(), kLayers.end(),
+                                     [&](const auto* name) { return given_.contains(name); });
+    if (named == kLayers.end()) return;
+    for (const auto& [name, layers, only] : {std::array{"norm_op", "norms", "InstanceNorm3d"},
+                                             std::array{"nonlin", "activations", "LeakyReLU"}}) {
+      if (has(name)) continue;
+      throw Error(concat(origin_, ": ", network_,
+                         given_.contains(name) ? concat(" with ", name, " = null")
+                                               : concat(" without ", name, " beside ", *named),
+                         " has no ", layers, ", which is not supported, only ", only));
+    }
+    if (!given_.contains("conv_bias")) given_["conv_bias"] = false;
+    if (!given_.contains("norm_affine") && !given_.contains("norm_op_kwargs")) {
+      given_["norm_affine"] = false;
+    }
   }
 
   // It stands among the arguments of the norm, and instance norms have no parameters by default.

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <utility>
+
 #include "segmamba/core/text.h"
 #include "segmamba/nn/model.h"
 #include "support/error_of.h"
@@ -17,6 +19,13 @@ ModelConfig config_of(const std::string& model, const std::string& arguments) {
 }
 std::string error(const std::string& model, const std::string& arguments) {
   return test::error_of([&] { config_of(model, arguments); });
+}
+// Arguments of a U-Net that name its layers; the later ones hold.
+std::string with_layers(const std::string& arguments) {
+  auto all = parse_json(R"({"norm_op": "torch.nn.InstanceNorm3d", "nonlin": "torch.nn.LeakyReLU"})",
+                        "test");
+  all.update(parse_json(arguments, "test"));
+  return all.dump();
 }
 
 TEST(UpstreamConfig, TakesTheWordsOfTheOriginals) {
@@ -49,8 +58,7 @@ TEST(UpstreamConfig, OneNumberStandsForAllAxesOrStages) {
   EXPECT_THAT(config_of("swin_unetr", R"({"window_size": 5})").swin_unetr.window_size,
               ElementsAre(5, 5, 5));
   const auto nnunet = config_of("nnunet", R"({"features_per_stage": [4, 8], "n_stages": 2,
-      "kernel_sizes": [[1, 3, 3], 3], "strides": [1, 2], "n_conv_per_stage": 2,
-      "conv_bias": true, "nonlin_kwargs": {"inplace": true}})");
+      "kernel_sizes": [[1, 3, 3], 3], "strides": [1, 2], "n_conv_per_stage": 2})");
   EXPECT_THAT(nnunet.nnunet.kernel_sizes, ElementsAre(ElementsAre(1, 3, 3), ElementsAre(3, 3, 3)));
   EXPECT_THAT(nnunet.nnunet.strides, ElementsAre(ElementsAre(1, 1, 1), ElementsAre(2, 2, 2)));
   EXPECT_THAT(nnunet.nnunet.n_conv_per_stage, ElementsAre(2));
@@ -86,10 +94,10 @@ TEST(UpstreamConfig, LayersOfNnUnetAreThoseOfItsPlans) {
       "dropout_op_kwargs": null, "nonlin": "torch.nn.LeakyReLU",
       "nonlin_kwargs": {"inplace": true}, "nonlin_first": false})"),
             "");
-  EXPECT_EQ(error("umamba_enc", R"({"norm_op_kwargs": {"affine": true},
-                                    "nonlin_kwargs": {"negative_slope": 0.01, "inplace": false}})"),
+  EXPECT_EQ(error("umamba_enc", with_layers(R"({"norm_op_kwargs": {"affine": true},
+                "nonlin_kwargs": {"negative_slope": 0.01, "inplace": false}})")),
             "");
-  EXPECT_EQ(error("nnunet", R"({"nonlin_kwargs": null})"), "");
+  EXPECT_EQ(error("nnunet", with_layers(R"({"nonlin_kwargs": null})")), "");
   for (const auto* argument :
        {R"("conv_op": "torch.nn.modules.conv.Conv2d")", R"("conv_op": null)",
         R"("norm_op": "torch.nn.BatchNorm3d")", R"("norm_op": null)", R"("norm_op": 3)",
@@ -100,7 +108,7 @@ TEST(UpstreamConfig, LayersOfNnUnetAreThoseOfItsPlans) {
         R"("nonlin_kwargs": {"negative_slope": 0.1})", R"("nonlin_kwargs": [])"}) {
     for (const auto* network : {"nnunet", "nnunet_resenc", "umamba_bot", "umamba_enc"}) {
       const std::string name = split(argument, '"')[1];
-      EXPECT_THAT(error(network, concat("{", argument, "}")),
+      EXPECT_THAT(error(network, with_layers(concat("{", argument, "}"))),
                   HasSubstr(concat("file.safetensors: ", network, " with ", name, " = ")))
           << argument;
     }
@@ -231,12 +239,40 @@ TEST(UpstreamConfig, KernelsOfMedNextsEncoderAndDecoder) {
 }
 
 TEST(UpstreamConfig, LayersThatAUnetMayHave) {
-  const auto nnunet = config_of("nnunet", R"({"conv_bias": false, "norm_op_kwargs": {"eps": 1e-5},
-      "dropout_op": "torch.nn.Dropout3d", "dropout_op_kwargs": {"p": 0.1}})");
-  EXPECT_FALSE(nnunet.nnunet.conv_bias || nnunet.nnunet.norm_affine);
-  EXPECT_FALSE(config_of("umamba_bot", R"({"norm_op_kwargs": null})").umamba.norm_affine);
-  EXPECT_TRUE(
-      config_of("umamba_enc", R"({"norm_op_kwargs": {"affine": true}})").umamba.norm_affine);
+  const auto layers = [](const std::string& network, const std::string& arguments) {
+    const auto config = config_of(network, arguments);
+    if (starts_with(network, "umamba")) {
+      return std::pair(config.umamba.conv_bias, config.umamba.norm_affine);
+    }
+    return network == "nnunet"
+               ? std::pair(config.nnunet.conv_bias, config.nnunet.norm_affine)
+               : std::pair(config.nnunet_resenc.conv_bias, config.nnunet_resenc.norm_affine);
+  };
+  for (const auto* network : {"nnunet", "nnunet_resenc", "umamba_bot", "umamba_enc"}) {
+    // Those of the plans where none is named, else those of the constructor.
+    for (const auto* arguments : {"{}", R"({"dropout_op": null})", R"({"conv_op": "Conv3d"})"}) {
+      EXPECT_EQ(layers(network, arguments), std::pair(true, true)) << network << arguments;
+    }
+    for (const auto* arguments :
+         {"{}", R"({"norm_op_kwargs": null})", R"({"norm_op_kwargs": {"eps": 1e-5}})",
+          R"({"conv_bias": false, "nonlin_kwargs": null})"}) {
+      EXPECT_EQ(layers(network, with_layers(arguments)), std::pair(false, false))
+          << network << arguments;
+    }
+    EXPECT_EQ(layers(network, with_layers(R"({"norm_op_kwargs": {"affine": true}})")),
+              std::pair(false, true));
+    EXPECT_EQ(layers(network, with_layers(R"({"conv_bias": true})")), std::pair(true, false));
+    EXPECT_EQ(layers(network, with_layers(R"({"norm_affine": true})")), std::pair(false, true));
+    EXPECT_EQ(error(network, with_layers(R"({"norm_op": null})")),
+              concat("file.safetensors: ", network, " with norm_op = null has no norms, which is ",
+                     "not supported, only InstanceNorm3d"));
+    EXPECT_EQ(error(network, R"({"conv_bias": false, "norm_op": "InstanceNorm3d"})"),
+              concat("file.safetensors: ", network, " without nonlin beside conv_bias has no ",
+                     "activations, which is not supported, only LeakyReLU"));
+  }
+  EXPECT_EQ(error("nnunet", with_layers(R"({"dropout_op": "torch.nn.Dropout3d",
+                                            "dropout_op_kwargs": {"p": 0.1}})")),
+            "");
   const auto resenc = config_of("nnunet_resenc", R"({"stem_channels": 7,
       "block": "dynamic_network_architectures.building_blocks.residual.BasicBlockD"})");
   EXPECT_EQ(resenc.nnunet_resenc.stem_channels, 7);

@@ -12,8 +12,8 @@ namespace segmamba::nn {
 // The config of the network that an original's constructor would make of `arguments` (a JSON object
 // in the original's words, as the golden files have it; the names of our keys serve as well).
 // `model` is a name of model_names(), "mednext_k3" or "mednext_k5".
-// What is left out is as the original's constructor has it, and so is null where that is None; the
-// layers of nnU-Net's family are those of its plans.
+// What is left out is as the original's constructor has it, and so is null where that is None; but
+// where no layer of nnU-Net's family is named, they are those of its plans.
 // Throws Error naming `origin` and the argument that is unknown or asks for what the network here
 // does not have.
 ModelConfig config_from_upstream(const std::string& model, const Json& arguments,
