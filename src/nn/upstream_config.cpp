@@ -665,20 +665,18 @@ class Derivation {
     if (given_.contains("n_stages")) fail("n_stages", "features_per_stage must be given, too");
   }
 
-  // Whoever names one layer has the constructor's defaults of the others, where no norm_op is no
-  // norm; whoever names none has the layers of the plans.
+  // Whoever names norms or activations has the constructor's defaults of what is left out, where no
+  // norm_op is no norm; whoever names neither has the layers of the plans.
   void layers_of_unet() {
-    constexpr std::array<const char*, 5> kLayers = {"conv_bias", "norm_op", "norm_op_kwargs",
-                                                    "nonlin", "nonlin_kwargs"};
-    const auto* named = std::find_if(kLayers.begin(), kLayers.end(),
-                                     [&](const auto* name) { return given_.contains(name); });
-    if (named == kLayers.end()) return;
-    for (const auto& [name, layers, only] : {std::array{"norm_op", "norms", "InstanceNorm3d"},
-                                             std::array{"nonlin", "activations", "LeakyReLU"}}) {
+    const bool names_norm = given_.contains("norm_op"), names_activation = given_.contains("nonlin");
+    if (!names_norm && !names_activation) return;
+    for (const auto& [name, other, layers, only] :
+         {std::array{"norm_op", "nonlin", "norms", "InstanceNorm3d"},
+          std::array{"nonlin", "norm_op", "activations", "LeakyReLU"}}) {
       if (has(name)) continue;
       throw Error(concat(origin_, ": ", network_,
                          given_.contains(name) ? concat(" with ", name, " = null")
-                                               : concat(" without ", name, " beside ", *named),
+                                               : concat(" without ", name, " beside ", other),
                          " has no ", layers, ", which is not supported, only ", only));
     }
     if (!given_.contains("conv_bias")) given_["conv_bias"] = false;

@@ -253,6 +253,8 @@ TEST(UpstreamConfig, LayersThatAUnetMayHave) {
     for (const auto* arguments : {"{}", R"({"dropout_op": null})", R"({"conv_op": "Conv3d"})"}) {
       EXPECT_EQ(layers(network, arguments), std::pair(true, true)) << network << arguments;
     }
+    EXPECT_EQ(layers(network, R"({"conv_bias": false})"), std::pair(false, true)) << network;
+    EXPECT_EQ(layers(network, R"({"norm_op_kwargs": {"affine": false}})"), std::pair(true, false));
     for (const auto* arguments :
          {"{}", R"({"norm_op_kwargs": null})", R"({"norm_op_kwargs": {"eps": 1e-5}})",
           R"({"conv_bias": false, "nonlin_kwargs": null})"}) {
@@ -267,7 +269,7 @@ TEST(UpstreamConfig, LayersThatAUnetMayHave) {
               concat("file.safetensors: ", network, " with norm_op = null has no norms, which is ",
                      "not supported, only InstanceNorm3d"));
     EXPECT_EQ(error(network, R"({"conv_bias": false, "norm_op": "InstanceNorm3d"})"),
-              concat("file.safetensors: ", network, " without nonlin beside conv_bias has no ",
+              concat("file.safetensors: ", network, " without nonlin beside norm_op has no ",
                      "activations, which is not supported, only LeakyReLU"));
   }
   EXPECT_EQ(error("nnunet", with_layers(R"({"dropout_op": "torch.nn.Dropout3d",
