@@ -9,6 +9,7 @@
 #include "model_options.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
@@ -31,6 +32,9 @@ struct Options {
   bool strict = false;
 };
 
+// Real ones take some tens of KiB. Keys of JSON are found one by one, in quadratic time.
+constexpr std::uint64_t kMaxPlansBytes = 256 << 10;
+
 // The network that is asked for: by name, by a config, by plans of nnU-Net, or by the file itself.
 nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFile& file) {
   if (!options.config.empty() && (!options.model.empty() || !options.plans.empty())) {
@@ -40,8 +44,9 @@ nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFil
     if (!options.config.empty()) return ConfigDocument::from_file(options.config);
     if (!options.plans.empty()) {
       const auto plans = options.plans.string();
-      const auto config = nn::config_from_plans(read_json(options.plans), options.configuration,
-                                                options.model, file.tensors, plans);
+      const auto config =
+          nn::config_from_plans(parse_json(read_file(options.plans, kMaxPlansBytes), plans),
+                                options.configuration, options.model, file.tensors, plans);
       return ConfigDocument::from_text(nn::model_section(config_to_yaml(config)), plans);
     }
     if (!options.model.empty()) {

@@ -96,8 +96,12 @@ std::int64_t size_of(const TensorMap& tensors, const std::vector<std::string>& n
                      names.front()));
 }
 
-// What JSON has a word for; anything else is null.
-Json to_json(const Value& value) {
+// Plans hold some hundreds. The keys of a JSON object are found one by one, in quadratic time.
+constexpr std::size_t kMaxValues = 10'000;
+
+// What JSON has a word for; anything else is null. Counts the values down.
+Json to_json(const Value& value, std::size_t& left) {
+  if (left-- == 0) throw Error(concat("the plans hold more than ", kMaxValues, " values"));
   if (value.is_bool()) return value.boolean();
   if (value.is_integer()) return value.integer();
   if (value.is_real()) return value.real();
@@ -105,10 +109,10 @@ Json to_json(const Value& value) {
   Json json;
   if (value.is_list()) {
     json = Json::array();
-    for (const auto& item : value.list()) json.push_back(to_json(item));
+    for (const auto& item : value.list()) json.push_back(to_json(item, left));
   } else if (value.is_dict()) {
     json = Json::object();
-    for (const auto& [key, item] : value.dict().items()) json[key] = to_json(item);
+    for (const auto& [key, item] : value.dict().items()) json[key] = to_json(item, left);
   }
   return json;
 }
@@ -164,8 +168,9 @@ ModelConfig config_from_nnunet_checkpoint(const Dict& checkpoint, const TensorMa
   const std::string network = is_of("UMambaBot")   ? "umamba_bot"
                               : is_of("UMambaEnc") ? "umamba_enc"
                                                    : "";
-  return config_from_plans(to_json(arguments.at("plans")), arguments.at("configuration").text(),
-                           network, tensors, origin);
+  auto left = kMaxValues;
+  return config_from_plans(to_json(arguments.at("plans"), left),
+                           arguments.at("configuration").text(), network, tensors, origin);
 }
 
 }  // namespace segmamba::nn

@@ -23,6 +23,8 @@ namespace {
 constexpr int kMaxNesting = 4;
 constexpr std::size_t kShownNames = 5;
 constexpr std::size_t kMaxConfigBytes = 1 << 20;  // YAML takes many times its text in memory
+// Arguments of an original: the keys of a JSON object are found one by one, in quadratic time.
+constexpr std::size_t kMaxArgumentsBytes = 64 << 10;
 
 // Where training programs keep the weights; of two, the first is taken.
 const std::vector<std::string>& known_places() {
@@ -266,6 +268,9 @@ std::string percent_loaded(const LoadReport& report) {
 // Of our files, the section `model`; of golden files, the original's name and arguments.
 std::string config_of(const std::string& model, const std::string* arguments) {
   if (arguments == nullptr) return model_section(model);
+  if (arguments->size() > kMaxArgumentsBytes) {
+    throw Error(concat(kConfigInside, ": the arguments take more than 64 KiB"));
+  }
   return model_section(config_to_yaml(
       config_from_upstream(model, parse_json(*arguments, kConfigInside), kConfigInside)));
 }

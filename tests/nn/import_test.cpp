@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <limits>
 
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
@@ -43,6 +44,21 @@ TEST(InputSizeHint, TellsTheSizeThatTheWeightsHave) {
   EXPECT_EQ(hint("nnformer", "a", {1}), "--set model.crop_size=[D,H,W]");
   EXPECT_EQ(hint("umamba_enc", "a", {1}), "--set model.input_size=[D,H,W]");
   EXPECT_EQ(hint("umamba_bot", "a", {1}), "");
+}
+
+// No tokens of a size that no loop comes to the end of, and more than any network has.
+TEST(InputSizeHint, OfHostileShapes) {
+  ModelConfig config;
+  config.name = "unetr";
+  const auto hint = [&](const torch::Tensor& positions) {
+    return input_size_hint(config, {{"vit.patch_embedding.position_embeddings", positions}},
+                           nullptr);
+  };
+  EXPECT_EQ(hint(torch::empty({0, std::numeric_limits<std::int64_t>::max(), 1})),
+            "--set model.img_size=[D,H,W]");
+  const std::int64_t side = std::int64_t{1} << 20;
+  EXPECT_EQ(hint(torch::zeros({1, 1, 1}).expand({1, side * side * side, 1})),
+            "--set model.img_size=[D,H,W]");
 }
 
 TEST(InputSizeHint, IsGivenWhereThatSizeIsWhatDoesNotFit) {
@@ -121,6 +137,8 @@ TEST(EnlargeKernels, InterpolatesThoseOfMedNeXt) {
       (enlarged.view({5, 1, 1}) * enlarged.view({5, 1}) * enlarged).expand({2, 1, 5, 5, 5})));
   EXPECT_TRUE(torch::equal(tensors.at("conv2"), given.at("conv2")));
   EXPECT_TRUE(torch::equal(tensors.at("conv3"), given.at("conv3")));
+  tensors = {{"conv1", torch::empty({2, 1, 0, 5, 5})}};  // nothing to interpolate
+  EXPECT_THAT(enlarge_kernels(config, model, tensors), ::testing::IsEmpty());
   config.name = "nnunet";
   tensors = given;
   EXPECT_THAT(enlarge_kernels(config, model, tensors), ::testing::IsEmpty());
