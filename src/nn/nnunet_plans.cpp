@@ -45,9 +45,20 @@ Json configuration_of(const Json& plans, const std::string& name, const std::str
     for (const auto& [key, value] : own.items()) {
       if (!result.contains(key)) result[key] = value;
     }
-    next = own.contains("inherits_from") ? text_at(own, "inherits_from", origin) : "";
+    const bool inherits = own.contains("inherits_from") && !own["inherits_from"].is_null();
+    next = inherits ? text_at(own, "inherits_from", origin) : "";
   }
   return result;
+}
+
+// Those of the constructor, of which the numbers of features have no default.
+Json arguments_of_plans(const Json& architecture, const std::string& where) {
+  const auto& arguments = at(architecture, "arch_kwargs", where);
+  if (!arguments.is_object()) {
+    throw Error(concat(where, ": \"arch_kwargs\" must be an object with the network's arguments"));
+  }
+  at(arguments, "features_per_stage", where);
+  return arguments;
 }
 
 // Of plans before 2.4, which have no arguments of a constructor.
@@ -137,7 +148,7 @@ ModelConfig config_from_plans(const Json& plans, const std::string& configuratio
                 text_at(architecture, is_new ? "network_class_name" : "UNet_class_name", where),
                 where)
           : network;
-  auto arguments = is_new ? at(architecture, "arch_kwargs", where)
+  auto arguments = is_new ? arguments_of_plans(architecture, where)
                           : arguments_of_old_plans(configuration, name, where);
   if (name == "umamba_enc") arguments["input_size"] = at(configuration, "patch_size", where);
   // The first convolution, under either of its names.

@@ -132,6 +132,8 @@ void take_config(StateDictFile& file, Make make) {
     ModelConfig config;
     ConfigDocument::from_text(yaml, kConfigInside).section("model").read(config);
     file.config = yaml;
+    // Of another one in the file.
+    file.config_problem.clear();
   } catch (const std::exception& error) {  // also of JSON that is no UTF-8
     file.config_problem = printable(error.what());
     file.notes.push_back("not used: " + file.config_problem);
@@ -303,7 +305,8 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
       file.notes.push_back("\"" + prefix + "\" removed from the names");
     }
     if (file.tensors.empty()) throw Error("holds no weights");
-    if (content.is_dict() && holds_plans(content.dict())) {
+    // Our own config, where there is one, says more than plans do.
+    if (file.config.empty() && content.is_dict() && holds_plans(content.dict())) {
       take_config(file, [&] {
         return model_section(config_to_yaml(
             config_from_nnunet_checkpoint(content.dict(), file.tensors, kConfigInside)));

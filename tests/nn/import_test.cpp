@@ -192,6 +192,7 @@ const char* const kPlans = R"({"configurations": {
     "n_conv_per_stage_encoder": [1, 3, 4], "n_conv_per_stage_decoder": [1, 2],
     "patch_size": [16, 32, 32]},
   "heir": {"inherits_from": "old", "unet_max_num_features": 8},
+  "own": {"inherits_from": null, "UNet_class_name": "OtherUNet"},
   "circle": {"inherits_from": "circle"},
   "other": {"UNet_class_name": "a.b.OtherUNet"}}})";
 
@@ -227,6 +228,7 @@ TEST(Plans, OfEveryVersion) {
   EXPECT_THAT(error("3d"), HasSubstr("plans.json: there is no configuration \"3d\", only 2d, 3d_"));
   EXPECT_THAT(error("circle"), HasSubstr("circle inherits from itself"));
   EXPECT_THAT(error("other"), HasSubstr("plans.json: other: the network is a OtherUNet"));
+  EXPECT_THAT(error("own"), HasSubstr("plans.json: own: the network is a OtherUNet"));
   EXPECT_THAT(error("2d"), ::testing::AllOf(HasSubstr("plans.json: 2d: "), HasSubstr("conv_op")));
   EXPECT_THAT(error_of([&] { config_from_plans(plans, "old", "", {}, "plans.json"); }),
               HasSubstr("the plans do not tell the channels"));
@@ -234,6 +236,59 @@ TEST(Plans, OfEveryVersion) {
                 config_from_plans({{"a", 1}}, "old", "", kEnds, "p.json");
               }),
               HasSubstr("p.json: no plans of nnU-Net v2"));
+  const auto with_arguments = [](const Json& arguments) {
+    const Json architecture = {{"network_class_name", "PlainConvUNet"}, {"arch_kwargs", arguments}};
+    const Json all = {{"configurations", {{"a", {{"architecture", architecture}}}}}};
+    return error_of([&] { config_from_plans(all, "a", "", kEnds, "p.json"); });
+  };
+  for (const auto& arguments : {Json(), Json::array({1, 2}), Json("text"), Json(3)}) {
+    EXPECT_EQ(with_arguments(arguments),
+              "p.json: a: \"arch_kwargs\" must be an object with the network's arguments");
+  }
+  EXPECT_THAT(with_arguments(Json::object()), HasSubstr("there is no \"features_per_stage\""));
+}
+
+// The same for torch.save.
+Value value_of(const Json& json) {
+  if (json.is_object()) {
+    Dict dict;
+    for (const auto& [key, value] : json.items()) dict.set(key, value_of(value));
+    return dict;
+  }
+  if (json.is_array()) {
+    List list;
+    for (const auto& value : json) list.push_back(value_of(value));
+    return list;
+  }
+  if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_integer()) return json.get<std::int64_t>();
+  if (json.is_number()) return json.get<double>();
+  if (json.is_string()) return json.get<std::string>();
+  return {};
+}
+
+// Which of them is of use does not depend on the other.
+TEST(ConfigInside, BesidePlans) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.pth";
+  const auto read = [&](const std::string& config, Json plans) {
+    Dict arguments, checkpoint;
+    arguments.set("plans", value_of(plans));
+    arguments.set("configuration", "old");
+    checkpoint.set("network_weights", tensor_dict(kEnds));
+    checkpoint.set("init_args", arguments);
+    checkpoint.set("config", config);
+    write_archive(path, checkpoint);
+    return read_state_dict(path);
+  };
+  const auto plans = parse_json(kPlans, "plans.json");
+  const auto of_plans = read("learning_rate: 0.1\n", plans);
+  EXPECT_THAT(of_plans.config, HasSubstr("nnunet_resenc"));
+  EXPECT_EQ(of_plans.config_problem, "");
+  EXPECT_THAT(of_plans.notes, ::testing::Contains(HasSubstr("not used: the config inside")));
+  const std::string own = "model:\n  name: unetr\n";
+  EXPECT_EQ(read(own, plans).config, own);
+  EXPECT_EQ(read(own, Json::object()).config_problem, "");
 }
 
 class ImportProgramTest : public ::testing::Test {
@@ -325,23 +380,6 @@ TEST_F(ImportProgramTest, DamagedConfigsAndPoorFits) {
 
 // nnU-Net's checkpoints hold their plans.
 TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
-  const auto dict_of = [](const Json& json, const auto& self) -> Value {
-    if (json.is_object()) {
-      Dict dict;
-      for (const auto& [key, value] : json.items()) dict.set(key, self(value, self));
-      return dict;
-    }
-    if (json.is_array()) {
-      List list;
-      for (const auto& value : json) list.push_back(self(value, self));
-      return list;
-    }
-    if (json.is_boolean()) return json.get<bool>();
-    if (json.is_number_integer()) return json.get<std::int64_t>();
-    if (json.is_number()) return json.get<double>();
-    if (json.is_string()) return json.get<std::string>();
-    return {};
-  };
   const auto plans = parse_json(kPlans, "plans.json");
   for (const auto& [trainer, configuration, network] : std::vector<std::array<const char*, 3>>{
            {"nnUNetTrainer", "3d_fullres", ""},
@@ -350,7 +388,7 @@ TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
     const auto config = config_from_plans(plans, configuration, network, kEnds, "plans.json");
     const auto state = upstream_state_dict(config, state_dict(*make_model(config)));
     Dict arguments, checkpoint;
-    arguments.set("plans", dict_of(plans, dict_of));
+    arguments.set("plans", value_of(plans));
     arguments.set("configuration", configuration);
     checkpoint.set("network_weights", tensor_dict(state));
     checkpoint.set("init_args", arguments);
