@@ -15,6 +15,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/network_difference.h"
 #include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
@@ -107,7 +108,7 @@ Imported read_for_network(const Options& options, bool fits_sizes) {
   print_notes(file.notes);
   try {
     auto adapted = nn::adapt_state_dict(result.config, std::move(file.tensors),
-                                        /*is_known=*/!file.config.empty());
+                                        nn::is_of_network(file.config, result.config));
     print_notes(adapted.notes);
     result.tensors = std::move(adapted.tensors);
   } catch (const Error& error) {
@@ -131,6 +132,10 @@ Imported read_for_network(const Options& options, bool fits_sizes) {
   result.report = nn::match_state_dict(*result.model, result.tensors);
   std::printf("network %s:\n", result.config.name.c_str());
   print_notes(nn::describe(result.report, /*all_names=*/log_level() == LogLevel::kDebug));
+  if (const auto difference = nn::network_difference(file.config, result.config);
+      !difference.empty()) {
+    print_notes({difference});
+  }
   if (const auto hint = nn::input_size_hint(result.config, result.tensors, &result.report);
       !hint.empty()) {
     print_notes({"for inputs of the size that they were trained with: " + hint});

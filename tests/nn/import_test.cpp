@@ -13,6 +13,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/network_difference.h"
 #include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
@@ -112,6 +113,54 @@ TEST(ConfigInside, ThatCannotBeReadIsTold) {
   content.set("config", std::string("model: [1, 2]\n"));
   write_archive(path, content);
   EXPECT_THAT(read_state_dict(path).config_problem, HasSubstr("the config inside:1: model"));
+}
+
+TEST(NetworkDifference, IsNoneBetweenWaysToWriteOneNetwork) {
+  const auto between = [](const char* file, const char* own) {
+    ModelConfig config;
+    ConfigDocument::from_text(own, "own").read(config);
+    return network_difference(model_section(file), config);
+  };
+  const auto same = [&](const char* file, const char* own) {
+    EXPECT_EQ(between(file, own), "");
+    EXPECT_EQ(between(own, file), "");
+  };
+  const char* const short_unet =
+      "name: nnunet\nfeatures_per_stage: [4, 8]\nkernel_sizes: [[1, 3, 3]]\nstrides: []\n"
+      "n_conv_per_stage: [2]\nn_conv_per_stage_decoder: [2]\n";
+  const char* const long_unet =
+      "name: nnunet\nfeatures_per_stage: [4, 8]\nkernel_sizes: [[1, 3, 3], [1, 3, 3]]\n"
+      "strides: [[1, 1, 1], [2, 2, 2]]\nn_conv_per_stage: [2, 2]\n"
+      "n_conv_per_stage_decoder: [2]\n";
+  same(short_unet, long_unet);
+  EXPECT_EQ(between(short_unet,
+                    "name: nnunet\nfeatures_per_stage: [4, 8]\nkernel_sizes: [[1, 3, 3]]\n"
+                    "strides: [[1, 1, 1], [1, 2, 2]]\n"),
+            "the file's network has strides: [[1, 1, 1], [2, 2, 2]] (here [[1, 1, 1], [1, 2, 2]])");
+  same("name: umamba_bot\nn_conv_per_stage: [2]\n",
+       "name: umamba_bot\nn_conv_per_stage: [2, 2, 2, 2, 2, 2]\n");
+  same("name: nnunet_resenc\nstem_channels: 0\n", "name: nnunet_resenc\nstem_channels: 32\n");
+  same("name: mednext\nsize: S\n",
+       "name: mednext\nsize: L\nexp_r: [2]\nblock_counts: [2, 2, 2, 2, 2, 2, 2, 2, 2]\n");
+  same("name: mednext\ndec_kernel_size: 0\n", "name: mednext\ndec_kernel_size: 3\n");
+  EXPECT_EQ(between("name: mednext\nkernel_size: 3\n", "name: mednext\nkernel_size: 5\n"),
+            "the file's network has kernel_size: 3 (here 5)");
+  EXPECT_THAT(between("name: mednext\nsize: S\n", "name: mednext\nsize: B\n"),
+              HasSubstr("has exp_r: [2, 2, 2, 2, 2, 2, 2, 2, 2] (here [2, 3, 4,"));
+  same("name: unetr\nproj_type: perceptron\n", "name: unetr\nproj_type: conv\n");
+  same("name: segmamba\nencoder: tom\nmlp_ratio: 2\n", "name: segmamba\nencoder: tom\n");
+  EXPECT_EQ(between("encoder: paper\nmlp_ratio: 2\n", "encoder: paper\n"),
+            "the file's network has mlp_ratio: 2 (here 4)");
+  same("in_channels: 1\ndeep_supervision: true\n", "in_channels: 2\n");
+}
+
+TEST(NetworkDifference, AndWhetherAFileIsOfANetworkAtAll) {
+  ModelConfig config;
+  config.name = "swin_unetr";
+  EXPECT_FALSE(is_of_network("", config));
+  EXPECT_EQ(network_difference("", config), "");
+  EXPECT_FALSE(is_of_network("model:\n  name: nnunet\n", config));
+  EXPECT_TRUE(is_of_network("model:\n  name: swin_unetr\n  merging: legacy\n", config));
 }
 
 // UpKern: what torch.nn.functional.interpolate(mode="trilinear") makes of a kernel.
@@ -406,6 +455,36 @@ TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
                                    configuration, *network == 0 ? "" : concat(" --model ", network),
                                    " --output model.safetensors --strict"));
     EXPECT_EQ(beside.exit_code, 0) << beside.out << beside.err;
+  }
+}
+
+// What a file says of its network holds for its weights, whichever network is asked for.
+TEST_F(ImportProgramTest, TellsInWhatTheNetworkOfTheFileDiffers) {
+  ModelConfig config;
+  config.name = "swin_unetr";
+  config.swin_unetr.feature_size = 6;
+  config.swin_unetr.depths = {1, 1, 1, 1};
+  config.swin_unetr.num_heads = {1, 2, 3, 4};
+  config.swin_unetr.merging = "legacy";
+  const auto state = state_dict(*make_model(config));
+  const auto import = [&](const std::map<std::string, std::string>& metadata) {
+    write_safetensors(file("swin.safetensors"), {.tensors = state, .metadata = metadata});
+    return "import --from swin.safetensors --output model.safetensors --set "
+           "model.feature_size=6 'model.depths=[1,1,1,1]' 'model.num_heads=[1,2,3,4]' ";
+  };
+  const auto difference = HasSubstr("the file's network has merging: legacy (here merging)"),
+             unknown = HasSubstr("no file tells");
+  const auto legacy = import({{"model", config_to_yaml(config)}});
+  for (const auto* other : {"--model swin_unetr", "model.merging=merging"}) {
+    const auto outcome = run(std::string(legacy) + other);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, ::testing::AllOf(difference, ::testing::Not(unknown)));
+  }
+  EXPECT_THAT(run(legacy).out, ::testing::Not(::testing::AnyOf(difference, unknown)));
+  // Nothing is said, or something of another network, as plans in a checkpoint do.
+  for (const auto& metadata :
+       {std::map<std::string, std::string>{}, {{"model", "name: nnunet\n"}}}) {
+    EXPECT_THAT(run(std::string(import(metadata)) + "--model swin_unetr").out, unknown);
   }
 }
 

@@ -18,8 +18,8 @@ struct AdaptedState {
 
 // A state dict of the original of `config.name` (its releases and training programs differ) under
 // our names: those of our own files stay as they are. Throws Error where two names of one tensor
-// hold different values. `is_known`: their file says that they are of this config, so that notes on
-// what no file of an original tells can be left out.
+// hold different values. `is_known`: their file says with which options they were trained, so that
+// notes on what no file of an original tells can be left out.
 AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors, bool is_known = false);
 
 // Weights of a network with smaller kernels become those of one with larger kernels, as MedNeXt's
