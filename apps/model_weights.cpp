@@ -168,7 +168,11 @@ nn::TensorMap merged_state(const Imported& imported, std::optional<torch::Scalar
 void import_weights(const Options& options) {
   const auto dtype = stored_dtype(options.dtype);
   const bool to_archive = is_archive(options.output);
-  parse_first_layer(options.first_layer);
+  // Complain before the work is done.
+  if (parse_first_layer(options.first_layer) != nn::FirstLayer::kRandom && options.strict) {
+    throw UsageError("--first-layer " + options.first_layer +
+                     " changes weights that do not fit, --strict takes none of them: give one");
+  }
   const auto imported = read_for_network(options, /*fits_sizes=*/!options.strict);
   const auto& report = imported.report;
   if (report.loaded.empty()) {

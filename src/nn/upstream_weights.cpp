@@ -263,6 +263,27 @@ std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch:
   return {concat(count, " kernels enlarged by interpolation, as MedNeXt's UpKern does")};
 }
 
+namespace {
+
+// Channel i from channel i modulo their number, divided among its copies; where some are left out,
+// these stand for them.
+torch::Tensor repeat_channels(const torch::Tensor& values, std::int64_t channels) {
+  const auto others = values.size(1);
+  const auto from = torch::arange(channels) % others;
+  auto scale = torch::full({channels}, static_cast<double>(others) / static_cast<double>(channels),
+                           torch::kFloat64);
+  if (channels > others) scale = 1 / torch::bincount(from).to(torch::kFloat64).index({from});
+  return values.index_select(1, from) * scale.view({-1, 1, 1, 1});
+}
+
+// Each channel from the mean, with the same sum.
+torch::Tensor spread_mean(const torch::Tensor& values, std::int64_t channels) {
+  const auto each = values.sum(1, /*keepdim=*/true) / static_cast<double>(channels);
+  return each.repeat({1, channels, 1, 1, 1});
+}
+
+}  // namespace
+
 std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch::nn::Module& model,
                                          FirstLayer how, TensorMap& tensors) {
   if (how == FirstLayer::kRandom) return {};
@@ -278,10 +299,9 @@ std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch:
     if (given.sizes() != expected || !torch::isFloatingType(given.scalar_type())) continue;
     const auto type = given.scalar_type();
     const auto values = given.to(torch::kFloat64);
-    const auto spread = how == FirstLayer::kMean
-                            ? values.mean(1, /*keepdim=*/true).expand(own.sizes())
-                            : values.index_select(1, torch::arange(channels) % others);
-    given = (spread * (static_cast<double>(others) / static_cast<double>(channels))).to(type);
+    given = (how == FirstLayer::kMean ? spread_mean(values, channels)
+                                      : repeat_channels(values, channels))
+                .to(type);
     notes.push_back(
         concat(printable(name), ": weights of ", others, " channels made those of ", channels));
   }

@@ -209,12 +209,28 @@ TEST(FitFirstLayer, KeepsTheSumOverAlikeChannels) {
     return tensors.at("first");
   };
   EXPECT_TRUE(torch::equal(first(FirstLayer::kRandom, 0), given.at("first")));
-  EXPECT_TRUE(torch::allclose(
-      first(FirstLayer::kRepeat, 1),
-      (torch::tensor({1.0F, 2.0F, 1.0F, 3.0F, 5.0F, 3.0F}) * 2 / 3).view({2, 3, 1, 1, 1})));
+  // The sums are 3 and 8.
+  EXPECT_TRUE(
+      torch::equal(first(FirstLayer::kRepeat, 1),
+                   torch::tensor({0.5F, 2.0F, 0.5F, 1.5F, 5.0F, 1.5F}).view({2, 3, 1, 1, 1})));
   EXPECT_TRUE(torch::allclose(
       first(FirstLayer::kMean, 1),
       torch::tensor({1.0F, 1.0F, 1.0F, 8 / 3.0F, 8 / 3.0F, 8 / 3.0F}).view({2, 3, 1, 1, 1})));
+}
+
+// The channels left out count as the mean of those that stay.
+TEST(FitFirstLayer, OfFewerChannels) {
+  ModelConfig config;
+  config.in_channels = 2;
+  torch::nn::Module model;
+  model.register_parameter("first", torch::zeros({1, 2, 1, 1, 1}));
+  const auto first = [&](FirstLayer how) {
+    TensorMap tensors = {{"first", torch::tensor({1.0F, 2.0F, 4.0F, 5.0F}).view({1, 4, 1, 1, 1})}};
+    fit_first_layer(config, model, how, tensors);
+    return tensors.at("first").flatten();
+  };
+  EXPECT_TRUE(torch::equal(first(FirstLayer::kRepeat), torch::tensor({2.0F, 4.0F})));
+  EXPECT_TRUE(torch::equal(first(FirstLayer::kMean), torch::tensor({6.0F, 6.0F})));
 }
 
 // The first convolution and the last, which tell the channels.
@@ -505,7 +521,11 @@ TEST_F(ImportProgramTest, OtherKernelsAndChannels) {
   EXPECT_THAT(mean.out, ::testing::AllOf(HasSubstr("17 kernels enlarged"),
                                          HasSubstr("stem.weight: weights of 2 channels made those"),
                                          HasSubstr("100 % of the network's numbers")));
-  EXPECT_EQ(run(import + "--first-layer mean --strict").exit_code, 1);
+  EXPECT_THAT(mean.out, HasSubstr("the file's network has kernel_size: 3 (here 5)\n"));
+  const auto strict = run(import + "--first-layer mean --strict");
+  EXPECT_EQ(strict.exit_code, 2);
+  EXPECT_THAT(strict.err, HasSubstr("--first-layer mean changes weights that do not fit"));
+  EXPECT_EQ(run(import + "--strict").exit_code, 1);
   EXPECT_THAT(run(import).out, HasSubstr("stem.weight (file float32 [4, 2, 1, 1, 1]"));
   EXPECT_EQ(run(import + "--first-layer median").exit_code, 2);
 }
