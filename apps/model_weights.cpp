@@ -9,11 +9,13 @@
 #include "model_options.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/network_difference.h"
 #include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
@@ -31,6 +33,9 @@ struct Options {
   bool strict = false;
 };
 
+// Real ones take some tens of KiB. Keys of JSON are found one by one, in quadratic time.
+constexpr std::uint64_t kMaxPlansBytes = 256 << 10;
+
 // The network that is asked for: by name, by a config, by plans of nnU-Net, or by the file itself.
 nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFile& file) {
   if (!options.config.empty() && (!options.model.empty() || !options.plans.empty())) {
@@ -40,8 +45,9 @@ nn::ModelConfig read_model_config(const Options& options, const nn::StateDictFil
     if (!options.config.empty()) return ConfigDocument::from_file(options.config);
     if (!options.plans.empty()) {
       const auto plans = options.plans.string();
-      const auto config = nn::config_from_plans(read_json(options.plans), options.configuration,
-                                                options.model, file.tensors, plans);
+      const auto config =
+          nn::config_from_plans(parse_json(read_file(options.plans, kMaxPlansBytes), plans),
+                                options.configuration, options.model, file.tensors, plans);
       return ConfigDocument::from_text(nn::model_section(config_to_yaml(config)), plans);
     }
     if (!options.model.empty()) {
@@ -102,7 +108,7 @@ Imported read_for_network(const Options& options, bool fits_sizes) {
   print_notes(file.notes);
   try {
     auto adapted = nn::adapt_state_dict(result.config, std::move(file.tensors),
-                                        /*is_known=*/!file.config.empty());
+                                        nn::is_of_network(file.config, result.config));
     print_notes(adapted.notes);
     result.tensors = std::move(adapted.tensors);
   } catch (const Error& error) {
@@ -126,6 +132,10 @@ Imported read_for_network(const Options& options, bool fits_sizes) {
   result.report = nn::match_state_dict(*result.model, result.tensors);
   std::printf("network %s:\n", result.config.name.c_str());
   print_notes(nn::describe(result.report, /*all_names=*/log_level() == LogLevel::kDebug));
+  if (const auto difference = nn::network_difference(file.config, result.config);
+      !difference.empty()) {
+    print_notes({difference});
+  }
   if (const auto hint = nn::input_size_hint(result.config, result.tensors, &result.report);
       !hint.empty()) {
     print_notes({"for inputs of the size that they were trained with: " + hint});
@@ -158,7 +168,11 @@ nn::TensorMap merged_state(const Imported& imported, std::optional<torch::Scalar
 void import_weights(const Options& options) {
   const auto dtype = stored_dtype(options.dtype);
   const bool to_archive = is_archive(options.output);
-  parse_first_layer(options.first_layer);
+  // Complain before the work is done.
+  if (parse_first_layer(options.first_layer) != nn::FirstLayer::kRandom && options.strict) {
+    throw UsageError("--first-layer " + options.first_layer +
+                     " changes weights that do not fit, --strict takes none of them: give one");
+  }
   const auto imported = read_for_network(options, /*fits_sizes=*/!options.strict);
   const auto& report = imported.report;
   if (report.loaded.empty()) {

@@ -2,54 +2,19 @@
 
 #include <fnmatch.h>
 
-#include <map>
-#include <set>
-
-#include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/network_difference.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
 
 namespace segmamba::engine {
-namespace {
-
-// Key and value of each line of a config.
-std::map<std::string, std::string> keys_of(const nn::ModelConfig& config) {
-  std::map<std::string, std::string> keys;
-  for (const auto& line : split(config_to_yaml(config), '\n')) {
-    const auto colon = line.find(": ");
-    if (colon != std::string::npos) keys[line.substr(0, colon)] = line.substr(colon + 2);
-  }
-  return keys;
-}
-
-// Weights may fit a network that makes something else of them. Where their file says what they were
-// trained as, "merging: legacy (here merging)".
-std::vector<std::string> differences(const std::string& config_of_file,
-                                     const nn::ModelConfig& config) {
-  if (config_of_file.empty()) return {};
-  nn::ModelConfig other;
-  ConfigDocument::from_text(config_of_file, config.init_from).section("model").read(other);
-  const auto own = keys_of(config), given = keys_of(other);
-  static const std::set<std::string> of_training = {"in_channels", "out_channels",
-                                                    "deep_supervision", "init_from", "freeze"};
-  std::vector<std::string> list;
-  for (const auto& [key, value] : given) {
-    if (of_training.contains(key) || key.find("drop") != std::string::npos) continue;
-    const auto found = own.find(key);
-    if (found == own.end() || found->second == value) continue;
-    list.push_back(concat(key, ": ", value, " (here ", found->second, ")"));
-  }
-  return list;
-}
-
-}  // namespace
 
 std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
                                             const nn::ModelConfig& config) {
   const auto file = nn::read_state_dict(config.init_from);
-  auto adapted = nn::adapt_state_dict(config, file.tensors, /*is_known=*/!file.config.empty());
+  const bool is_known = nn::is_of_network(file.config, config);
+  auto adapted = nn::adapt_state_dict(config, file.tensors, is_known);
   const auto enlarged = nn::enlarge_kernels(config, model, adapted.tensors);
   const auto report = nn::load_matching(model, adapted.tensors);
   if (report.loaded.empty()) {
@@ -63,8 +28,8 @@ std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
   const auto outcome = nn::describe(report);
   lines.insert(lines.end(), outcome.begin(), outcome.end());
   if (const auto warning = nn::warning_of_few(report); !warning.empty()) lines.push_back(warning);
-  if (const auto list = differences(file.config, config); !list.empty()) {
-    lines.push_back("the file's network has " + join(list, ", "));
+  if (const auto difference = nn::network_difference(file.config, config); !difference.empty()) {
+    lines.push_back(difference);
   }
   for (auto& line : lines) line = concat("model.init_from: ", line);
   return lines;

@@ -126,19 +126,6 @@ class MedNextBlockImpl : public torch::nn::Module {
 
 namespace {
 
-struct Preset {
-  PerLevel exp_r, block_counts;
-};
-
-const Preset& preset(const std::string& size) {
-  static const std::map<std::string, Preset> presets = {
-      {"S", {{2, 2, 2, 2, 2, 2, 2, 2, 2}, {2, 2, 2, 2, 2, 2, 2, 2, 2}}},
-      {"B", {{2, 3, 4, 4, 4, 4, 4, 3, 2}, {2, 2, 2, 2, 2, 2, 2, 2, 2}}},
-      {"M", {{2, 3, 4, 4, 4, 4, 4, 3, 2}, {3, 4, 4, 4, 4, 4, 4, 4, 3}}},
-      {"L", {{3, 4, 8, 8, 8, 8, 8, 4, 3}, {3, 4, 8, 8, 8, 8, 8, 4, 3}}}};
-  return presets.at(size);
-}
-
 // `list`, or `otherwise` where it is empty.
 PerLevel per_level(const char* key, const std::vector<std::int64_t>& list,
                    const PerLevel& otherwise, bool takes_one) {
@@ -157,6 +144,15 @@ PerLevel per_level(const char* key, const std::vector<std::int64_t>& list,
 
 }  // namespace
 
+const MedNextPreset& mednext_preset(const std::string& size) {
+  static const std::map<std::string, MedNextPreset> presets = {
+      {"S", {{2, 2, 2, 2, 2, 2, 2, 2, 2}, {2, 2, 2, 2, 2, 2, 2, 2, 2}}},
+      {"B", {{2, 3, 4, 4, 4, 4, 4, 3, 2}, {2, 2, 2, 2, 2, 2, 2, 2, 2}}},
+      {"M", {{2, 3, 4, 4, 4, 4, 4, 3, 2}, {3, 4, 4, 4, 4, 4, 4, 4, 3}}},
+      {"L", {{3, 4, 8, 8, 8, 8, 8, 4, 3}, {3, 4, 8, 8, 8, 8, 8, 4, 3}}}};
+  return presets.at(size);
+}
+
 InputSizes MedNextImpl::input_sizes(const ModelConfig& config) {
   return {.multiple = {16, 16, 16}, .norms_coarsest = config.mednext.norm_type == "group"};
 }
@@ -171,7 +167,7 @@ MedNextImpl::MedNextImpl(const ModelConfig& config)
   };
   check_odd("kernel_size", options.kernel_size);
   check_odd("dec_kernel_size", decoder_taps);
-  const auto& sizes = preset(options.size);
+  const auto& sizes = mednext_preset(options.size);
   const auto expansion = per_level("exp_r", options.exp_r, sizes.exp_r, /*takes_one=*/true);
   const auto counts =
       per_level("block_counts", options.block_counts, sizes.block_counts, /*takes_one=*/false);

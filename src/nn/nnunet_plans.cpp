@@ -45,9 +45,20 @@ Json configuration_of(const Json& plans, const std::string& name, const std::str
     for (const auto& [key, value] : own.items()) {
       if (!result.contains(key)) result[key] = value;
     }
-    next = own.contains("inherits_from") ? text_at(own, "inherits_from", origin) : "";
+    const bool inherits = own.contains("inherits_from") && !own["inherits_from"].is_null();
+    next = inherits ? text_at(own, "inherits_from", origin) : "";
   }
   return result;
+}
+
+// Those of the constructor, of which the numbers of features have no default.
+Json arguments_of_plans(const Json& architecture, const std::string& where) {
+  const auto& arguments = at(architecture, "arch_kwargs", where);
+  if (!arguments.is_object()) {
+    throw Error(concat(where, ": \"arch_kwargs\" must be an object with the network's arguments"));
+  }
+  at(arguments, "features_per_stage", where);
+  return arguments;
 }
 
 // Of plans before 2.4, which have no arguments of a constructor.
@@ -96,8 +107,12 @@ std::int64_t size_of(const TensorMap& tensors, const std::vector<std::string>& n
                      names.front()));
 }
 
-// What JSON has a word for; anything else is null.
-Json to_json(const Value& value) {
+// Plans hold some hundreds. The keys of a JSON object are found one by one, in quadratic time.
+constexpr std::size_t kMaxValues = 10'000;
+
+// What JSON has a word for; anything else is null. Counts the values down.
+Json to_json(const Value& value, std::size_t& left) {
+  if (left-- == 0) throw Error(concat("the plans hold more than ", kMaxValues, " values"));
   if (value.is_bool()) return value.boolean();
   if (value.is_integer()) return value.integer();
   if (value.is_real()) return value.real();
@@ -105,10 +120,10 @@ Json to_json(const Value& value) {
   Json json;
   if (value.is_list()) {
     json = Json::array();
-    for (const auto& item : value.list()) json.push_back(to_json(item));
+    for (const auto& item : value.list()) json.push_back(to_json(item, left));
   } else if (value.is_dict()) {
     json = Json::object();
-    for (const auto& [key, item] : value.dict().items()) json[key] = to_json(item);
+    for (const auto& [key, item] : value.dict().items()) json[key] = to_json(item, left);
   }
   return json;
 }
@@ -133,7 +148,7 @@ ModelConfig config_from_plans(const Json& plans, const std::string& configuratio
                 text_at(architecture, is_new ? "network_class_name" : "UNet_class_name", where),
                 where)
           : network;
-  auto arguments = is_new ? at(architecture, "arch_kwargs", where)
+  auto arguments = is_new ? arguments_of_plans(architecture, where)
                           : arguments_of_old_plans(configuration, name, where);
   if (name == "umamba_enc") arguments["input_size"] = at(configuration, "patch_size", where);
   // The first convolution, under either of its names.
@@ -164,8 +179,9 @@ ModelConfig config_from_nnunet_checkpoint(const Dict& checkpoint, const TensorMa
   const std::string network = is_of("UMambaBot")   ? "umamba_bot"
                               : is_of("UMambaEnc") ? "umamba_enc"
                                                    : "";
-  return config_from_plans(to_json(arguments.at("plans")), arguments.at("configuration").text(),
-                           network, tensors, origin);
+  auto left = kMaxValues;
+  return config_from_plans(to_json(arguments.at("plans"), left),
+                           arguments.at("configuration").text(), network, tensors, origin);
 }
 
 }  // namespace segmamba::nn

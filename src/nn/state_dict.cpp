@@ -23,6 +23,8 @@ namespace {
 constexpr int kMaxNesting = 4;
 constexpr std::size_t kShownNames = 5;
 constexpr std::size_t kMaxConfigBytes = 1 << 20;  // YAML takes many times its text in memory
+// Arguments of an original: the keys of a JSON object are found one by one, in quadratic time.
+constexpr std::size_t kMaxArgumentsBytes = 64 << 10;
 
 // Where training programs keep the weights; of two, the first is taken.
 const std::vector<std::string>& known_places() {
@@ -130,6 +132,8 @@ void take_config(StateDictFile& file, Make make) {
     ModelConfig config;
     ConfigDocument::from_text(yaml, kConfigInside).section("model").read(config);
     file.config = yaml;
+    // Of another one in the file.
+    file.config_problem.clear();
   } catch (const std::exception& error) {  // also of JSON that is no UTF-8
     file.config_problem = printable(error.what());
     file.notes.push_back("not used: " + file.config_problem);
@@ -266,6 +270,9 @@ std::string percent_loaded(const LoadReport& report) {
 // Of our files, the section `model`; of golden files, the original's name and arguments.
 std::string config_of(const std::string& model, const std::string* arguments) {
   if (arguments == nullptr) return model_section(model);
+  if (arguments->size() > kMaxArgumentsBytes) {
+    throw Error(concat(kConfigInside, ": the arguments take more than 64 KiB"));
+  }
   return model_section(config_to_yaml(
       config_from_upstream(model, parse_json(*arguments, kConfigInside), kConfigInside)));
 }
@@ -298,7 +305,8 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
       file.notes.push_back("\"" + prefix + "\" removed from the names");
     }
     if (file.tensors.empty()) throw Error("holds no weights");
-    if (content.is_dict() && holds_plans(content.dict())) {
+    // Our own config, where there is one, says more than plans do.
+    if (file.config.empty() && content.is_dict() && holds_plans(content.dict())) {
       take_config(file, [&] {
         return model_section(config_to_yaml(
             config_from_nnunet_checkpoint(content.dict(), file.tensors, kConfigInside)));

@@ -105,8 +105,9 @@ void adapt_patch_embedding(const UnetrOptions& options, AdaptedState& state) {
       state.tensors.insert(std::move(node));
     }
   };
+  // The sizes of an empty tensor may have a product that is no number.
   if (wants_convolution && linear != state.tensors.end() && linear->second.dim() == 2 &&
-      linear->second.size(1) % (kPatch * kPatch * kPatch) == 0) {
+      linear->second.numel() > 0 && linear->second.size(1) % (kPatch * kPatch * kPatch) == 0) {
     const auto weight = linear->second;
     const auto channels = weight.size(1) / (kPatch * kPatch * kPatch);
     state.tensors.erase(linear);
@@ -117,7 +118,7 @@ void adapt_patch_embedding(const UnetrOptions& options, AdaptedState& state) {
     move_bias("1.bias", "bias");
     state.notes.emplace_back("patch embedding turned from a linear layer into a convolution");
   } else if (!wants_convolution && convolution != state.tensors.end() &&
-             convolution->second.dim() == 5) {
+             convolution->second.dim() == 5 && convolution->second.numel() > 0) {
     const auto weight = convolution->second;
     state.tensors.erase(convolution);
     state.tensors[stem + "1.weight"] = weight.permute({0, 2, 3, 4, 1}).flatten(1).contiguous();
@@ -218,8 +219,10 @@ const std::map<std::string, SizeDependence>& size_dependences() {
   return table;
 }
 
-// The side of the cube of this many tokens; 0 where they make none.
+// The side of the cube of this many tokens; 0 where they make none, or more than any network has.
 std::int64_t cube_side(std::int64_t tokens) {
+  constexpr std::int64_t kMaxSide = 512;
+  if (tokens > kMaxSide * kMaxSide * kMaxSide) return 0;
   std::int64_t side = 1;
   while (side * side * side < tokens) ++side;
   return side * side * side == tokens ? side : 0;
@@ -244,6 +247,7 @@ std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch:
     const auto found = tensors.find(name);
     if (found == tensors.end() || own.dim() != 5 || found->second.dim() != 5) continue;
     auto& given = found->second;
+    if (given.numel() == 0) continue;
     const auto wanted = own.sizes().slice(2), kernel = given.sizes().slice(2);
     const bool is_smaller =
         kernel != wanted && std::equal(kernel.begin(), kernel.end(), wanted.begin(),
@@ -258,6 +262,27 @@ std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch:
   if (count == 0) return {};
   return {concat(count, " kernels enlarged by interpolation, as MedNeXt's UpKern does")};
 }
+
+namespace {
+
+// Channel i from channel i modulo their number, divided among its copies; where some are left out,
+// these stand for them.
+torch::Tensor repeat_channels(const torch::Tensor& values, std::int64_t channels) {
+  const auto others = values.size(1);
+  const auto from = torch::arange(channels) % others;
+  auto scale = torch::full({channels}, static_cast<double>(others) / static_cast<double>(channels),
+                           torch::kFloat64);
+  if (channels > others) scale = 1 / torch::bincount(from).to(torch::kFloat64).index({from});
+  return values.index_select(1, from) * scale.view({-1, 1, 1, 1});
+}
+
+// Each channel from the mean, with the same sum.
+torch::Tensor spread_mean(const torch::Tensor& values, std::int64_t channels) {
+  const auto each = values.sum(1, /*keepdim=*/true) / static_cast<double>(channels);
+  return each.repeat({1, channels, 1, 1, 1});
+}
+
+}  // namespace
 
 std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch::nn::Module& model,
                                          FirstLayer how, TensorMap& tensors) {
@@ -274,10 +299,9 @@ std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch:
     if (given.sizes() != expected || !torch::isFloatingType(given.scalar_type())) continue;
     const auto type = given.scalar_type();
     const auto values = given.to(torch::kFloat64);
-    const auto spread = how == FirstLayer::kMean
-                            ? values.mean(1, /*keepdim=*/true).expand(own.sizes())
-                            : values.index_select(1, torch::arange(channels) % others);
-    given = (spread * (static_cast<double>(others) / static_cast<double>(channels))).to(type);
+    given = (how == FirstLayer::kMean ? spread_mean(values, channels)
+                                      : repeat_channels(values, channels))
+                .to(type);
     notes.push_back(
         concat(printable(name), ": weights of ", others, " channels made those of ", channels));
   }
@@ -317,7 +341,8 @@ std::string input_size_hint(const ModelConfig& config, const TensorMap& tensors,
   }
   std::string size = "[D,H,W]";
   for (const auto& [name, tensor] : tensors) {
-    if (voxels_per_token == 0 || !contains(name, part) || tensor.dim() != 3) continue;
+    if (voxels_per_token == 0 || !contains(name, part)) continue;
+    if (tensor.dim() != 3 || tensor.numel() == 0) continue;
     const auto side = voxels_per_token * cube_side(tensor.size(1));
     if (side > 0) size = concat("[", side, ",", side, ",", side, "]");
   }

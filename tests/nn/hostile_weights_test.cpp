@@ -12,6 +12,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/state_dict.h"
+#include "segmamba/nn/upstream_weights.h"
 #include "segmamba/nn/verify.h"
 #include "segmamba/nn/weights.h"
 #include "support/error_of.h"
@@ -482,6 +483,45 @@ TEST_F(HostileWeights, MetadataNestedTooDeep) {
   EXPECT_EQ(read_state_dict(path).config, "");
   EXPECT_THAT(error_of([&] { verify(file, path, torch::kFloat32); }),
               HasSubstr("nested deeper than 64"));
+}
+
+// What a file says of its network is read in time that does not grow with its square.
+TEST_F(HostileWeights, ConfigsWithTooManyKeys) {
+  const auto weights = tensor_dict({{"a", torch::ones({2})}});
+  Dict plans, arguments, checkpoint;
+  for (int i = 0; i < 200'000; ++i) plans.set(concat(i), Value());
+  arguments.set("plans", plans);
+  arguments.set("configuration", "3d_fullres");
+  checkpoint.set("network_weights", weights);
+  checkpoint.set("init_args", arguments);
+  const auto path = folder_.path() / "plans.pt";
+  write_archive(path, checkpoint);
+  EXPECT_EQ(read_state_dict(path).config_problem, "the plans hold more than 10000 values");
+
+  std::string many = "{";
+  for (int i = 0; many.size() < (3 << 20); ++i) many += concat("\"", i, "\":0,");
+  const auto keys = folder_.path() / "keys.safetensors";
+  write_safetensors(keys, {.tensors = {{"a", torch::ones({2})}},
+                           .metadata = {{"model", "segresnet"}, {"config", many + "\"x\":0}"}}});
+  EXPECT_EQ(read_state_dict(keys).config_problem,
+            "the config inside: the arguments take more than 64 KiB");
+}
+
+// Empty tensors, of sizes whose product is no number.
+TEST_F(HostileWeights, EmptyTensorsOfHugeSizes) {
+  const auto huge = std::int64_t{1} << 62;
+  const std::string stem = "vit.patch_embedding.patch_embeddings.";
+  const auto adapt = [](const char* network, const std::string& name, torch::Tensor tensor,
+                        const char* proj_type = "conv") {
+    ModelConfig config;
+    config.name = network;
+    config.unetr.proj_type = proj_type;
+    const TensorMap given = {{name, tensor}};
+    EXPECT_EQ(error_of([&] { adapt_state_dict(config, given); }), "") << network;
+  };
+  adapt("unetr", stem + "1.weight", torch::empty({huge, 0}));
+  adapt("unetr", stem + "weight",
+        torch::empty({0}).as_strided({0, huge, huge, 1, 1}, {1, 1, 1, 1, 1}), "perceptron");
 }
 
 void damage(std::string& bytes, std::mt19937& random) {

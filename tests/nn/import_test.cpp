@@ -6,12 +6,14 @@
 
 #include <array>
 #include <cstdlib>
+#include <limits>
 
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model.h"
+#include "segmamba/nn/network_difference.h"
 #include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/upstream_weights.h"
@@ -43,6 +45,21 @@ TEST(InputSizeHint, TellsTheSizeThatTheWeightsHave) {
   EXPECT_EQ(hint("nnformer", "a", {1}), "--set model.crop_size=[D,H,W]");
   EXPECT_EQ(hint("umamba_enc", "a", {1}), "--set model.input_size=[D,H,W]");
   EXPECT_EQ(hint("umamba_bot", "a", {1}), "");
+}
+
+// No tokens of a size that no loop comes to the end of, and more than any network has.
+TEST(InputSizeHint, OfHostileShapes) {
+  ModelConfig config;
+  config.name = "unetr";
+  const auto hint = [&](const torch::Tensor& positions) {
+    return input_size_hint(config, {{"vit.patch_embedding.position_embeddings", positions}},
+                           nullptr);
+  };
+  EXPECT_EQ(hint(torch::empty({0, std::numeric_limits<std::int64_t>::max(), 1})),
+            "--set model.img_size=[D,H,W]");
+  const std::int64_t side = std::int64_t{1} << 20;
+  EXPECT_EQ(hint(torch::zeros({1, 1, 1}).expand({1, side * side * side, 1})),
+            "--set model.img_size=[D,H,W]");
 }
 
 TEST(InputSizeHint, IsGivenWhereThatSizeIsWhatDoesNotFit) {
@@ -98,6 +115,54 @@ TEST(ConfigInside, ThatCannotBeReadIsTold) {
   EXPECT_THAT(read_state_dict(path).config_problem, HasSubstr("the config inside:1: model"));
 }
 
+TEST(NetworkDifference, IsNoneBetweenWaysToWriteOneNetwork) {
+  const auto between = [](const char* file, const char* own) {
+    ModelConfig config;
+    ConfigDocument::from_text(own, "own").read(config);
+    return network_difference(model_section(file), config);
+  };
+  const auto same = [&](const char* file, const char* own) {
+    EXPECT_EQ(between(file, own), "");
+    EXPECT_EQ(between(own, file), "");
+  };
+  const char* const short_unet =
+      "name: nnunet\nfeatures_per_stage: [4, 8]\nkernel_sizes: [[1, 3, 3]]\nstrides: []\n"
+      "n_conv_per_stage: [2]\nn_conv_per_stage_decoder: [2]\n";
+  const char* const long_unet =
+      "name: nnunet\nfeatures_per_stage: [4, 8]\nkernel_sizes: [[1, 3, 3], [1, 3, 3]]\n"
+      "strides: [[1, 1, 1], [2, 2, 2]]\nn_conv_per_stage: [2, 2]\n"
+      "n_conv_per_stage_decoder: [2]\n";
+  same(short_unet, long_unet);
+  EXPECT_EQ(between(short_unet,
+                    "name: nnunet\nfeatures_per_stage: [4, 8]\nkernel_sizes: [[1, 3, 3]]\n"
+                    "strides: [[1, 1, 1], [1, 2, 2]]\n"),
+            "the file's network has strides: [[1, 1, 1], [2, 2, 2]] (here [[1, 1, 1], [1, 2, 2]])");
+  same("name: umamba_bot\nn_conv_per_stage: [2]\n",
+       "name: umamba_bot\nn_conv_per_stage: [2, 2, 2, 2, 2, 2]\n");
+  same("name: nnunet_resenc\nstem_channels: 0\n", "name: nnunet_resenc\nstem_channels: 32\n");
+  same("name: mednext\nsize: S\n",
+       "name: mednext\nsize: L\nexp_r: [2]\nblock_counts: [2, 2, 2, 2, 2, 2, 2, 2, 2]\n");
+  same("name: mednext\ndec_kernel_size: 0\n", "name: mednext\ndec_kernel_size: 3\n");
+  EXPECT_EQ(between("name: mednext\nkernel_size: 3\n", "name: mednext\nkernel_size: 5\n"),
+            "the file's network has kernel_size: 3 (here 5)");
+  EXPECT_THAT(between("name: mednext\nsize: S\n", "name: mednext\nsize: B\n"),
+              HasSubstr("has exp_r: [2, 2, 2, 2, 2, 2, 2, 2, 2] (here [2, 3, 4,"));
+  same("name: unetr\nproj_type: perceptron\n", "name: unetr\nproj_type: conv\n");
+  same("name: segmamba\nencoder: tom\nmlp_ratio: 2\n", "name: segmamba\nencoder: tom\n");
+  EXPECT_EQ(between("encoder: paper\nmlp_ratio: 2\n", "encoder: paper\n"),
+            "the file's network has mlp_ratio: 2 (here 4)");
+  same("in_channels: 1\ndeep_supervision: true\n", "in_channels: 2\n");
+}
+
+TEST(NetworkDifference, AndWhetherAFileIsOfANetworkAtAll) {
+  ModelConfig config;
+  config.name = "swin_unetr";
+  EXPECT_FALSE(is_of_network("", config));
+  EXPECT_EQ(network_difference("", config), "");
+  EXPECT_FALSE(is_of_network("model:\n  name: nnunet\n", config));
+  EXPECT_TRUE(is_of_network("model:\n  name: swin_unetr\n  merging: legacy\n", config));
+}
+
 // UpKern: what torch.nn.functional.interpolate(mode="trilinear") makes of a kernel.
 TEST(EnlargeKernels, InterpolatesThoseOfMedNeXt) {
   ModelConfig config;
@@ -121,6 +186,8 @@ TEST(EnlargeKernels, InterpolatesThoseOfMedNeXt) {
       (enlarged.view({5, 1, 1}) * enlarged.view({5, 1}) * enlarged).expand({2, 1, 5, 5, 5})));
   EXPECT_TRUE(torch::equal(tensors.at("conv2"), given.at("conv2")));
   EXPECT_TRUE(torch::equal(tensors.at("conv3"), given.at("conv3")));
+  tensors = {{"conv1", torch::empty({2, 1, 0, 5, 5})}};  // nothing to interpolate
+  EXPECT_THAT(enlarge_kernels(config, model, tensors), ::testing::IsEmpty());
   config.name = "nnunet";
   tensors = given;
   EXPECT_THAT(enlarge_kernels(config, model, tensors), ::testing::IsEmpty());
@@ -142,12 +209,28 @@ TEST(FitFirstLayer, KeepsTheSumOverAlikeChannels) {
     return tensors.at("first");
   };
   EXPECT_TRUE(torch::equal(first(FirstLayer::kRandom, 0), given.at("first")));
-  EXPECT_TRUE(torch::allclose(
-      first(FirstLayer::kRepeat, 1),
-      (torch::tensor({1.0F, 2.0F, 1.0F, 3.0F, 5.0F, 3.0F}) * 2 / 3).view({2, 3, 1, 1, 1})));
+  // The sums are 3 and 8.
+  EXPECT_TRUE(
+      torch::equal(first(FirstLayer::kRepeat, 1),
+                   torch::tensor({0.5F, 2.0F, 0.5F, 1.5F, 5.0F, 1.5F}).view({2, 3, 1, 1, 1})));
   EXPECT_TRUE(torch::allclose(
       first(FirstLayer::kMean, 1),
       torch::tensor({1.0F, 1.0F, 1.0F, 8 / 3.0F, 8 / 3.0F, 8 / 3.0F}).view({2, 3, 1, 1, 1})));
+}
+
+// The channels left out count as the mean of those that stay.
+TEST(FitFirstLayer, OfFewerChannels) {
+  ModelConfig config;
+  config.in_channels = 2;
+  torch::nn::Module model;
+  model.register_parameter("first", torch::zeros({1, 2, 1, 1, 1}));
+  const auto first = [&](FirstLayer how) {
+    TensorMap tensors = {{"first", torch::tensor({1.0F, 2.0F, 4.0F, 5.0F}).view({1, 4, 1, 1, 1})}};
+    fit_first_layer(config, model, how, tensors);
+    return tensors.at("first").flatten();
+  };
+  EXPECT_TRUE(torch::equal(first(FirstLayer::kRepeat), torch::tensor({2.0F, 4.0F})));
+  EXPECT_TRUE(torch::equal(first(FirstLayer::kMean), torch::tensor({6.0F, 6.0F})));
 }
 
 // The first convolution and the last, which tell the channels.
@@ -174,6 +257,7 @@ const char* const kPlans = R"({"configurations": {
     "n_conv_per_stage_encoder": [1, 3, 4], "n_conv_per_stage_decoder": [1, 2],
     "patch_size": [16, 32, 32]},
   "heir": {"inherits_from": "old", "unet_max_num_features": 8},
+  "own": {"inherits_from": null, "UNet_class_name": "OtherUNet"},
   "circle": {"inherits_from": "circle"},
   "other": {"UNet_class_name": "a.b.OtherUNet"}}})";
 
@@ -209,6 +293,7 @@ TEST(Plans, OfEveryVersion) {
   EXPECT_THAT(error("3d"), HasSubstr("plans.json: there is no configuration \"3d\", only 2d, 3d_"));
   EXPECT_THAT(error("circle"), HasSubstr("circle inherits from itself"));
   EXPECT_THAT(error("other"), HasSubstr("plans.json: other: the network is a OtherUNet"));
+  EXPECT_THAT(error("own"), HasSubstr("plans.json: own: the network is a OtherUNet"));
   EXPECT_THAT(error("2d"), ::testing::AllOf(HasSubstr("plans.json: 2d: "), HasSubstr("conv_op")));
   EXPECT_THAT(error_of([&] { config_from_plans(plans, "old", "", {}, "plans.json"); }),
               HasSubstr("the plans do not tell the channels"));
@@ -216,6 +301,59 @@ TEST(Plans, OfEveryVersion) {
                 config_from_plans({{"a", 1}}, "old", "", kEnds, "p.json");
               }),
               HasSubstr("p.json: no plans of nnU-Net v2"));
+  const auto with_arguments = [](const Json& arguments) {
+    const Json architecture = {{"network_class_name", "PlainConvUNet"}, {"arch_kwargs", arguments}};
+    const Json all = {{"configurations", {{"a", {{"architecture", architecture}}}}}};
+    return error_of([&] { config_from_plans(all, "a", "", kEnds, "p.json"); });
+  };
+  for (const auto& arguments : {Json(), Json::array({1, 2}), Json("text"), Json(3)}) {
+    EXPECT_EQ(with_arguments(arguments),
+              "p.json: a: \"arch_kwargs\" must be an object with the network's arguments");
+  }
+  EXPECT_THAT(with_arguments(Json::object()), HasSubstr("there is no \"features_per_stage\""));
+}
+
+// The same for torch.save.
+Value value_of(const Json& json) {
+  if (json.is_object()) {
+    Dict dict;
+    for (const auto& [key, value] : json.items()) dict.set(key, value_of(value));
+    return dict;
+  }
+  if (json.is_array()) {
+    List list;
+    for (const auto& value : json) list.push_back(value_of(value));
+    return list;
+  }
+  if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_integer()) return json.get<std::int64_t>();
+  if (json.is_number()) return json.get<double>();
+  if (json.is_string()) return json.get<std::string>();
+  return {};
+}
+
+// Which of them is of use does not depend on the other.
+TEST(ConfigInside, BesidePlans) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.pth";
+  const auto read = [&](const std::string& config, Json plans) {
+    Dict arguments, checkpoint;
+    arguments.set("plans", value_of(plans));
+    arguments.set("configuration", "old");
+    checkpoint.set("network_weights", tensor_dict(kEnds));
+    checkpoint.set("init_args", arguments);
+    checkpoint.set("config", config);
+    write_archive(path, checkpoint);
+    return read_state_dict(path);
+  };
+  const auto plans = parse_json(kPlans, "plans.json");
+  const auto of_plans = read("learning_rate: 0.1\n", plans);
+  EXPECT_THAT(of_plans.config, HasSubstr("nnunet_resenc"));
+  EXPECT_EQ(of_plans.config_problem, "");
+  EXPECT_THAT(of_plans.notes, ::testing::Contains(HasSubstr("not used: the config inside")));
+  const std::string own = "model:\n  name: unetr\n";
+  EXPECT_EQ(read(own, plans).config, own);
+  EXPECT_EQ(read(own, Json::object()).config_problem, "");
 }
 
 class ImportProgramTest : public ::testing::Test {
@@ -307,23 +445,6 @@ TEST_F(ImportProgramTest, DamagedConfigsAndPoorFits) {
 
 // nnU-Net's checkpoints hold their plans.
 TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
-  const auto dict_of = [](const Json& json, const auto& self) -> Value {
-    if (json.is_object()) {
-      Dict dict;
-      for (const auto& [key, value] : json.items()) dict.set(key, self(value, self));
-      return dict;
-    }
-    if (json.is_array()) {
-      List list;
-      for (const auto& value : json) list.push_back(self(value, self));
-      return list;
-    }
-    if (json.is_boolean()) return json.get<bool>();
-    if (json.is_number_integer()) return json.get<std::int64_t>();
-    if (json.is_number()) return json.get<double>();
-    if (json.is_string()) return json.get<std::string>();
-    return {};
-  };
   const auto plans = parse_json(kPlans, "plans.json");
   for (const auto& [trainer, configuration, network] : std::vector<std::array<const char*, 3>>{
            {"nnUNetTrainer", "3d_fullres", ""},
@@ -332,7 +453,7 @@ TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
     const auto config = config_from_plans(plans, configuration, network, kEnds, "plans.json");
     const auto state = upstream_state_dict(config, state_dict(*make_model(config)));
     Dict arguments, checkpoint;
-    arguments.set("plans", dict_of(plans, dict_of));
+    arguments.set("plans", value_of(plans));
     arguments.set("configuration", configuration);
     checkpoint.set("network_weights", tensor_dict(state));
     checkpoint.set("init_args", arguments);
@@ -353,6 +474,36 @@ TEST_F(ImportProgramTest, CheckpointsOfNnUnetAreOfTheirPlans) {
   }
 }
 
+// What a file says of its network holds for its weights, whichever network is asked for.
+TEST_F(ImportProgramTest, TellsInWhatTheNetworkOfTheFileDiffers) {
+  ModelConfig config;
+  config.name = "swin_unetr";
+  config.swin_unetr.feature_size = 6;
+  config.swin_unetr.depths = {1, 1, 1, 1};
+  config.swin_unetr.num_heads = {1, 2, 3, 4};
+  config.swin_unetr.merging = "legacy";
+  const auto state = state_dict(*make_model(config));
+  const auto import = [&](const std::map<std::string, std::string>& metadata) {
+    write_safetensors(file("swin.safetensors"), {.tensors = state, .metadata = metadata});
+    return "import --from swin.safetensors --output model.safetensors --set "
+           "model.feature_size=6 'model.depths=[1,1,1,1]' 'model.num_heads=[1,2,3,4]' ";
+  };
+  const auto difference = HasSubstr("the file's network has merging: legacy (here merging)"),
+             unknown = HasSubstr("no file tells");
+  const auto legacy = import({{"model", config_to_yaml(config)}});
+  for (const auto* other : {"--model swin_unetr", "model.merging=merging"}) {
+    const auto outcome = run(std::string(legacy) + other);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, ::testing::AllOf(difference, ::testing::Not(unknown)));
+  }
+  EXPECT_THAT(run(legacy).out, ::testing::Not(::testing::AnyOf(difference, unknown)));
+  // Nothing is said, or something of another network, as plans in a checkpoint do.
+  for (const auto& metadata :
+       {std::map<std::string, std::string>{}, {{"model", "name: nnunet\n"}}}) {
+    EXPECT_THAT(run(std::string(import(metadata)) + "--model swin_unetr").out, unknown);
+  }
+}
+
 TEST_F(ImportProgramTest, OtherKernelsAndChannels) {
   ModelConfig config;
   config.name = "mednext";
@@ -370,7 +521,11 @@ TEST_F(ImportProgramTest, OtherKernelsAndChannels) {
   EXPECT_THAT(mean.out, ::testing::AllOf(HasSubstr("17 kernels enlarged"),
                                          HasSubstr("stem.weight: weights of 2 channels made those"),
                                          HasSubstr("100 % of the network's numbers")));
-  EXPECT_EQ(run(import + "--first-layer mean --strict").exit_code, 1);
+  EXPECT_THAT(mean.out, HasSubstr("the file's network has kernel_size: 3 (here 5)\n"));
+  const auto strict = run(import + "--first-layer mean --strict");
+  EXPECT_EQ(strict.exit_code, 2);
+  EXPECT_THAT(strict.err, HasSubstr("--first-layer mean changes weights that do not fit"));
+  EXPECT_EQ(run(import + "--strict").exit_code, 1);
   EXPECT_THAT(run(import).out, HasSubstr("stem.weight (file float32 [4, 2, 1, 1, 1]"));
   EXPECT_EQ(run(import + "--first-layer median").exit_code, 2);
 }

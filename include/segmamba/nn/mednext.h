@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,12 @@
 namespace segmamba::nn {
 
 class MedNextBlockImpl;
+
+// What `size` stands for: numbers of the nine levels, down and up again.
+struct MedNextPreset {
+  std::array<std::int64_t, 9> exp_r, block_counts;
+};
+const MedNextPreset& mednext_preset(const std::string& size);
 
 // MedNeXt (arXiv 2303.09975; MIC-DKFZ/MedNeXt at 0b78ed8, mednextv1), c = n_channels, r = exp_r:
 //   block:  x + conv3(GRN(gelu(conv2(norm(conv1 x))))), conv1 depth-wise k^3 (k = kernel_size; of

@@ -18,8 +18,8 @@ struct AdaptedState {
 
 // A state dict of the original of `config.name` (its releases and training programs differ) under
 // our names: those of our own files stay as they are. Throws Error where two names of one tensor
-// hold different values. `is_known`: their file says that they are of this config, so that notes on
-// what no file of an original tells can be left out.
+// hold different values. `is_known`: their file says with which options they were trained, so that
+// notes on what no file of an original tells can be left out.
 AdaptedState adapt_state_dict(const ModelConfig& config, TensorMap tensors, bool is_known = false);
 
 // Weights of a network with smaller kernels become those of one with larger kernels, as MedNeXt's
@@ -30,10 +30,12 @@ std::vector<std::string> enlarge_kernels(const ModelConfig& config, const torch:
 // How convolutions of the image start where the file's take another number of channels, C.
 enum class FirstLayer {
   kRandom,  // as the network starts
-  kRepeat,  // channel i from the file's channel i modulo C
-  kMean,    // each channel from the mean over the file's
+  kRepeat,  // channel i from the file's channel i modulo C, divided among its copies
+  kMean,    // each channel from the mean over the file's, times C / in_channels
 };
-// Changes what is not kRandom, times C / in_channels, so that the sum over alike channels stays.
+// Both keep the sum over the channels, which is what alike channels give. Where the image has fewer
+// than C, kRepeat leaves out the file's last ones and multiplies the others by C / in_channels, as
+// if those left out were like their mean.
 std::vector<std::string> fit_first_layer(const ModelConfig& config, const torch::nn::Module& model,
                                          FirstLayer how, TensorMap& tensors);
 
