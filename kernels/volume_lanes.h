@@ -28,6 +28,29 @@ struct ColumnSums {
   S* squares;  // and of their squares
 };
 
+// What the backward pass reads, as in NormRows. With y = (x - mean) scale and the shortcut's y in
+// the same way, what went into the activation was y weight + shift + shortcut_y shortcut_weight.
+template <class T>
+struct NormGradientRows {
+  const T *grad_out, *x, *out, *shortcut;  // x or nullptr: from out; shortcut or nullptr
+  const State<T>*mean, *scale, *weight, *shift;
+  const State<T>*shortcut_mean, *shortcut_scale, *shortcut_weight;
+  State<T> slope;
+};
+
+// Of g, the gradient before the activation, one number a column as in ColumnSums.
+template <class S>
+struct GradientSums {
+  S *gradient, *along, *shortcut_along;  // of g, g y and g shortcut_y
+};
+
+template <class T>
+struct NormGradients {
+  // Means of g and g y over the voxels of each column's channel; zeros: not normalised.
+  const State<T>*gradient, *along, *shortcut_gradient, *shortcut_along;
+  T *grad_x, *grad_shortcut;  // each or nullptr
+};
+
 template <class T>
 struct VolumeLanes {
   using S = State<T>;
@@ -38,6 +61,12 @@ struct VolumeLanes {
   void (*sum_columns)(const T* x, int rows, int columns, const ColumnSums<S>& to);
   // out = act((x - mean) scale + shift + (shortcut - shortcut_mean) shortcut_scale) + residual.
   void (*normalise)(const NormRows<T>& at, int rows, int columns);
+
+  void (*sum_gradients)(const NormGradientRows<T>& at, int rows, int columns,
+                        const GradientSums<S>& to);
+  // grad_x = weight scale (g - gradient - y along), and the same of the shortcut.
+  void (*norm_gradients)(const NormGradientRows<T>& at, const NormGradients<T>& to, int rows,
+                         int columns);
 
   // Outputs of the tiles [first, first + count), 2^3 voxels each, counted over [batch, depth / 2,
   // height / 2, width / 2] rounded up. `workspace` holds winograd_workspace() numbers.

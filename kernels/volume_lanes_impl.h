@@ -8,9 +8,9 @@ namespace segmamba::kernels::SEGMAMBA_SET {
 
 template <class T>
 const VolumeLanes<T>& volume_lanes() {
-  static constexpr VolumeLanes<T> lanes{SEGMAMBA_SET_NAME, kLanes<T>,
-                                        sum_columns<T>,    normalise<T>,
-                                        winograd_tiles<T>, winograd_workspace<T>};
+  static constexpr VolumeLanes<T> lanes{
+      SEGMAMBA_SET_NAME, kLanes<T>,         sum_columns<T>,    normalise<T>,
+      sum_gradients<T>,  norm_gradients<T>, winograd_tiles<T>, winograd_workspace<T>};
   return lanes;
 }
 

@@ -42,7 +42,7 @@ SWEEPS = {
                  "SegmentBackward back"),
 }
 SM_REGISTERS, SM_WARPS, SM_SHARED, BLOCK_RESERVED = 65536, 64, 228 * 1024, 1024  # sm_90
-BLOCK_THREADS = 96  # of the scan's kernels where channels are a multiple of 96; items have 256
+BLOCK_THREADS = 96  # of the scan's kernels where channels are a multiple of 96; others have 256
 SOURCE = {"(AugmentSource)0": "copy", "(AugmentSource)1": "linear", "(AugmentSource)2": "cubic"}
 EMIT = {"0": "end", "1": "apart", "2": "in order"}
 
@@ -70,6 +70,12 @@ def short_name(function):
         elif kernel == "AugmentReduce":
             words = ["gamma" if words == ["true"] else "plain"]
         return " ".join([kernel, *words]).strip(), "float", int(shared or 0)
+    match = re.search(r"run_(?:kernel|items)<(Norm\w+)<(?:(Merge\w+)<)?(\w+)(?:, (\d+))?[ >]+(?:, (\d+))?",
+                      function)
+    if match:
+        kernel, merged, dtype, load, shared = match.groups()
+        extra = f" {merged}" if merged else f" {load} a load" if load else ""
+        return kernel + extra, dtype, int(shared or 0)
     match = re.search(r"run_(?:kernel|items)<(\w+)<(\w+)(?:, (?:\(Emit\))?(\w+))?>(?:, (\d+))?", function)
     if not match:
         return None
@@ -168,7 +174,7 @@ def main():
         for (kernel, dtype, shared), used in sorted(resources(cuobjdump, path).items()):
             spill = used["STACK"] + used["LOCAL"]
             is_item = kernel.startswith(("Sum", "Carry", "Gate", "ConvWeight", "Augment"))
-            warps = resident_warps(used["REG"], shared, 256 if is_item else BLOCK_THREADS)
+            warps = resident_warps(used["REG"], shared, 256 if is_item or kernel.startswith("Norm") else BLOCK_THREADS)
             print(f"{kernel:28} {dtype:9} {used['REG']:9} {spill:7} {shared:8} {warps:8}")
             if dtype == "double":
                 continue

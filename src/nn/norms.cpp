@@ -7,58 +7,16 @@
 #include "segmamba/nn/recompute.h"
 
 namespace segmamba::nn {
-namespace {
 
-// `weight` and `bias` [C] or undefined.
-torch::Tensor norm_of(const torch::Tensor& input, const torch::Tensor& weight,
-                      const torch::Tensor& bias) {
-  auto sizes = input.sizes().vec();
-  const auto of_items = [items = sizes[0]](const torch::Tensor& values) {
-    return values.defined() && items > 1 ? values.repeat({items}) : values;
-  };
-  sizes[1] *= sizes[0];
-  sizes[0] = 1;
-  // As torch::instance_norm, but with a result that autograd does not take for a view: an in-place
-  // activation on a view costs a copy of the gradient. The input must be contiguous: through
-  // _unsafe_view, LibTorch 2.11 gives a channels-last one wrong gradients.
-  const auto output = torch::batch_norm(
-      input.contiguous().view(sizes), of_items(weight), of_items(bias),
-      /*running_mean=*/{}, /*running_var=*/{},
-      /*training=*/true, /*momentum=*/0.1, /*eps=*/1e-5, torch::globalContext().userEnabledCuDNN());
-  return torch::_unsafe_view(output, input.sizes());
-}
-
-// The same from LibTorch's operators.
-torch::Tensor composed(const torch::Tensor& input, const ops::AfterNorm& after) {
-  auto output = norm_of(input, after.weight, after.bias);
-  if (after.shortcut.defined()) {
-    output += after.normalises_shortcut
-                  ? norm_of(after.shortcut, after.shortcut_weight, after.shortcut_bias)
-                  : after.shortcut;
+torch::Tensor instance_norm(torch::Tensor input, ops::AfterNorm after) {
+  // Autocast and parts that stay in float32 leave the types apart.
+  const auto type = input.scalar_type();
+  const auto state = type == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  for (auto* volume : {&after.shortcut, &after.residual}) {
+    if (volume->defined()) *volume = volume->to(type);
   }
-  if (after.slope == 0) {
-    output.relu_();
-  } else if (after.slope != 1) {
-    torch::leaky_relu_(output, after.slope);
-  }
-  return after.residual.defined() ? output + after.residual : output;
-}
-
-}  // namespace
-
-torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after) {
-  // Not wherever gradients are off: recomputing runs parts without them, and must get the same
-  // bits. Nor under autocast, which leaves the types apart.
-  const auto is_alike = [&input](const torch::Tensor& other) {
-    return !other.defined() || other.scalar_type() == input.scalar_type();
-  };
-  const auto state = input.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
-  const auto is_state = [state](const torch::Tensor& values) {
-    return !values.defined() || values.scalar_type() == state;
-  };
-  if (!c10::InferenceMode::is_enabled() || !input.is_cpu() || !is_alike(after.shortcut) ||
-      !is_alike(after.residual) || !is_state(after.weight) || !is_state(after.shortcut_weight)) {
-    return composed(input, after);
+  for (auto* values : {&after.weight, &after.bias, &after.shortcut_weight, &after.shortcut_bias}) {
+    if (values->defined()) *values = values->to(state);
   }
   return ops::instance_norm(std::move(input), after);
 }

@@ -14,6 +14,8 @@
 
 namespace segmamba::ops {
 
+using OptionalTensor = std::optional<at::Tensor>;
+
 // One dimension of an expected shape: the letter it has in the documentation and its size; size -1
 // where any positive size will do, kAnySize where zero will do as well.
 inline constexpr std::int64_t kAnySize = -2;

@@ -12,8 +12,6 @@
 
 namespace segmamba::ops {
 
-using OptionalTensor = std::optional<at::Tensor>;
-
 // out, ungated (empty without a gate), checkpoints; the last two are empty unless kept.
 using ScanForward = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 // out and checkpoints of _selective_scan_add; empty where not asked for.

@@ -11,8 +11,9 @@ namespace segmamba::nn {
 
 // (x - mean) / sqrt(var + 1e-5), mean and biased variance over each channel of each item, always of
 // the instance itself; then what `after` says. [B, C, D, H, W] -> the same.
-// By value: in inference mode, a caller that moves its last reference in gets its memory back.
-torch::Tensor instance_norm(torch::Tensor input, const ops::AfterNorm& after = {});
+// By value: a caller that moves its last reference in gets its memory back. The result has the type
+// of the input, to which what `after` adds is converted.
+torch::Tensor instance_norm(torch::Tensor input, ops::AfterNorm after = {});
 
 // weight_c instance_norm(x_c) + bias_c, then what `after` says (whose weight and bias are these).
 // Without `affine` there is neither of them.

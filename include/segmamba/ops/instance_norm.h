@@ -1,10 +1,12 @@
 #pragma once
-// Instance norm with the steps that follow it in a network, in one pass over memory. For inference:
-// without gradients, and on the CPU alone.
+// Instance norm with the steps that follow it in a network, in two passes over memory, forward and
+// backward.
 
 #include <ATen/core/Tensor.h>
 
 namespace segmamba::ops {
+
+inline constexpr double kNormEpsilon = 1e-5;
 
 // out = act(weight norm(x) + bias + shortcut) + residual, act(v) = v for v > 0 and slope v
 // elsewhere.
@@ -23,7 +25,10 @@ struct AfterNorm {
 // is copied); shortcut and residual have its type and shape, weights and biases its type or, where
 // it has 16 bits, float32. The statistics are float64 sums of exact parts, so that a large mean
 // does no harm. The result has the memory format of x, and its memory where the caller gave its
-// last reference away. Throws Error naming the argument.
+// last reference away. For gradients, kept are the statistics, the shortcut and x, or instead of x
+// the output, which the next layer keeps as well: where x follows from it (a slope over 0, no
+// residual, neither weights nor biases). On the CPU results are the same bits for any number of
+// threads, on a GPU for every run. A second derivative throws. Throws Error naming the argument.
 at::Tensor instance_norm(at::Tensor x, const AfterNorm& after);
 
 }  // namespace segmamba::ops
