@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "segmamba/nn/recompute.h"
 #include "segmamba/ops/winograd.h"
 
 namespace segmamba::nn {
@@ -59,8 +60,16 @@ torch::Tensor ConvolutionImpl::forward(const torch::Tensor& input) {
           .to(at::autocast::get_autocast_dtype(at::kCPU));
     }
     const bool is_depth_wise = options.groups() > 1 && options.groups() == options.in_channels();
-    return torch::nn::Conv3dImpl::forward(
-        is_depth_wise && input.is_cpu() ? input.contiguous(kChannelsLast) : input);
+    if (!is_depth_wise || !input.is_cpu()) return torch::nn::Conv3dImpl::forward(input);
+    // Autocast keeps a copy of its own anyway.
+    if (input.is_contiguous(kChannelsLast) || at::autocast::is_autocast_enabled(at::kCPU)) {
+      return torch::nn::Conv3dImpl::forward(input.contiguous(kChannelsLast));
+    }
+    FormedAgain laid_out(
+        [](std::vector<torch::Tensor> x) { return x[0].contiguous(kChannelsLast); }, {input});
+    const auto output = torch::nn::Conv3dImpl::forward(laid_out.take());
+    laid_out.forget_input_of(output);
+    return output;
   }
   return ops::winograd_convolution(
       input, winograd_weight_, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt,

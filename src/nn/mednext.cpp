@@ -8,6 +8,7 @@
 #include "module_list.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/nn/mlp.h"
 #include "segmamba/nn/norms.h"
 
 namespace segmamba::nn {
@@ -24,10 +25,9 @@ struct BlockOptions {
   bool residual = true, grn = false;
 };
 
-// In inference, over its input: at full resolution that is the largest tensor of the network.
+// Without gradients, over its input: at full resolution that is the largest tensor of the network.
 torch::Tensor activate(torch::Tensor input) {
-  if (c10::InferenceMode::is_enabled()) return at::gelu_(input);
-  return torch::gelu(input);
+  return at::GradMode::is_enabled() ? torch::gelu(input) : at::gelu_(input);
 }
 
 // One plane of zeros before the first of each axis.
@@ -94,9 +94,13 @@ class MedNextBlockImpl : public torch::nn::Module {
     const bool is_up = resampling_ == Resampling::kUp;
     auto output = is_up ? up1_(input) : conv1_(input);
     output = instance_norm_ ? instance_norm_(std::move(output)) : layer_norm_(output);
-    output = activate(conv2_(output));
-    if (grn_) output = normalise_response(output);
-    output = conv3_(output);
+    output = conv2_(output);
+    if (grn_) {
+      output = conv3_(normalise_response(activate(std::move(output))));
+    } else {
+      output = gelu_product(std::move(output),
+                            [this](const torch::Tensor& hidden) { return conv3_(hidden); });
+    }
     if (residual_) {
       output += is_up                              ? up_res_conv_(input)
                 : resampling_ == Resampling::kDown ? res_conv_(input)

@@ -1,8 +1,21 @@
 #include "segmamba/nn/mlp.h"
 
+#include <utility>
+#include <vector>
+
 #include "segmamba/nn/linear.h"
+#include "segmamba/nn/recompute.h"
 
 namespace segmamba::nn {
+
+torch::Tensor gelu_product(torch::Tensor hidden,
+                           const std::function<torch::Tensor(const torch::Tensor&)>& product) {
+  if (!at::GradMode::is_enabled()) return product(at::gelu_(hidden));
+  FormedAgain active([](std::vector<torch::Tensor> x) { return torch::gelu(x[0]); }, {hidden});
+  auto output = product(active.take());
+  active.forget_input_of(output);
+  return output;
+}
 
 MlpImpl::MlpImpl(std::int64_t channels, std::int64_t hidden, const MlpNames& names, double dropout)
     : dropout_(dropout) {
@@ -11,8 +24,10 @@ MlpImpl::MlpImpl(std::int64_t channels, std::int64_t hidden, const MlpNames& nam
 }
 
 torch::Tensor MlpImpl::forward(const torch::Tensor& input) {
-  const auto hidden = torch::dropout(torch::gelu(linear(first, input)), dropout_, is_training());
-  return torch::dropout(linear(second, hidden), dropout_, is_training());
+  const auto product = [this](const torch::Tensor& hidden) { return linear(second, hidden); };
+  if (dropout_ == 0 || !is_training()) return gelu_product(linear(first, input), product);
+  const auto hidden = torch::dropout(torch::gelu(linear(first, input)), dropout_, true);
+  return torch::dropout(product(hidden), dropout_, true);
 }
 
 }  // namespace segmamba::nn

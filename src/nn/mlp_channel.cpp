@@ -1,5 +1,7 @@
 #include "segmamba/nn/mlp_channel.h"
 
+#include "segmamba/nn/mlp.h"
+
 namespace segmamba::nn {
 
 MlpChannelImpl::MlpChannelImpl(std::int64_t channels, std::int64_t hidden) {
@@ -8,7 +10,7 @@ MlpChannelImpl::MlpChannelImpl(std::int64_t channels, std::int64_t hidden) {
 }
 
 torch::Tensor MlpChannelImpl::forward(const torch::Tensor& input) {
-  return fc2(torch::gelu(fc1(input)));
+  return gelu_product(fc1(input), [this](const torch::Tensor& hidden) { return fc2(hidden); });
 }
 
 }  // namespace segmamba::nn

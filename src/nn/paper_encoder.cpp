@@ -4,6 +4,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/linear.h"
+#include "segmamba/nn/mlp.h"
 #include "segmamba/nn/norms.h"
 #include "segmamba/nn/tokens.h"
 
@@ -21,7 +22,9 @@ PaperBlockImpl::PaperBlockImpl(const PaperBlockOptions& options) {
 torch::Tensor PaperBlockImpl::forward(const torch::Tensor& input) {
   auto tokens = volume_to_tokens(input);
   tokens = mamba(norm1(tokens), /*slices=*/input.size(2)) + tokens;
-  tokens = linear(fc2, torch::gelu(linear(fc1, norm2(tokens)))) + tokens;
+  tokens = gelu_product(linear(fc1, norm2(tokens)),
+                        [this](const torch::Tensor& hidden) { return linear(fc2, hidden); }) +
+           tokens;
   return tokens_to_volume(tokens, input);
 }
 

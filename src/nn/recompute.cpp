@@ -3,6 +3,8 @@
 #include <ATen/ThreadLocalState.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/generated/Functions.h>
+#include <torch/csrc/autograd/saved_variable_hooks.h>
 
 #include <memory>
 #include <mutex>
@@ -125,6 +127,88 @@ torch::Tensor recompute(const TensorFunction& function, std::vector<torch::Tenso
   }
   torch::autograd::set_history(output, call);
   return output;
+}
+
+namespace {
+
+// Where the gradient function of a convolution or linear layer keeps its input, or nullptr: then it
+// stays there.
+torch::autograd::SavedVariable* kept_input(torch::autograd::Node* function) {
+  namespace functions = torch::autograd::generated;
+  // A linear layer of a batch multiplies rows.
+  while (dynamic_cast<functions::ViewBackward0*>(function) != nullptr ||
+         dynamic_cast<functions::UnsafeViewBackward0*>(function) != nullptr) {
+    function = function->next_edge(0).function.get();
+  }
+  if (auto* convolution = dynamic_cast<functions::ConvolutionBackward0*>(function)) {
+    return &convolution->input_;
+  }
+  if (auto* product = dynamic_cast<functions::AddmmBackward0*>(function)) return &product->mat1_;
+  if (auto* product = dynamic_cast<functions::MmBackward0*>(function)) return &product->self_;
+  return nullptr;
+}
+
+}  // namespace
+
+// Shared by the gradient functions of one result.
+class FormedAgain::Again {
+ public:
+  Again(TensorFunction function, const variable_list& inputs) : function_(std::move(function)) {
+    for (const auto& input : inputs) inputs_.push_back(input.detach());
+  }
+
+  void add_user() { ++users_; }
+  torch::Tensor form() {
+    const std::lock_guard lock(mutex_);
+    if (!formed_.defined()) {
+      const at::ThreadLocalStateGuard surroundings(thread_);
+      const NoAutocastCache no_cache;
+      const torch::NoGradGuard no_gradients;
+      formed_ = function_(inputs_);
+      waiting_ = users_;
+    }
+    // The last one takes it along.
+    return --waiting_ > 0 ? formed_ : std::move(formed_);
+  }
+
+ private:
+  TensorFunction function_;
+  variable_list inputs_;
+  at::ThreadLocalState thread_;  // autocast among others
+  std::mutex mutex_;
+  torch::Tensor formed_;
+  std::int64_t users_ = 0, waiting_ = 0;
+};
+
+class FormedAgain::Hooks : public torch::autograd::SavedVariableHooks {
+ public:
+  explicit Hooks(std::shared_ptr<Again> again) : again_(std::move(again)) {}
+  void call_pack_hook(const at::Tensor& tensor) override {
+    type_ = tensor.scalar_type();
+    sizes_ = tensor.sizes().vec();
+  }
+  at::Tensor call_unpack_hook() override { return again_->form().to(type_).reshape(sizes_); }
+
+ private:
+  std::shared_ptr<Again> again_;
+  // Of what was kept: under autocast a cast of the result, by a linear layer a view.
+  at::ScalarType type_ = at::kFloat;
+  std::vector<std::int64_t> sizes_;
+};
+
+FormedAgain::FormedAgain(TensorFunction function, std::vector<torch::Tensor> inputs) {
+  if (at::GradMode::is_enabled()) again_ = std::make_shared<Again>(function, inputs);
+  first_ = function(std::move(inputs));
+}
+
+void FormedAgain::forget_input_of(const torch::Tensor& output) {
+  if (again_ == nullptr || !output.requires_grad()) return;
+  auto* const input = kept_input(output.grad_fn().get());
+  if (input == nullptr) return;
+  const auto kept = input->get_raw_data();
+  if (!kept || !kept->defined()) return;  // of no use, where the weights are not trained
+  again_->add_user();
+  input->register_hooks(std::make_unique<Hooks>(again_));
 }
 
 }  // namespace segmamba::nn

@@ -29,11 +29,24 @@ ResidualBlockImpl::ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_
 }
 
 torch::Tensor ResidualBlockImpl::forward(torch::Tensor input) {
+  return compute(std::move(input), nullptr);
+}
+
+torch::Tensor ResidualBlockImpl::forward_forgetting(FormedAgain input) {
+  return compute(input.take(), &input);
+}
+
+torch::Tensor ResidualBlockImpl::compute(torch::Tensor input, FormedAgain* origin) {
   constexpr double kSlope = 0.01;
-  auto output = norm1(conv1->forward(input), ops::AfterNorm{.slope = kSlope});
+  const auto of_input = [&](Chain& convolution) {
+    auto result = convolution->forward(input);
+    if (origin) origin->forget_input_of(result);
+    return result;
+  };
+  auto output = norm1(of_input(conv1), ops::AfterNorm{.slope = kSlope});
   ops::AfterNorm after{.slope = kSlope};
   if (!conv3.is_empty()) {
-    after.shortcut = conv3->forward(input);
+    after.shortcut = of_input(conv3);
     after.normalises_shortcut = true;
     after.shortcut_weight = norm3->weight;
     after.shortcut_bias = norm3->bias;
@@ -61,7 +74,12 @@ UnetrUpBlockImpl::UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_ch
 }
 
 torch::Tensor UnetrUpBlockImpl::forward(torch::Tensor input, torch::Tensor skip) {
-  return conv_block(up_->forward_beside(std::move(input), std::move(skip)));
+  std::vector<torch::Tensor> both{std::move(input), std::move(skip)};
+  return conv_block->forward_forgetting({[up = up_](std::vector<torch::Tensor> x) mutable {
+                                           return up->forward_beside(std::move(x[0]),
+                                                                     std::move(x[1]));
+                                         },
+                                         std::move(both)});
 }
 
 UnetrProjectionUpBlockImpl::UnetrProjectionUpBlockImpl(std::int64_t in_channels,

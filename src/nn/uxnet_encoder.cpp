@@ -5,6 +5,7 @@
 #include "module_list.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/drop_path.h"
+#include "segmamba/nn/mlp.h"
 
 namespace segmamba::nn {
 
@@ -22,7 +23,8 @@ UxBlockImpl::UxBlockImpl(std::int64_t channels, double drop_path) : drop_path_(d
 }
 
 torch::Tensor UxBlockImpl::forward(const torch::Tensor& input) {
-  const auto branch = pwconv2(torch::gelu(pwconv1(norm(dwconv(input)))));
+  const auto branch = gelu_product(pwconv1(norm(dwconv(input))),
+                                   [this](const torch::Tensor& hidden) { return pwconv2(hidden); });
   const auto scale = gamma.to(branch.scalar_type()).view({-1, 1, 1, 1});
   return input + drop_path(branch * scale, drop_path_, is_training());
 }

@@ -109,7 +109,7 @@ TEST(MemoryPlan, FallsWithEveryKeyThatIsAdvised) {
   for (const char* precision : {"bf16", "fp16"}) {
     lower = config;
     lower.training.precision = precision;
-    EXPECT_LT(activations(lower), 0.7 * all);
+    EXPECT_LT(activations(lower), 0.8 * all);
   }
   lower = config;
   lower.data.patch_size = {12, 12, 12};
@@ -126,7 +126,7 @@ TEST(MemoryPlan, SmallGpuTakesWhatTheRecipeStates) {
     double fp32, bf16;
   };
   for (const Row& row :
-       {Row{{}, 11.6, 6.6}, Row{config.training.recompute, 7.4, 4.3}, Row{{"all"}, 5.3, 3.0}}) {
+       {Row{{}, 7.9, 4.7}, Row{config.training.recompute, 6.1, 3.6}, Row{{"all"}, 4.9, 2.8}}) {
     config.training.recompute = row.recompute;
     for (const auto& [precision, expected] :
          {std::pair{"fp32", row.fp32}, std::pair{"bf16", row.bf16}}) {

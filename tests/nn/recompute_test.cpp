@@ -200,5 +200,97 @@ TEST(SegmentationModel, ListsItsPartsAndNamesThoseThatItHasNot) {
             "all");
 }
 
+// Two convolutions of [2 x, y]: their gradients, and whether it was kept for them.
+struct OfBoth {
+  Tensors leaves;
+  bool autocast = false;
+  bool forgets = true, was_kept = false;
+
+  Tensors gradients(int passes = 1) {
+    std::vector<torch::Tensor> wanted;
+    for (const auto& leaf : leaves) {
+      if (leaf.requires_grad()) wanted.push_back(leaf);
+    }
+    at::autocast::set_autocast_enabled(torch::kCPU, autocast);
+    FormedAgain both(
+        [](Tensors x) {
+          return torch::cat({2 * x[0], x[1]}, 1);
+        },
+        {leaves[0], leaves[1]});
+    auto tensor = both.take();
+    const auto memory = tensor.storage().getWeakStorageImpl();
+    const auto first = torch::conv3d(tensor, leaves[2]), second = torch::conv3d(tensor, leaves[3]);
+    if (forgets) {
+      both.forget_input_of(first);
+      both.forget_input_of(second);
+    }
+    tensor.reset();
+    at::autocast::set_autocast_enabled(torch::kCPU, false);
+    at::autocast::clear_cache();
+    was_kept = !memory.expired();
+    const auto loss = (first.sigmoid() * second).to(torch::kFloat).sum();
+    for (int i = 1; i < passes; ++i) torch::autograd::grad({loss}, wanted, {}, true);
+    return torch::autograd::grad({loss}, wanted);
+  }
+};
+
+TEST(FormedAgain, GivesTheSameGradientsAndKeepsNothing) {
+  torch::manual_seed(4);
+  const Tensors leaves = {torch::randn({2, 3, 4, 4, 4}).requires_grad_(true),
+                          torch::randn({2, 2, 4, 4, 4}).requires_grad_(true),
+                          torch::randn({4, 5, 3, 3, 3}).requires_grad_(true),
+                          torch::randn({4, 5, 3, 3, 3}).requires_grad_(true)};
+  for (const bool autocast : {false, true}) {
+    OfBoth plain{.leaves = leaves, .autocast = autocast, .forgets = false};
+    const auto expected = plain.gradients();
+    OfBoth forgetting{.leaves = leaves, .autocast = autocast};
+    for (const int passes : {1, 2}) {
+      const auto got = forgetting.gradients(passes);
+      for (std::size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(torch::equal(got[i], expected[i]));
+    }
+    EXPECT_TRUE(plain.was_kept || autocast);  // which keeps a cast of it
+    EXPECT_FALSE(forgetting.was_kept);
+  }
+}
+
+TEST(FormedAgain, IsForgottenByLinearLayers) {
+  torch::manual_seed(6);
+  const auto hidden = torch::randn({2, 5, 6}).requires_grad_(true);
+  for (const bool has_bias : {true, false}) {
+    const torch::nn::Linear layer(torch::nn::LinearOptions(6, 4).bias(has_bias));
+    const auto run = [&](bool forgets, bool& was_kept) {
+      FormedAgain active([](Tensors x) { return torch::gelu(x[0]); }, {hidden});
+      auto tensor = active.take();
+      const auto memory = tensor.storage().getWeakStorageImpl();
+      const auto output = torch::linear(tensor, layer->weight, layer->bias);
+      if (forgets) active.forget_input_of(output);
+      tensor.reset();
+      was_kept = !memory.expired();
+      return torch::autograd::grad({output.square().sum()}, {hidden, layer->weight});
+    };
+    bool plain = false, forgetting = true;
+    const auto expected = run(false, plain), got = run(true, forgetting);
+    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(torch::equal(got[i], expected[i]));
+    EXPECT_TRUE(plain) << has_bias;
+    EXPECT_FALSE(forgetting) << has_bias;
+  }
+}
+
+TEST(FormedAgain, TakesFrozenWeightsAndTensorsWithoutGradients) {
+  torch::manual_seed(5);
+  const Tensors leaves = {torch::randn({1, 3, 4, 4, 4}).requires_grad_(true),
+                          torch::randn({1, 2, 4, 4, 4}), torch::randn({4, 5, 3, 3, 3}),
+                          torch::randn({4, 5, 3, 3, 3}).requires_grad_(true)};
+  OfBoth plain{.leaves = leaves, .forgets = false}, forgetting{.leaves = leaves};
+  const auto expected = plain.gradients(), got = forgetting.gradients();
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(torch::equal(got[i], expected[i]));
+  EXPECT_FALSE(forgetting.was_kept);
+  const torch::NoGradGuard no_gradients;
+  FormedAgain alone([](Tensors x) { return x[0] + 1; }, {leaves[0]});
+  auto tensor = alone.take();
+  alone.forget_input_of(torch::conv3d(tensor, torch::randn({2, 3, 1, 1, 1})));
+  EXPECT_TRUE(torch::equal(tensor, leaves[0] + 1));
+}
+
 }  // namespace
 }  // namespace segmamba::nn

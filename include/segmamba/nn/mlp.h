@@ -5,9 +5,16 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace segmamba::nn {
+
+// product(gelu(hidden)), the product a linear layer or a convolution: for gradients `hidden` is
+// kept and its gelu formed again. By value: without gradients, the gelu takes the memory of
+// `hidden`.
+torch::Tensor gelu_product(torch::Tensor hidden,
+                           const std::function<torch::Tensor(const torch::Tensor&)>& product);
 
 // What the originals call the two layers: MONAI, and the Swin transformer with those who follow it.
 using MlpNames = std::array<const char*, 2>;

@@ -3,6 +3,8 @@
 #include <torch/torch.h>
 
 #include <functional>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace segmamba::nn {
@@ -18,8 +20,28 @@ using TensorFunction = std::function<torch::Tensor(std::vector<torch::Tensor> in
 // as a parameter. Just function(inputs) where gradients are off. A second derivative throws Error.
 torch::Tensor recompute(const TensorFunction& function, std::vector<torch::Tensor> inputs);
 
-// Whether this thread is in such a second run: what a module counts or averages beside its output
-// has been counted already.
+// function(inputs) for convolutions and linear layers to take, cheap beside them and made of what
+// other parts keep anyway: gradient functions make it again instead of keeping it, too.
+class FormedAgain {
+ public:
+  // The inputs are kept; gradients pass through the first call alone.
+  FormedAgain(TensorFunction function, std::vector<torch::Tensor> inputs);
+
+  // The result of the first call: once, so that it can be freed.
+  torch::Tensor take() { return std::move(first_); }
+  // `output` is what a convolution or linear layer made of it, whose gradient function forgets its
+  // input from now on. Without gradients, and after other operators, nothing happens.
+  void forget_input_of(const torch::Tensor& output);
+
+ private:
+  class Again;
+  class Hooks;
+  torch::Tensor first_;
+  std::shared_ptr<Again> again_;
+};
+
+// Whether this thread is in a second run of recompute(): what a module counts or averages beside
+// its output has been counted already.
 bool is_recomputing();
 
 }  // namespace segmamba::nn

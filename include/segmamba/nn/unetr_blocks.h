@@ -10,6 +10,7 @@
 #include "segmamba/nn/chain.h"
 #include "segmamba/nn/convolution.h"
 #include "segmamba/nn/norms.h"
+#include "segmamba/nn/recompute.h"
 
 namespace segmamba::nn {
 
@@ -28,11 +29,15 @@ class ResidualBlockImpl : public torch::nn::Module {
                     const UnetrBlockOptions& options = {});
   // By value: a caller that moves its last reference in lets the block free the input early.
   torch::Tensor forward(torch::Tensor input);
+  // The same of an input that is not kept for gradients.
+  torch::Tensor forward_forgetting(FormedAgain input);
 
   Chain conv1{nullptr}, conv2{nullptr}, conv3{nullptr};
   AffineInstanceNorm norm1{nullptr}, norm2{nullptr}, norm3{nullptr};
 
  private:
+  torch::Tensor compute(torch::Tensor input, FormedAgain* origin);
+
   bool residual_;
 };
 TORCH_MODULE(ResidualBlock);
@@ -49,7 +54,8 @@ class UnetrBasicBlockImpl : public torch::nn::Module {
 TORCH_MODULE(UnetrBasicBlock);
 
 // out = conv_block([up x, skip]): `up` is a transposed convolution, 2^3 taps, stride 2.
-// x [B, in, D, H, W], skip [B, out, 2D, 2H, 2W] -> [B, out, 2D, 2H, 2W].
+// x [B, in, D, H, W], skip [B, out, 2D, 2H, 2W] -> [B, out, 2D, 2H, 2W]. For gradients, x and skip
+// are kept and [up x, skip], eight times the size of x, is not.
 class UnetrUpBlockImpl : public torch::nn::Module {
  public:
   UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
