@@ -7,6 +7,7 @@
 #include "app_main.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 #include "segmamba/engine/compare_runs.h"
@@ -106,6 +107,8 @@ void train(const Options& options) {
 
   const auto info = engine::rank_from_environment();
   const auto device = engine::device_of_rank(info, engine::select_device(options.device));
+  // Of a step on the CPU, a quarter is memory that comes back from the system page by page.
+  if (device.is_cpu()) keep_freed_memory();
   const auto ranks = engine::join_ranks(info, device);
   const bool is_first = ranks->is_first();
   if (!is_first) set_log_level(std::max(log_level(), LogLevel::kWarning));
