@@ -1,25 +1,22 @@
 // segmamba-model: what a network is made of and costs; one forward pass from file to file.
 
-#include <sys/resource.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <map>
 
 #include "app_main.h"
+#include "model_bench.h"
 #include "model_compare.h"
 #include "model_options.h"
 #include "model_weights.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
-#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/cost.h"
 #include "segmamba/nn/inference.h"
 #include "segmamba/nn/model.h"
-#include "segmamba/nn/operator_times.h"
 #include "segmamba/nn/state_dict.h"
 #include "segmamba/nn/verify.h"
 #include "segmamba/nn/weights.h"
@@ -131,12 +128,6 @@ torch::Tensor read_input(const std::filesystem::path& path) {
                      tensors.size()));
 }
 
-std::uint64_t peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // ru_maxrss is in KB
-}
-
 void forward(const Options& options) {
   const auto dtype = parse_dtype(options.dtype);
   const auto input = read_input(options.input).to(dtype);
@@ -162,8 +153,9 @@ void forward(const Options& options) {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   nn::write_safetensors(options.output, {.tensors = {{"logits", logits}}, .metadata = {}});
   std::printf("forward pass %s s, peak memory of the process %s; logits [%s] -> %s\n",
-              format_fixed(seconds.count(), 3).c_str(), format_bytes(peak_memory()).c_str(),
-              join(logits.sizes(), ", ").c_str(), options.output.c_str());
+              format_fixed(seconds.count(), 3).c_str(),
+              format_bytes(peak_memory(torch::kCPU)).c_str(), join(logits.sizes(), ", ").c_str(),
+              options.output.c_str());
 }
 
 // The largest deviation and, where any is out of tolerance, the first few of those.
@@ -197,53 +189,6 @@ void verify(const Options& options) {
   std::printf("The network computes what its original computes.\n");
 }
 
-// The kind of work an operator does, by the name LibTorch or the framework has for it.
-std::string kind_of(const std::string& name) {
-  const auto has = [&name](const char* part) { return name.find(part) != std::string::npos; };
-  if (has("mamba_inner") || has("scan")) return "scans and what feeds them";
-  if (has("conv")) return "convolutions";
-  if (has("norm")) return "norms";
-  return "rest";
-}
-
-// The initial weights serve as well as trained ones: the time does not depend on them.
-void bench(const Options& options) {
-  keep_freed_memory();
-  auto config = read_model_section(ConfigDocument::from_file(options.config));
-  auto sizes = parse_size(options.size);
-  fill_input_size(config, sizes);
-  const auto model = nn::make_model(config);
-  sizes.insert(sizes.begin(), {1, config.in_channels});
-  const std::string precision = options.precision.empty() ? "fp32" : options.precision;
-  nn::prepare_for_inference(*model, parse_precision(precision));
-  const auto input = torch::randn(sizes);
-  const double first = nn::time_forward(*model, input).seconds;
-  const auto times = nn::time_forward(*model, input);
-  std::printf(
-      "forward pass of [%s] in %s with %d threads: %s s (the first %s s), "
-      "peak memory of the process %s\n",
-      join(sizes, ", ").c_str(), precision.c_str(), at::get_num_threads(),
-      format_fixed(times.seconds, 2).c_str(), format_fixed(first, 2).c_str(),
-      format_bytes(peak_memory()).c_str());
-  const auto print = [&times](const std::string& name, double seconds) {
-    std::printf("  %-40s %8s s %5s %%\n", name.c_str(), format_fixed(seconds, 3).c_str(),
-                format_fixed(100 * seconds / times.seconds, 1).c_str());
-  };
-  std::map<std::string, double> kinds;
-  double known = 0;
-  for (const auto& entry : times.operators) {
-    kinds[kind_of(entry.name)] += entry.seconds;
-    known += entry.seconds;
-  }
-  kinds["rest"] += times.seconds - known;
-  for (const auto& [kind, seconds] : kinds) print(kind, seconds);
-  std::printf("The operators above 1 %%\n");
-  for (const auto& entry : times.operators) {
-    if (entry.seconds < 0.01 * times.seconds) break;
-    print(concat(entry.name, ", ", entry.calls, " calls"), entry.seconds);
-  }
-}
-
 }  // namespace
 }  // namespace segmamba::apps
 
@@ -270,12 +215,18 @@ int main(int argc, char** argv) {
                    "Checkpoint of segmamba-train, or weights of segmamba-model import");
   info_line.option("--size", options.size, "Size of the input: N or DxHxW");
   info_line.flag("--state", options.state, "List the state dict");
-  auto& bench_line =
-      line.command("bench", "Time a forward pass on the CPU as inference does it, by operator",
-                   [&] { bench(options); });
-  bench_line.option("--config", options.config, "YAML with a section `model`", Need::kRequired);
-  bench_line.option("--size", options.size, "Size of the input: N or DxHxW");
-  bench_line.option("--precision", options.precision, "fp32, bf16 or fp16");
+  BenchOptions bench_options;
+  auto& bench_line = line.command(
+      "bench", "Where the time of a forward pass, as inference does it, or of a training step goes",
+      [&] { bench(bench_options); });
+  bench_line.option("--config", bench_options.config, "Config of segmamba-train", Need::kRequired);
+  bench_line.option("--set", bench_options.set, "Override a key: SECTION.KEY=VALUE");
+  bench_line.option("--size", bench_options.size, "Size of the input: N or DxHxW");
+  bench_line.option("--batch", bench_options.batch, "Inputs at a time");
+  bench_line.option("--precision", bench_options.precision, "fp32, tf32, bf16 or fp16");
+  bench_line.option("--device", bench_options.device, "auto, cpu or cuda");
+  bench_line.flag("--training", bench_options.training,
+                  "A training step: forward, loss, backward and update");
   auto& forward_line =
       line.command("forward", "Run a model on one input", [&] { forward(options); });
   forward_line.option(

@@ -6,6 +6,9 @@
 #                                    beside nnU-Net's batchgeneratorsv2; options of bench_data.py
 #   scripts/bench.sh train [OPTIONS] the training loop beside forward, backward and update alone;
 #                                    options of tests/bench/train_bench.cpp
+#   scripts/bench.sh model [OPTIONS] where a forward pass and a training step of the whole network go;
+#                                    with SEGMAMBA_PUBLISHED, both beside the published model; options
+#                                    of segmamba-model bench (default --size 64)
 #   scripts/bench.sh infer [CASES]   segmamba-infer on CASES (default 8) of 240x240x155: what a case
 #                                    takes beside the passes of the model
 #   scripts/bench.sh post            post-processing of label maps, time and memory
@@ -16,6 +19,7 @@
 # that are not on PyPI are timed where their checkouts are named:
 #   BRATS2023_METRICS   folder with metrics.py of github.com/rachitsaluja/BraTS-2023-Metrics
 #   BRATS2024_METRICS   folder with metrics_GLI.py of github.com/rachitsaluja/BraTS-2024-Metrics
+#   SEGMAMBA_PUBLISHED  checkout of github.com/ge-xing/SegMamba
 # `eval` (but for its last figure), `data` and `post` run on one core where taskset exists, the others
 # on all cores unless their options say otherwise.
 . "$(dirname "$0")/common.sh"
@@ -104,6 +108,21 @@ bench_train() {
   "$build/tests/bench_train" "$@"
 }
 
+bench_model() {
+  "$root/scripts/build.sh"
+  local training program="$build/bin/segmamba-model"
+  [ $# -gt 0 ] || set -- --size 64
+  name_processor
+  for training in "" --training; do
+    "$program" bench --config "$root/configs/upstream-code.yaml" "$@" $training
+  done
+  [ -n "${SEGMAMBA_PUBLISHED:-}" ] || return 0
+  install_references model monai==1.6.1 einops "numpy<2.3"
+  for training in "" --training; do
+    "$venv/bin/python" "$root/scripts/bench_model.py" "$SEGMAMBA_PUBLISHED" "$program" "$@" $training
+  done
+}
+
 bench_infer() {
   local count="${1:-8}" window=160x240x240 bin="$build/bin"
   "$root/scripts/build.sh"
@@ -135,6 +154,7 @@ bench_scan() {
 case "${1:-}" in
   scan) shift; bench_scan "$@" ;;
   eval) shift; bench_eval "$@" ;;
+  model) shift; bench_model "$@" ;;
   infer) shift; bench_infer "$@" ;;
   post) bench_post ;;
   data) shift; bench_data "$@" ;;

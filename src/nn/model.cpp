@@ -1,5 +1,7 @@
 #include "segmamba/nn/model.h"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 #include <map>
 #include <utility>
@@ -89,7 +91,14 @@ void SegmentationModel::set_recomputed(const std::vector<std::string>& names) {
 
 torch::Tensor SegmentationModel::run_part(const std::string& name, const TensorFunction& function,
                                           std::vector<torch::Tensor> inputs) const {
-  if (recomputed_.contains(name)) return recompute(function, std::move(inputs));
+  if (recomputed_.contains(name)) {
+    const auto named = [name, function](std::vector<torch::Tensor> x) {
+      RECORD_USER_SCOPE(name);
+      return function(std::move(x));
+    };
+    return recompute(named, std::move(inputs));
+  }
+  RECORD_USER_SCOPE(name);  // for profile()
   // What several steps of a part add to the gradient of its input is summed before others add
   // theirs, as it is where the part is recomputed: sums of another order have other bits.
   for (auto& input : inputs) {

@@ -1,0 +1,232 @@
+#include "model_bench.h"
+
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/record_function.h>
+#include <sys/resource.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "model_options.h"
+#include "segmamba/core/config.h"
+#include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
+#include "segmamba/core/text.h"
+#include "segmamba/engine/device.h"
+#include "segmamba/engine/losses.h"
+#include "segmamba/engine/optimizer.h"
+#include "segmamba/engine/precision.h"
+#include "segmamba/engine/train_config.h"
+#include "segmamba/nn/inference.h"
+#include "segmamba/nn/model.h"
+#include "segmamba/nn/profile.h"
+
+namespace segmamba::apps {
+namespace {
+
+double seconds_of(const torch::Device& device, const std::function<void()>& work) {
+  const auto wait = [&] {
+    if (device.is_cuda()) torch::cuda::synchronize(device.index());
+  };
+  wait();
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  wait();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The kind of work an operator does, by the name LibTorch or the framework has for it.
+std::string kind_of(const std::string& name) {
+  const auto has = [&name](const char* part) { return name.find(part) != std::string::npos; };
+  if (has("mamba_inner") || has("scan") || has("causal_conv")) return "scans and what feeds them";
+  if (has("conv")) return "convolutions";
+  if (has("norm")) return "norms";
+  if (has("::mm") || has("addmm") || has("bmm") || has("linear") || has("matmul") ||
+      has("attention")) {
+    return "projections";
+  }
+  if (has("sgd") || has("adam")) return "optimizer";
+  return "element-wise, copies, rest";
+}
+
+// Multiply-adds and bytes a second of one large matrix product and one large copy.
+struct Peaks {
+  double multiply_adds, bytes;
+};
+
+Peaks measure_peaks(const torch::Device& device, torch::ScalarType type) {
+  const c10::InferenceMode inference;
+  const std::int64_t n = device.is_cuda() ? 8192 : 2048, numbers = std::int64_t{1} << 26;
+  const auto options = torch::TensorOptions(device).dtype(type);
+  const auto a = torch::ones({n, n}, options), b = torch::ones({n, n}, options);
+  auto c = torch::empty({n, n}, options);
+  const auto from = torch::ones({numbers}, torch::TensorOptions(device)),
+             to = torch::empty_like(from);
+  const auto best = [&](const std::function<void()>& work) {
+    double seconds = seconds_of(device, work);
+    for (int i = 0; i < 4; ++i) seconds = std::min(seconds, seconds_of(device, work));
+    return seconds;
+  };
+  const auto cube = static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);
+  return {cube / best([&] { torch::mm_out(c, a, b); }),
+          2.0 * static_cast<double>(from.nbytes()) / best([&] { to.copy_(from); })};
+}
+
+// Sums over operators of one part or kind.
+struct Sum {
+  std::array<double, 2> seconds{};  // forward, backward
+  double multiply_adds = 0, bytes = 0;
+  double total() const { return seconds[0] + seconds[1]; }
+};
+
+class Table {
+ public:
+  Table(const nn::Profile& profile, bool has_backward, const Peaks& peaks)
+      : profile_(profile), has_backward_(has_backward), peaks_(peaks) {}
+
+  void print(const char* title, bool with_rates,
+             const std::function<std::string(const nn::OperatorTime&)>& key) const {
+    std::map<std::string, Sum> sums;
+    for (const auto& entry : profile_.operators) {
+      auto& sum = sums[key(entry)];
+      sum.seconds[entry.backward ? 1 : 0] += entry.seconds;
+      sum.multiply_adds += entry.multiply_adds;
+      sum.bytes += entry.bytes;
+    }
+    double known = 0;
+    for (const auto& [name, sum] : sums) known += sum.total();
+    sums["between operators"].seconds[0] += profile_.seconds - known;
+    std::vector<std::pair<std::string, Sum>> rows(sums.begin(), sums.end());
+    std::sort(rows.begin(), rows.end(),
+              [](const auto& a, const auto& b) { return a.second.total() > b.second.total(); });
+    std::printf("%-34s %9s", title, "forward");
+    if (has_backward_) std::printf(" %9s", "backward");
+    std::printf(" %7s%s\n", "share",
+                with_rates ? "   Gmultiply-adds/s, of peak   GB/s, of peak" : "");
+    for (const auto& [name, sum] : rows) {
+      if (sum.total() < 0.0005 * profile_.seconds) continue;
+      std::printf("  %-32s %7.3f s", name.c_str(), sum.seconds[0]);
+      if (has_backward_) std::printf(" %7.3f s", sum.seconds[1]);
+      std::printf(" %5.1f %%", 100 * sum.total() / profile_.seconds);
+      if (with_rates) {
+        print_rate(sum.multiply_adds / sum.total(), peaks_.multiply_adds, 18);
+        print_rate(sum.bytes / sum.total(), peaks_.bytes, 9);
+      }
+      std::printf("\n");
+    }
+  }
+
+ private:
+  static void print_rate(double rate, double peak, int width) {
+    if (rate == 0) {
+      std::printf(" %*s %6s", width, "-", "");
+    } else {
+      std::printf(" %*.1f %4.0f %%", width, rate / 1e9, 100 * rate / peak);
+    }
+  }
+
+  const nn::Profile& profile_;
+  bool has_backward_;
+  Peaks peaks_;
+};
+
+void print_profile(const nn::Profile& profile, bool has_backward, const Peaks& peaks) {
+  const Table table(profile, has_backward, peaks);
+  std::printf("One large matrix product: %.1f Gmultiply-adds/s; one large copy: %.1f GB/s\n",
+              peaks.multiply_adds / 1e9, peaks.bytes / 1e9);
+  table.print("Kinds of work", true, [](const auto& entry) { return kind_of(entry.name); });
+  table.print("Parts", false,
+              [](const auto& entry) { return entry.part.empty() ? "other" : entry.part; });
+  table.print("Parts and kinds", true, [](const auto& entry) {
+    return concat(entry.part.empty() ? "other" : entry.part, ": ", kind_of(entry.name));
+  });
+  std::printf("The operators above 1 %%\n");
+  for (const auto& entry : profile.operators) {
+    if (entry.seconds < 0.01 * profile.seconds) break;
+    std::printf("  %-52s %7.3f s %5.1f %%  %lld calls, %s%s\n", entry.name.c_str(), entry.seconds,
+                100 * entry.seconds / profile.seconds, static_cast<long long>(entry.calls),
+                entry.part.empty() ? "other" : entry.part.c_str(),
+                entry.backward ? ", backward" : "");
+  }
+}
+
+}  // namespace
+
+std::uint64_t peak_memory(const torch::Device& device) {
+  if (!device.is_cpu()) {
+    constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    return static_cast<std::uint64_t>(
+        at::accelerator::getDeviceStats(device.index()).allocated_bytes[kAll].peak);
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // ru_maxrss is in KB
+}
+
+// The initial weights serve as well as trained ones: the time does not depend on them.
+void bench(const BenchOptions& options) {
+  keep_freed_memory();
+  const auto device = engine::select_device(options.device);
+  auto config = load_config<engine::TrainConfig>(options.config, options.set);
+  auto sizes = parse_size(options.size);
+  if (auto* fixed = nn::fixed_input_size(config.model); fixed && fixed->empty()) *fixed = sizes;
+  const auto precision = engine::parse_precision(options.precision, device);
+  const auto autocast = engine::autocast_type(precision);
+  engine::set_tf32(precision == engine::Precision::kTf32);
+  const auto type = autocast.value_or(torch::kFloat32);
+  const auto model = nn::make_model(config.model);
+  model->to(device);
+  auto image_sizes = sizes, label_sizes = sizes;
+  image_sizes.insert(image_sizes.begin(), {options.batch, config.model.in_channels});
+  label_sizes.insert(label_sizes.begin(), options.batch);
+  const auto images = torch::randn(image_sizes).to(device);
+
+  std::function<void()> work;
+  std::optional<engine::Optimizer> optimizer;
+  torch::Tensor labels;
+  if (options.training) {
+    model->set_recomputed(config.training.recompute);
+    optimizer.emplace(config.optimizer, *model);
+    labels = torch::randint(0, config.model.out_channels, label_sizes, torch::kLong).to(device);
+    work = [&] {
+      torch::Tensor loss;
+      {
+        const engine::Autocast cast(device, autocast);
+        const auto outputs = model->forward_deep(images);
+        RECORD_USER_SCOPE("loss");
+        const auto weights = engine::deep_supervision_weights(config.loss, outputs.size(),
+                                                              model->trains_coarsest_output());
+        loss = engine::deep_supervision_loss(config.loss, weights, outputs, labels);
+      }
+      loss.backward();
+      RECORD_USER_SCOPE("optimizer");
+      optimizer->step(config.optimizer.learning_rate);
+      optimizer->zero_grad();
+    };
+  } else {
+    nn::prepare_for_inference(*model, type);
+    work = [&] {
+      const c10::InferenceMode inference;
+      model->forward(images);
+    };
+  }
+  const double first = seconds_of(device, work);
+  const double seconds = std::min(seconds_of(device, work), seconds_of(device, work));
+  const auto memory = peak_memory(device);
+  std::printf(
+      "%s of [%s] in %s on %s with %d threads: %.2f s (the first %.2f s), peak memory%s %s\n",
+      options.training ? "training step" : "forward pass", join(image_sizes, ", ").c_str(),
+      options.precision.c_str(), device.str().c_str(), at::get_num_threads(), seconds, first,
+      device.is_cpu() ? " of the process" : "", format_bytes(memory).c_str());
+  const auto peaks = measure_peaks(device, type);
+  print_profile(nn::profile(device, work), options.training, peaks);
+}
+
+}  // namespace segmamba::apps
