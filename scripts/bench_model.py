@@ -13,8 +13,8 @@ import contextlib
 import importlib
 import json
 import os
-import resource
 import re
+import resource
 import subprocess
 import sys
 import tempfile

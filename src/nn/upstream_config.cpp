@@ -668,7 +668,8 @@ class Derivation {
   // Whoever names norms or activations has the constructor's defaults of what is left out, where no
   // norm_op is no norm; whoever names neither has the layers of the plans.
   void layers_of_unet() {
-    const bool names_norm = given_.contains("norm_op"), names_activation = given_.contains("nonlin");
+    const bool names_norm = given_.contains("norm_op"),
+               names_activation = given_.contains("nonlin");
     if (!names_norm && !names_activation) return;
     for (const auto& [name, other, layers, only] :
          {std::array{"norm_op", "nonlin", "norms", "InstanceNorm3d"},
