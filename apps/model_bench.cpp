@@ -172,6 +172,9 @@ std::uint64_t peak_memory(const torch::Device& device) {
 
 // The initial weights serve as well as trained ones: the time does not depend on them.
 void bench(const BenchOptions& options) {
+  if (options.batch < 1) {
+    throw UsageError(concat("--batch must be at least 1, got ", options.batch));
+  }
   keep_freed_memory();
   const auto device = engine::select_device(options.device);
   auto config = load_config<engine::TrainConfig>(options.config, options.set);

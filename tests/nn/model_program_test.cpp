@@ -71,6 +71,24 @@ TEST_F(ModelProgramTest, ComparesAllNetworksWhereNoneIsNamed) {
                                     "umamba_bot", "umamba_enc", "unetr", "uxnet", "vim", "vmamba"));
 }
 
+TEST_F(ModelProgramTest, TellsWhereAPassAndATrainingStepGo) {
+  write("small.yaml",
+        "model: {in_channels: 1, dims: [4, 4], depths: [1, 1], hidden_size: 4}\n"
+        "data: {patch_size: [16, 16, 16]}\n");
+  const auto pass = run("bench --config small.yaml --device cpu --size 16");
+  ASSERT_EQ(pass.exit_code, 0) << pass.err;
+  EXPECT_THAT(pass.out, AllOf(HasSubstr("forward pass of [1, 1, 16, 16, 16] in fp32 on cpu"),
+                              HasSubstr("  decoder1 "), Not(HasSubstr("backward"))));
+  const auto step = run("bench --config small.yaml --device cpu --size 16 --training --batch 2");
+  ASSERT_EQ(step.exit_code, 0) << step.err;
+  EXPECT_THAT(step.out, AllOf(HasSubstr("training step of [2, 1, 16, 16, 16] in fp32 on cpu"),
+                              HasSubstr("  norms "), HasSubstr("  optimizer "),
+                              ContainsRegex("aten::convolution_backward .* decoder1, backward")));
+  const auto none = run("bench --config small.yaml --device cpu --size 16 --batch 0");
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_EQ(none.err, "segmamba-model: --batch must be at least 1, got 0\n");
+}
+
 TEST_F(ModelProgramTest, HoldsNetworksToGoldenFiles) {
   const auto outcome = run("verify " + golden("segresnet") + " --output own.safetensors");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
