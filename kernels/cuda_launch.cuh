@@ -67,7 +67,8 @@ __global__ void __launch_bounds__(kWarp* kItemRows)
     run_items(const __grid_constant__ typename Item::Params p, std::int64_t rows, int columns) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kItemRows + threadIdx.y;
   if (row >= rows) return;
-  for (int column = static_cast<int>(threadIdx.x); column < columns; column += kWarp) {
+  for (int column = static_cast<int>(blockIdx.y * kWarp + threadIdx.x); column < columns;
+       column += static_cast<int>(gridDim.y) * kWarp) {
     Item::run(p, row, column);
   }
 }
@@ -98,9 +99,11 @@ class CudaLauncher {
   }
   template <class Item>
   void items(const typename Item::Params& p, std::int64_t rows, int columns) const {
-    run_items<Item>
-        <<<count((rows + kItemRows - 1) / kItemRows), dim3(kWarp, kItemRows), 0, stream_>>>(
-            p, rows, columns);
+    // Where rows are too few to fill a GPU, each warp takes a part of one.
+    constexpr std::int64_t kFewRows = 1 << 14;
+    const int parts = rows < kFewRows ? (columns + kWarp - 1) / kWarp : 1;
+    const dim3 blocks(count((rows + kItemRows - 1) / kItemRows), static_cast<unsigned>(parts));
+    run_items<Item><<<blocks, dim3(kWarp, kItemRows), 0, stream_>>>(p, rows, columns);
     check_cuda(cudaGetLastError(), name_);
   }
 

@@ -30,22 +30,25 @@ inline constexpr int kBlockChannels = sizeof(S) == 8 ? kWarp : 3 * kWarp;
 
 // How a shape is cut.
 struct ScanPlan {
+  // largest_apart: see ScanTuning; 0 where each direction has a result of its own anyway.
   ScanPlan(const ScanShape& s, int fill, int block_channels, std::int64_t largest_apart)
       : chunks(divide_up(s.length, kCudaChunk)),
         tiles(divide_up(s.channels, block_channels)),
         threads(divide_up(divide_up(s.channels, tiles), kWarp) * kWarp),
         slices(divide_up(s.states, kSliceStates)) {
-    // A second pass over the steps has to be worth more than twice the blocks.
-    const std::int64_t without = static_cast<std::int64_t>(s.directions) * s.batch * tiles;
-    const std::int64_t wanted = fill / without;
-    segment_chunks = wanted < 2 ? chunks : divide_up(chunks, wanted);
-    segments = divide_up(chunks, segment_chunks);
     const std::int64_t numbers =
         static_cast<std::int64_t>(s.directions) * slices * s.batch * s.length * s.channels;
     apart = s.directions * slices > 1 && numbers <= largest_apart;
+    // Directions that follow one another have to fill the GPU one by one. A second pass over the
+    // steps has to be worth more than twice the blocks.
+    const bool at_once = apart || largest_apart == 0;
+    const std::int64_t without =
+        static_cast<std::int64_t>(at_once ? s.directions : 1) * s.batch * tiles;
+    const std::int64_t wanted = fill / without;
+    segments = wanted < 2 ? 1 : wanted < chunks ? static_cast<int>(wanted) : chunks;
   }
   int chunks, tiles, threads, slices;
-  int segment_chunks, segments;
+  int segments;
   bool apart;  // the sum over directions by way of a buffer for each
 
   Grid grid(const ScanShape& s) const {
@@ -56,7 +59,7 @@ struct ScanPlan {
 template <class T>
 struct DeviceScan {
   DeviceScan(const ScanInputs<T>& inputs, const ScanPlan& plan)
-      : in(inputs), segments(plan.segments), segment_chunks(plan.segment_chunks) {
+      : in(inputs), segments(plan.segments) {
     for (int k = 0; k < in.shape.directions; ++k) maps[k] = inputs.maps[k];
   }
   void set_slice(int slice) {
@@ -66,16 +69,14 @@ struct DeviceScan {
   }
   ScanInputs<T> in;  // in.maps is not used on the device
   ScanMap maps[kMaxDirections];
-  int segments, segment_chunks;
+  int segments;
   int first_state = 0, states = 0;  // of the slice
 
   SEGMAMBA_HD const ScanShape& shape() const { return in.shape; }
   SEGMAMBA_HD int chunks() const { return divide_up(in.shape.length, kCudaChunk); }
-  SEGMAMBA_HD int first_chunk(const Place& place) const { return place.segment * segment_chunks; }
-  SEGMAMBA_HD int last_chunk(const Place& place) const {
-    const int end = (place.segment + 1) * segment_chunks;
-    return (end < chunks() ? end : chunks()) - 1;
-  }
+  // Segments differ by a chunk at most.
+  SEGMAMBA_HD int first_chunk(const Place& place) const { return chunk_at(place.segment); }
+  SEGMAMBA_HD int last_chunk(const Place& place) const { return chunk_at(place.segment + 1) - 1; }
   SEGMAMBA_HD int chunk_steps(int chunk) const {
     const int left = in.shape.length - chunk * kCudaChunk;
     return left < kCudaChunk ? left : kCudaChunk;
@@ -94,6 +95,9 @@ struct DeviceScan {
   }
 
  private:
+  SEGMAMBA_HD int chunk_at(int segment) const {
+    return static_cast<int>(static_cast<std::int64_t>(segment) * chunks() / segments);
+  }
   SEGMAMBA_HD std::int64_t segment_row(const Place& place) const {
     return static_cast<std::int64_t>(place.sequence) * segments + place.segment;
   }

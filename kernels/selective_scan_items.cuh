@@ -24,26 +24,31 @@ struct Carry {
     const int n = static_cast<int>(row % p.scan.states);
     const int sequence = static_cast<int>(row / p.scan.states);
     const S a_log2e = load_a_log2e(p.scan, sequence / p.scan.shape().batch, n, d);
+    const int segments = p.scan.segments, channels = p.scan.shape().channels;
+    const Place start{p.backwards ? segments - 1 : 0, 0, sequence};
+    const std::int64_t sum_stride = p.backwards ? -channels : channels;
+    const std::int64_t state_stride = sum_stride * p.scan.shape().states;
+    S* states = p.states + p.scan.segment_state(start, n, d);
+    const S* sums = p.delta_sums + p.scan.segment_channel(start, d);
     S state = 0;
     // Segments are loaded ahead, so that only arithmetic waits for the segment before.
-    constexpr int kAhead = 8;
-    for (int first = 0; first < p.scan.segments; first += kAhead) {
+    constexpr int kAhead = sizeof(S) == 8 ? 8 : 32;
+    for (int left = segments; left > 0; left -= kAhead) {
       S from_zero[kAhead], decay[kAhead];
-      std::int64_t at[kAhead];
       SEGMAMBA_UNROLL
       for (int i = 0; i < kAhead; ++i) {
-        if (first + i >= p.scan.segments) continue;
-        const Place place{p.backwards ? p.scan.segments - 1 - first - i : first + i, 0, sequence};
-        at[i] = p.scan.segment_state(place, n, d);
-        from_zero[i] = p.states[at[i]];
-        decay[i] = exp2_of(p.delta_sums[p.scan.segment_channel(place, d)] * a_log2e);
+        if (i >= left) continue;
+        from_zero[i] = states[i * state_stride];
+        decay[i] = sums[i * sum_stride];
       }
       SEGMAMBA_UNROLL
       for (int i = 0; i < kAhead; ++i) {
-        if (first + i >= p.scan.segments) continue;
-        p.states[at[i]] = state;
-        state = decay[i] * state + from_zero[i];
+        if (i >= left) continue;
+        states[i * state_stride] = state;
+        state = exp2_of(decay[i] * a_log2e) * state + from_zero[i];
       }
+      states += kAhead * state_stride;
+      sums += kAhead * sum_stride;
     }
   }
 };
@@ -128,7 +133,7 @@ struct SumSegments {
     const std::int64_t stride = static_cast<std::int64_t>(n < s.states ? s.states : 1) * s.channels;
     const std::int64_t pieces = static_cast<std::int64_t>(s.batch) * p.scan.segments;
     from += k * pieces * stride + d;
-    constexpr int kAhead = 8;
+    constexpr int kAhead = sizeof(S) == 8 ? 8 : 32;
     S sums[kAhead] = {};
     for (std::int64_t first = 0; first < pieces; first += kAhead) {
       SEGMAMBA_UNROLL

@@ -70,7 +70,9 @@ void expect_close(const std::vector<Tensor>& got, const std::vector<Tensor>& exp
                   double tolerance) {
   for (std::size_t i = 0; i < got.size(); ++i) {
     const auto a = got[i].cpu().to(torch::kFloat64), b = expected[i].to(torch::kFloat64);
-    EXPECT_LT(((a - b).abs().max() / b.abs().max()).item<double>(), tolerance) << "tensor " << i;
+    const double largest = b.abs().max().item<double>();
+    // All zeros is what some gradients of a single step are.
+    EXPECT_LE((a - b).abs().max().item<double>(), tolerance * largest) << "tensor " << i;
   }
 }
 
