@@ -3,7 +3,8 @@
 The four stages of a 128^3 patch, three directions, forward and backward. On a CPU (one sample)
 beside a plain PyTorch loop over steps and a chunked PyTorch scan; on a GPU (two samples) beside
 mamba_ssm's extension, with the flips that SegMamba's directions need, where it can be imported. Prints a table
-and, with --output, writes the figures as JSON. Every figure is measured in a process of its own.
+and, with --output, writes the figures as JSON. On a CPU every figure is measured in a process of its
+own.
 """
 
 import argparse
@@ -135,6 +136,15 @@ class MambaSsm(torch.autograd.Function):
         return du, ddelta, dA, dB.to(B.dtype), dC.to(C.dtype), dD, dz, dbias
 
 
+def channels_first(inputs):
+    """The same data, laid out as that code has it: steps innermost."""
+    def of(t):
+        if t.dim() < 3 or t.shape[-1] == STATES and t.dim() == 3:  # parameters
+            return t
+        return t.detach().mT.contiguous().mT.requires_grad_(True)
+    return [of(t) for t in inputs]
+
+
 def mamba_ssm_with_flips(inputs, stage):
     """What SegMamba's code does: reorder, scan each direction, reorder back, add."""
     length, _, slices = shape_of(stage)
@@ -143,9 +153,8 @@ def mamba_ssm_with_flips(inputs, stage):
     total = None
     for k in range(3):
         def scan_order(t):
-            t = t.transpose(1, 2)
-            return t.contiguous() if k == 0 else \
-                t.flip(-1) if k == 1 else t.index_select(-1, paths[2]).contiguous()
+            t = t.transpose(1, 2).contiguous()
+            return t if k == 0 else t.flip(-1) if k == 1 else t.index_select(-1, paths[2])
         y = MambaSsm.apply(scan_order(x[k]), scan_order(delta[k]), A[k],
                            scan_order(B[k]).unsqueeze(1), scan_order(C[k]).unsqueeze(1), D[k],
                            scan_order(z), bias[k])
@@ -192,10 +201,18 @@ CONTESTANTS = {"segmamba": ours, "loop": loop, "chunked": chunked,
                "layer of operators": layer_of_operators}
 
 
-def memory_now(device):
+def most_memory(device):
+    """Bytes, since memory_before()."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory_before(device):
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return most_memory(device)
 
 
 def milliseconds(call, device, repeats):
@@ -223,13 +240,15 @@ def measure(options):
     batch = 2 if device == "cuda" else 1
     make = layer_inputs if options.contestant.startswith("layer") else scan_inputs
     inputs = make(stage, batch, dtype, device)
+    if options.contestant == "mamba_ssm":
+        inputs = channels_first(inputs)
     call = CONTESTANTS[options.contestant]
     repeats = 20 if device == "cuda" else 5
-    before = memory_now(device)
+    before = memory_before(device)
     result = {}
     with torch.no_grad():
         result["forward_ms"] = milliseconds(lambda: call(inputs, stage), device, repeats)
-    result["forward_peak_mb"] = (memory_now(device) - before) / 1e6
+    result["forward_peak_mb"] = (most_memory(device) - before) / 1e6
     if options.backward:
         saved = {}
 
@@ -245,7 +264,7 @@ def measure(options):
         grad = torch.randn_like(out)
         result["backward_ms"] = milliseconds(
             lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True), device, repeats)
-        result["peak_mb"] = (memory_now(device) - before) / 1e6
+        result["peak_mb"] = (most_memory(device) - before) / 1e6
     return result
 
 
@@ -279,6 +298,27 @@ def floors(stage, dtype, device):
     return 12 * unit, 25 * unit
 
 
+def measure_apart(options, contestant, stage, dtype, backward):
+    """measure() in a process of its own, whose memory is then that of one contestant; the last line
+    of its error where it failed."""
+    command = [sys.executable, __file__, options.library, "--device", options.device, "--one",
+               contestant, str(stage), dtype] + ([] if backward else ["--no-backward"])
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        return (run.stderr.strip().splitlines() or ["?"])[-1][:70]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def measure_here(options, contestant, stage, dtype, backward):
+    """The same on a GPU, whose allocator counts for itself; starting CUDA takes seconds."""
+    options.contestant, options.stage, options.dtype = contestant, stage, dtype
+    options.backward = backward
+    try:
+        return measure(options)
+    except Exception as error:  # such as a missing extension, or too little memory
+        return (str(error).strip().splitlines() or [type(error).__name__])[-1][:70]
+
+
 def can_measure(contestant, stage, dtype, device, backward):
     if contestant == "mamba_ssm":
         return device == "cuda"
@@ -307,16 +347,13 @@ def run_all(options):
                 if not can_measure(contestant, stage, dtype, device, False):
                     continue
                 backward = can_measure(contestant, stage, dtype, device, True)
-                command = [sys.executable, __file__, options.library, "--device", device, "--one",
-                           contestant, str(stage), dtype] + ([] if backward else ["--no-backward"])
-                run = subprocess.run(command, capture_output=True, text=True)
-                if run.returncode != 0:
-                    reason = (run.stderr.strip().splitlines() or ["?"])[-1][:70]
-                    print(f"{stage:5} {dtype:9} {contestant:18} failed: {reason}")
+                take = measure_here if device == "cuda" else measure_apart
+                figure = take(options, contestant, stage, dtype, backward)
+                if isinstance(figure, str):
+                    print(f"{stage:5} {dtype:9} {contestant:18} failed: {figure}")
                     figures.append({"stage": stage, "dtype": dtype, "what": contestant,
-                                    "error": reason})
+                                    "error": figure})
                     continue
-                figure = json.loads(run.stdout.splitlines()[-1])
                 figure.update(stage=stage, dtype=dtype, what=contestant)
                 forward_ms, backward_ms = figure["forward_ms"], figure.get("backward_ms", math.nan)
                 reference = "layer" if contestant.startswith("layer") else "segmamba"
