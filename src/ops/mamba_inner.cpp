@@ -3,6 +3,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/stack.h>
@@ -106,6 +107,24 @@ std::vector<ScanOrder> check_orders(at::IntArrayRef orders, const InnerParameter
   return given;
 }
 
+// The matrix units of a GPU take rows that begin at multiples of 16 bytes: there dt has zeros after
+// its R columns, up to a multiple of eight. `to`: R with them.
+std::int64_t aligned_rank(const at::Tensor& xz, const InnerParameters& p) {
+  constexpr std::int64_t kMultiple = 8;
+  const auto rank = p.dt_proj.size(2);
+  return xz.is_cuda() ? (rank + kMultiple - 1) / kMultiple * kMultiple : rank;
+}
+
+InnerParameters with_rank(InnerParameters p, std::int64_t to) {
+  const auto rank = p.dt_proj.size(2);
+  if (to == rank) return p;
+  const auto zeros = p.x_proj.new_zeros({p.x_proj.size(0), to - rank, p.x_proj.size(2)});
+  const auto rest = p.x_proj.size(1) - rank;
+  p.x_proj = at::cat({p.x_proj.narrow(1, 0, rank), zeros, p.x_proj.narrow(1, rank, rest)}, 1);
+  p.dt_proj = at::constant_pad_nd(p.dt_proj, {0, to - rank});
+  return p;
+}
+
 // One direction's arguments of the scan; x_k and what the projections make of it.
 class Direction {
  public:
@@ -183,9 +202,10 @@ using InnerForward = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>
 
 InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::IntArrayRef orders,
                            bool keep) {
-  const auto p = parameters_of(parameters);
+  auto p = parameters_of(parameters);
   check_arguments(xz, p);
   check_orders(orders, p);
+  p = with_rank(p, aligned_rank(xz, p));
   const auto K = p.A.size(0);
   const auto data = p.convolves ? xz : xz.contiguous();
   const auto ungated = empty_buffer({xz.size(0), xz.size(1), inner_size(xz, p)},
@@ -206,7 +226,9 @@ InnerForward inner_forward(const at::Tensor& xz, at::TensorList parameters, at::
 std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
     const at::Tensor& grad_out, const at::Tensor& xz, at::TensorList parameters,
     at::IntArrayRef orders, const at::Tensor& ungated, at::TensorList checkpoints) {
-  const auto p = parameters_of(parameters);
+  auto p = parameters_of(parameters);
+  const auto rank = p.dt_proj.size(2), aligned = aligned_rank(xz, p);
+  p = with_rank(p, aligned);
   const auto K = p.A.size(0), inner = inner_size(xz, p);
   const auto data = p.convolves ? xz : xz.contiguous();
   const auto state_options = xz.options().dtype(p.A.scalar_type());
@@ -227,6 +249,13 @@ std::tuple<at::Tensor, std::vector<at::Tensor>> inner_backward(
   if (dz.defined()) dxz.narrow(-1, inner, inner).copy_(dz);  // undefined without tokens
   std::vector<at::Tensor> dparameters;
   for (const auto& piece : pieces) dparameters.push_back(at::stack(piece));
+  if (aligned != rank) {
+    auto& dx_proj = dparameters[p.convolves ? 2 : 0];
+    auto& ddt_proj = dparameters[p.convolves ? 3 : 1];
+    const auto rest = dx_proj.size(1) - aligned;
+    dx_proj = at::cat({dx_proj.narrow(1, 0, rank), dx_proj.narrow(1, aligned, rest)}, 1);
+    ddt_proj = ddt_proj.narrow(2, 0, rank).contiguous();
+  }
   return {dxz, std::move(dparameters)};
 }
 
