@@ -2,10 +2,10 @@
 
 CHECKOUT is github.com/ge-xing/SegMamba; PROGRAM is segmamba-model. On a GPU the published model runs
 on its own mamba_ssm, which has to be installed; on a CPU, where that has no kernels, its scan is the
-reference loop of the checkout. Both in turns, each in a process of its own, so that a machine that
-slows down slows both. Prints seconds and peak memory (of the process, or of PyTorch's allocator on a
-GPU) of a forward pass without gradients, and with --training of a step: forward, cross-entropy,
-backward, SGD. Called by scripts/bench.sh.
+reference loop of the checkout, or nothing with --without-scans. Both in turns, each in a process of
+its own, so that a machine that slows down slows both. Prints seconds and peak memory (of the process,
+or of PyTorch's allocator on a GPU) of a forward pass without gradients, and with --training of a
+step: forward, cross-entropy, backward, SGD. Called by scripts/bench.sh.
 """
 
 import argparse
@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 
 
-def import_published(checkout, device):
+def import_published(checkout, device, with_scans):
     """The class of the published network."""
-    if device == "cpu":
+    if device == "cpu" or not with_scans:
         # Without the extensions that nothing here calls, nor the package's own list of language models.
         for name in ("causal_conv1d", "causal_conv1d_cuda", "selective_scan_cuda"):
             sys.modules[name] = types.ModuleType(name)
@@ -47,6 +47,8 @@ def import_published(checkout, device):
             projected = F.linear(x.transpose(1, 2), x_proj).transpose(1, 2)
             dt, B, C = projected.split((rank, states, states), dim=1)
             dt = F.linear(dt.transpose(1, 2), dt_proj).transpose(1, 2)
+            if not with_scans:
+                return x * F.silu(z) + dt * (B * C).sum(1, keepdim=True)
             return scan(x, dt, A, B, C, D, z, delta_bias, True)
 
         simple.mamba_inner_fn_no_out_proj = inner
@@ -58,7 +60,8 @@ def import_published(checkout, device):
 def run_published(arguments):
     """Seconds of the second of two passes, and the peak memory, as JSON."""
     device = torch.device(arguments.device)
-    model = import_published(arguments.checkout, arguments.device)(in_chans=4, out_chans=4).to(device)
+    network = import_published(arguments.checkout, arguments.device, not arguments.without_scans)
+    model = network(in_chans=4, out_chans=4).to(device)
     size = arguments.size
     images = torch.randn(arguments.batch, 4, size, size, size, device=device)
     labels = torch.randint(4, (arguments.batch, size, size, size), device=device)
@@ -103,7 +106,8 @@ def theirs(arguments):
 def ours(arguments, config):
     command = [arguments.program, "bench", "--config", config, "--size", str(arguments.size),
                "--batch", str(arguments.batch), "--precision", arguments.precision,
-               "--device", arguments.device, *(["--training"] if arguments.training else [])]
+               "--device", arguments.device, *(["--training"] if arguments.training else []),
+               *(["--set", *arguments.set] if arguments.set else [])]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     line = result.stdout.splitlines()[0]
     seconds, memory, unit = re.search(
@@ -122,6 +126,9 @@ def main():
     parser.add_argument("--device", choices=("cpu", "cuda"),
                         default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--training", action="store_true")
+    parser.add_argument("--without-scans", action="store_true",
+                        help="of the published model: what everything else takes")
+    parser.add_argument("--set", nargs="+", help="overrides of our config: SECTION.KEY=VALUE")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=2, help="of the published model; the last counts")
     parser.add_argument("--published-alone", action="store_true", help=argparse.SUPPRESS)
@@ -145,7 +152,8 @@ def main():
     what = "training step" if arguments.training else "forward pass"
     print(f"{what} of [{arguments.batch}, 4, {arguments.size}^3], {arguments.precision}, {arguments.device}, "
           f"best of {arguments.rounds}")
-    print(f"  published  {best[0]:8.3f} s  {memory[0]:7.2f} GiB")
+    print(f"  published  {best[0]:8.3f} s  {memory[0]:7.2f} GiB"
+          + (", its scans left out" if arguments.without_scans else ""))
     print(f"  ours       {best[1]:8.3f} s  {memory[1]:7.2f} GiB")
     print(f"  ours / published: time {best[1] / best[0]:.3f}, memory {memory[1] / memory[0]:.2f}")
 

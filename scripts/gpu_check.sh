@@ -4,13 +4,16 @@
 #   scripts/gpu_check.sh [--dry] [FOLDER]   default: build/gpu-check; --dry: runs here what the CPU
 #                                           can do of it, to try the scripts
 #
-# The folder (under 60 MB) holds programs, CUDA tests, benchmarks and the shared libraries they need
-# besides LibTorch and CUDA. On the machine with the GPU, which needs a Python with the torch that
-# this was built against, `FOLDER/run.sh` runs all of it and writes FOLDER/results.json.
+# The folder, and FOLDER.tar.gz of it, hold programs, CUDA tests, benchmarks and the shared libraries
+# they need besides LibTorch and CUDA. On the machine with the GPU, which needs a Python with the torch
+# that this was built against, `FOLDER/run.sh` runs all of it and writes FOLDER/results.json.
 # Environment:
 #   SEGMAMBA_CUDA_ARCHITECTURES   what to compile for; default 90 (H100, H200)
-#   SELECTIVE_SCAN_CUDA           mamba_ssm's extension selective_scan_cuda*.so, built against the
-#                                 same torch, to be timed side by side
+#   GPU_CHECK_PYTHON              a folder of Python packages to take along, built for that torch:
+#                                 mamba_ssm's extension selective_scan_cuda, to be timed side by
+#                                 side, and what the published model imports
+#   SEGMAMBA_PUBLISHED            checkout of github.com/ge-xing/SegMamba, whose network is timed
+#                                 beside ours; needs mamba_ssm and monai in those packages
 . "$(dirname "$0")/common.sh"
 
 dry=()
@@ -24,13 +27,13 @@ command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] ||
 
 programs=(segmamba-train segmamba-infer segmamba-eval segmamba-data segmamba-model)
 SEGMAMBA_CMAKE_ARGS="-DSEGMAMBA_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${SEGMAMBA_CUDA_ARCHITECTURES:-90}" \
-  "$root/scripts/build.sh" "${programs[@]}" segmamba_ops test_ops test_kernels test_nn
+  "$root/scripts/build.sh" "${programs[@]}" segmamba_ops test_ops test_kernels test_nn test_engine
 
 say "Packing $folder"
 rm -rf "$folder"
 mkdir -p "$folder/bin" "$folder/lib" "$folder/python"
 for program in "${programs[@]}"; do cp "$build/bin/$program" "$folder/bin/"; done
-cp "$build"/tests/test_{ops,kernels,nn} "$folder/bin/"
+cp "$build"/tests/test_{ops,kernels,nn,engine} "$folder/bin/"
 cp "$build/lib/libsegmamba_ops.so" "$folder/lib/"
 # All they load besides LibTorch, CUDA and the C library.
 ldd "$folder"/bin/* "$folder"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
@@ -38,13 +41,17 @@ ldd "$folder"/bin/* "$folder"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3
   xargs -r cp -Lt "$folder/lib/"
 strip --strip-unneeded "$folder"/bin/* "$folder"/lib/* 2>/dev/null || true
 cp "$root"/configs/{demo,upstream-code}.yaml "$root/tests/bench/scan_bench.py" \
-  "$root"/scripts/{gpu_run.sh,inference_check.py} "$folder/"
+  "$root"/scripts/{gpu_run.sh,bench_model.py,inference_check.py} "$folder/"
 mv "$folder/gpu_run.sh" "$folder/run.sh"
-[ -z "${SELECTIVE_SCAN_CUDA:-}" ] || cp "$SELECTIVE_SCAN_CUDA" "$folder/python/"
+[ -z "${GPU_CHECK_PYTHON:-}" ] || cp -r "$GPU_CHECK_PYTHON/." "$folder/python/"
+if [ -n "${SEGMAMBA_PUBLISHED:-}" ]; then
+  mkdir -p "$folder/published/mamba"
+  cp -r "$SEGMAMBA_PUBLISHED/model_segmamba" "$folder/published/"
+  cp -r "$SEGMAMBA_PUBLISHED/mamba/mamba_ssm" "$folder/published/mamba/"
+fi
 git -C "$root" describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
-size=$(du -sm "$folder" | cut -f1)
-[ "$size" -lt 60 ] || die "$folder is $size MB, over the 60 MB that may travel"
-say "$folder: $size MB"
+tar -C "$(dirname "$folder")" -czf "$folder.tar.gz" "$(basename "$folder")"
+say "$folder: $(du -sm "$folder" | cut -f1) MB; $folder.tar.gz: $(du -sm "$folder.tar.gz" | cut -f1) MB"
 
 if [ ${#dry[@]} -gt 0 ] ||
   { command -v nvidia-smi >/dev/null && nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU'; }; then

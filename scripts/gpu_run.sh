@@ -4,15 +4,24 @@
 # results.json.
 # Packed by scripts/gpu_check.sh as run.sh.
 #
-#   ./run.sh [--dry] [OUTPUT FOLDER]   default: beside this script; needs python3 with torch on the
-#                                      PATH. --dry: what the CPU can do of it, small, to try this
+#   ./run.sh [--dry] [--only GROUP,...] [OUTPUT FOLDER]
+#
+# Default folder: beside this script. Needs python3 with torch on the PATH. --dry: what the CPU can
+# do of it, small, to try this. Groups, in this order: tests, scan (the operators beside mamba_ssm's),
+# model (passes and steps of the whole network, beside the published one's where it is packed),
+# networks (all of them), end-to-end, training (the published recipe), inference.
 set -uo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-device=cuda cases=8 size=64 iterations=100
+device=cuda cases=8 size=64 iterations=100 only=all
 if [ "${1:-}" = --dry ]; then
   shift
   device=cpu cases=4 size=48 iterations=4
 fi
+if [ "${1:-}" = --only ]; then
+  only="$2"
+  shift 2
+fi
+wanted() { [ "$only" = all ] || [[ ",$only," == *",$1,"* ]]; }
 output="${1:-$here}"
 mkdir -p "$output/logs"
 
@@ -36,34 +45,55 @@ export PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTEC
 
 steps="$output/logs/steps"
 : >"$steps"
-failed=0
 # step NAME COMMAND ...: its output in logs/NAME.log, its end in the results.
 step() {
   local name="$1" start=$SECONDS rc=0
   shift
-  echo "== $name"
   "$@" >"$output/logs/$name.log" 2>&1 || rc=$?
-  tail -n 12 "$output/logs/$name.log"
   echo "$name $rc $((SECONDS - start))" >>"$steps"
-  [ "$rc" -eq 0 ] || { failed=1; echo "-- $name ended with $rc"; }
+  # As one text: others may be running.
+  echo "== $name, $((SECONDS - start)) s$([ "$rc" -eq 0 ] || echo ": ended with $rc")
+$(tail -n 12 "$output/logs/$name.log")"
 }
 
-step tests "$here/bin/test_ops" --gtest_filter='Cuda*' --gtest_brief=1
-step tests-augment "$here/bin/test_kernels" --gtest_filter='Cuda*' --gtest_brief=1
-step tests-networks "$here/bin/test_nn" --gtest_filter='Cuda*' --gtest_brief=1
-if [ "$device" = cuda ] &&
-  sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
-  [ -n "$sanitizer" ]; then
-  for tool in memcheck racecheck; do
-    step "sanitizer-$tool" timeout 180 "$sanitizer" --tool "$tool" --error-exitcode 9 \
-      "$here/bin/test_ops" --gtest_filter='CudaSmall.*' --gtest_brief=1
-    step "sanitizer-$tool-augment" timeout 180 "$sanitizer" --tool "$tool" --error-exitcode 9 \
-      "$here/bin/test_kernels" --gtest_filter='CudaSmallAugment.*' --gtest_brief=1
+if wanted tests; then
+  # Beside one another: none of them is timed.
+  for program in ops kernels nn engine; do
+    step "tests-$program" "$here/bin/test_$program" --gtest_filter='Cuda*' --gtest_brief=1 &
   done
+  if [ "$device" = cuda ] &&
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1) &&
+    [ -n "$sanitizer" ]; then
+    for tool in memcheck racecheck; do
+      for program in ops kernels; do
+        step "$tool-$program" timeout 180 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+          "$here/bin/test_$program" --gtest_filter='CudaSmall*' --gtest_brief=1 &
+      done
+    done
+  fi
+  wait
 fi
-[ "$device" = cpu ] ||
+[ "$device" = cpu ] || ! wanted scan ||
   step scan "$python" "$here/scan_bench.py" "$here/lib/libsegmamba_ops.so" --device cuda \
     --output "$output/logs/scan.json"
+
+# Where a pass and a step of the published size go, and the published model beside them.
+if wanted model; then
+  patch=(--size 128)
+  [ "$device" = cuda ] || patch=(--size 16)
+  for precision in bf16 fp32; do
+    step "pass-$precision" "$here/bin/segmamba-model" bench --config "$here/upstream-code.yaml" \
+      --device "$device" --precision "$precision" "${patch[@]}"
+    step "step-$precision" "$here/bin/segmamba-model" bench --config "$here/upstream-code.yaml" \
+      --device "$device" --precision "$precision" "${patch[@]}" --batch 2 --training
+    [ -d "$here/published" ] || continue
+    step "published-pass-$precision" "$python" "$here/bench_model.py" "$here/published" \
+      "$here/bin/segmamba-model" --device "$device" --precision "$precision" "${patch[@]}"
+    step "published-step-$precision" "$python" "$here/bench_model.py" "$here/published" \
+      "$here/bin/segmamba-model" --device "$device" --precision "$precision" "${patch[@]}" \
+      --batch 2 --training
+  done
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -79,12 +109,12 @@ end_to_end() {
   "$here/bin/segmamba-eval" --prediction "$work/predictions" --reference "$work/data" \
     --split "$work/split.yaml" --part test --output "$work/evaluation"
 }
-step end-to-end end_to_end
+! wanted end-to-end && ! wanted inference || step end-to-end end_to_end
 
 # Every network at full size, as in the paper: parameters, time and memory.
 networks=(--size 128 --precision bf16 --training)
 [ "$device" = cuda ] || networks=(--size 64 --models segresnet unetr)
-step networks "$here/bin/segmamba-model" compare --device "$device" "${networks[@]}"
+! wanted networks || step networks "$here/bin/segmamba-model" compare --device "$device" "${networks[@]}"
 
 # The published recipe at full size on cases of 240x240x155: memory and time, by precision and with
 # recomputation. The published code takes 17,976 MB on one A100.
@@ -100,14 +130,15 @@ training() {
   "$here/bin/segmamba-train" --compare "$work/$name"
 }
 full=()
-if [ "$device" = cuda ]; then
+if [ "$device" = cuda ] && { wanted training || wanted inference; }; then
   step training-bf16 training bf16 --set training.precision=bf16
   full=(--full "$work/bf16/checkpoints/last.pt" "$work/brats")
 fi
-step inference "$python" "$here/inference_check.py" "$here/bin/segmamba-infer" \
+! wanted inference || step inference "$python" "$here/inference_check.py" "$here/bin/segmamba-infer" \
   --small "$work/run/checkpoints/last.pt" "$work/data" ${full[@]+"${full[@]}"} \
   --device "$device" --output "$output/logs/inference.json"
-if [ "$device" = cuda ]; then
+if [ "$device" = cuda ] && wanted training; then
+  step training-graph training graph --set training.precision=bf16 training.graph=true
   step training-fp16 training fp16 --set training.precision=fp16
   step training-bf16-recompute training recompute --set training.precision=bf16 \
     --set 'training.recompute=[all]'
@@ -131,4 +162,4 @@ with open(os.path.join(output, "results.json"), "w") as file:
     json.dump(result, file, indent=1)
 print("results: " + os.path.join(output, "results.json"))
 PYTHON
-exit "$failed"
+! grep -qv ' 0 [0-9]*$' "$steps"
