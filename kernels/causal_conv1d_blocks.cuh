@@ -19,7 +19,7 @@ struct ConvPlan {
   ConvPlan(const ConvShape& s, int sequences)
       : tiles(divide_up(s.channels, kConvThreads)),
         threads(divide_up(divide_up(s.channels, tiles), kWarp) * kWarp) {
-    constexpr int kWantedBlocks = 2 * 1320, kSmallestSpan = 64;
+    constexpr int kWantedBlocks = 1024, kSmallestSpan = 64;
     const int wanted = divide_up(kWantedBlocks, static_cast<std::int64_t>(sequences) * tiles);
     span = divide_up(divide_up(s.length, wanted), kSmallestSpan) * kSmallestSpan;
     if (span > kConvLargestSpan) span = kConvLargestSpan;
@@ -245,18 +245,7 @@ struct ConvWeightSum {
     const int k = static_cast<int>(row / (s.taps + 1)), j = static_cast<int>(row % (s.taps + 1));
     const std::int64_t pieces = static_cast<std::int64_t>(s.batch) * p.spans;
     const std::int64_t stride = static_cast<std::int64_t>(s.taps + 1) * s.channels;
-    const S* const from = p.partial + k * pieces * stride + j * s.channels + d;
-    constexpr int kAhead = 32;
-    S sums[kAhead] = {};
-    for (std::int64_t first = 0; first < pieces; first += kAhead) {
-      SEGMAMBA_UNROLL
-      for (int i = 0; i < kAhead; ++i) {
-        if (first + i < pieces) sums[i] += from[(first + i) * stride];
-      }
-    }
-    S sum = 0;
-    SEGMAMBA_UNROLL
-    for (int i = 0; i < kAhead; ++i) sum += sums[i];
+    const S sum = strided_sum(p.partial + k * pieces * stride + j * s.channels + d, stride, pieces);
     const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
     if (j < s.taps) {
       p.grad.weight[channel * s.taps + j] = sum;

@@ -132,18 +132,7 @@ struct SumSegments {
     const S* from = n < s.states ? p.dA + n * s.channels : n == s.states ? p.dD : p.dbias;
     const std::int64_t stride = static_cast<std::int64_t>(n < s.states ? s.states : 1) * s.channels;
     const std::int64_t pieces = static_cast<std::int64_t>(s.batch) * p.scan.segments;
-    from += k * pieces * stride + d;
-    constexpr int kAhead = sizeof(S) == 8 ? 8 : 32;
-    S sums[kAhead] = {};
-    for (std::int64_t first = 0; first < pieces; first += kAhead) {
-      SEGMAMBA_UNROLL
-      for (int i = 0; i < kAhead; ++i) {
-        if (first + i < pieces) sums[i] += from[(first + i) * stride];
-      }
-    }
-    S sum = 0;
-    SEGMAMBA_UNROLL
-    for (int i = 0; i < kAhead; ++i) sum += sums[i];
+    const S sum = strided_sum(from + k * pieces * stride + d, stride, pieces);
     const std::int64_t channel = static_cast<std::int64_t>(k) * s.channels + d;
     if (n < s.states) {
       p.grad.A[channel * s.states + n] = sum;
