@@ -201,6 +201,22 @@ FormedAgain::FormedAgain(TensorFunction function, std::vector<torch::Tensor> inp
   first_ = function(std::move(inputs));
 }
 
+FormedAgain FormedAgain::then(torch::Tensor first, const TensorFunction& function) {
+  FormedAgain result;
+  result.first_ = function({std::move(first)});
+  if (again_ == nullptr) return result;
+  result.again_ = std::make_shared<Again>(
+      [function, form = form()](std::vector<torch::Tensor>) { return function({form()}); },
+      variable_list());
+  return result;
+}
+
+std::function<torch::Tensor()> FormedAgain::form() {
+  if (again_ == nullptr) return {};
+  again_->add_user();
+  return [again = again_] { return again->form(); };
+}
+
 void FormedAgain::forget_input_of(const torch::Tensor& output) {
   if (again_ == nullptr || !output.requires_grad()) return;
   auto* const input = kept_input(output.grad_fn().get());

@@ -29,31 +29,30 @@ ResidualBlockImpl::ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_
 }
 
 torch::Tensor ResidualBlockImpl::forward(torch::Tensor input) {
-  return compute(std::move(input), nullptr);
+  return compute(
+      {[](std::vector<torch::Tensor> x) { return std::move(x[0]); }, {std::move(input)}});
 }
 
-torch::Tensor ResidualBlockImpl::forward_forgetting(FormedAgain input) {
-  return compute(input.take(), &input);
-}
-
-torch::Tensor ResidualBlockImpl::compute(torch::Tensor input, FormedAgain* origin) {
+torch::Tensor ResidualBlockImpl::compute(FormedAgain origin) {
   constexpr double kSlope = 0.01;
-  const auto of_input = [&](Chain& convolution) {
-    auto result = convolution->forward(input);
-    if (origin) origin->forget_input_of(result);
-    return result;
-  };
-  auto output = norm1(of_input(conv1), ops::AfterNorm{.slope = kSlope});
+  auto input = origin.take();
+  auto output = conv1->forward(input);
+  origin.forget_input_of(output);
+  output = norm1(std::move(output), ops::AfterNorm{.slope = kSlope});
   ops::AfterNorm after{.slope = kSlope};
   if (!conv3.is_empty()) {
-    after.shortcut = of_input(conv3);
+    auto shortcut = origin.then(
+        std::move(input),
+        [conv = conv3](std::vector<torch::Tensor> x) mutable { return conv->forward(x[0]); });
+    after.shortcut = shortcut.take();
+    origin.forget_input_of(after.shortcut);
+    after.form_shortcut = shortcut.form();
     after.normalises_shortcut = true;
     after.shortcut_weight = norm3->weight;
     after.shortcut_bias = norm3->bias;
   } else if (residual_) {
-    after.shortcut = input;
+    after.shortcut = std::move(input);
   }
-  input.reset();
   output = conv2->forward(output);
   return norm2(std::move(output), std::move(after));
 }
@@ -75,11 +74,10 @@ UnetrUpBlockImpl::UnetrUpBlockImpl(std::int64_t in_channels, std::int64_t out_ch
 
 torch::Tensor UnetrUpBlockImpl::forward(torch::Tensor input, torch::Tensor skip) {
   std::vector<torch::Tensor> both{std::move(input), std::move(skip)};
-  return conv_block->forward_forgetting({[up = up_](std::vector<torch::Tensor> x) mutable {
-                                           return up->forward_beside(std::move(x[0]),
-                                                                     std::move(x[1]));
-                                         },
-                                         std::move(both)});
+  return conv_block->compute({[up = up_](std::vector<torch::Tensor> x) mutable {
+                                return up->forward_beside(std::move(x[0]), std::move(x[1]));
+                              },
+                              std::move(both)});
 }
 
 UnetrProjectionUpBlockImpl::UnetrProjectionUpBlockImpl(std::int64_t in_channels,

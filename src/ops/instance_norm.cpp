@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/custom_class.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -84,9 +85,16 @@ NormBackward backward_op(const at::Tensor& grad_out, const at::Tensor& kept, boo
   return op.call(grad_out, kept, is_output, others, normalises_shortcut, slope, statistics, wanted);
 }
 
+// AfterNorm::form_shortcut as autograd keeps it.
+struct ShortcutForm : torch::CustomClassHolder {
+  explicit ShortcutForm(std::function<at::Tensor()> function) : form(std::move(function)) {}
+  std::function<at::Tensor()> form;
+};
+
 class NormFunction : public torch::autograd::Function<NormFunction> {
   // The tensors among forward()'s arguments, in their order.
   enum Argument { kX, kShortcut, kResidual, kWeight, kBias, kShortcutWeight, kShortcutBias };
+  static constexpr std::size_t kShortcutSaved = 2;  // place among what is saved
 
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
@@ -94,7 +102,8 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
                             const OptionalTensor& weight, const OptionalTensor& bias,
                             const OptionalTensor& shortcut_weight,
                             const OptionalTensor& shortcut_bias, bool normalises_shortcut,
-                            double slope, bool overwrites) {
+                            double slope, bool overwrites,
+                            const std::function<at::Tensor()>& form_shortcut) {
     const Others others({shortcut, residual, weight, bias, shortcut_weight, shortcut_bias});
     // The output says what x was, and the next layer keeps it anyway.
     const bool keeps_output =
@@ -109,6 +118,11 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     for (const auto& tensor : {shortcut, weight, bias, shortcut_weight, shortcut_bias}) {
       saved.push_back(tensor.value_or(at::Tensor()));
     }
+    if (shortcut && form_shortcut) {
+      saved[kShortcutSaved] = at::Tensor();
+      context->saved_data["form_shortcut"] =
+          c10::IValue::make_capsule(c10::make_intrusive<ShortcutForm>(form_shortcut));
+    }
     context->save_for_backward(saved);
     context->saved_data["keeps_output"] = keeps_output;
     context->saved_data["normalises_shortcut"] = normalises_shortcut;
@@ -121,9 +135,14 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grad_out) {
-    const auto saved = context->get_saved_variables();
+    auto saved = context->get_saved_variables();
+    if (const auto form = context->saved_data.find("form_shortcut");
+        form != context->saved_data.end()) {
+      saved[kShortcutSaved] =
+          c10::static_intrusive_pointer_cast<ShortcutForm>(form->second.toCapsule())->form();
+    }
     const bool normalises = context->saved_data["normalises_shortcut"].toBool();
-    const AfterNorm after = {.shortcut = saved[2],
+    const AfterNorm after = {.shortcut = saved[kShortcutSaved],
                              .normalises_shortcut = normalises,
                              .weight = saved[3],
                              .bias = saved[4],
@@ -152,6 +171,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
             shortcut_weight,
             // Two parameters that are one sum: each needs a gradient that it may change.
             wants[kBias] && wants[kShortcutBias] ? bias.clone() : where(kShortcutBias, bias),
+            {},
             {},
             {},
             {}};
@@ -258,10 +278,10 @@ at::Tensor instance_norm(at::Tensor x, const AfterNorm& after) {
   }
   if (at::GradMode::is_enabled() && wants_gradient) {
     check(x, after);
-    return NormFunction::apply(x, optional(after.shortcut), optional(after.residual),
-                               optional(after.weight), optional(after.bias),
-                               optional(after.shortcut_weight), optional(after.shortcut_bias),
-                               after.normalises_shortcut, after.slope, overwrites);
+    return NormFunction::apply(
+        x, optional(after.shortcut), optional(after.residual), optional(after.weight),
+        optional(after.bias), optional(after.shortcut_weight), optional(after.shortcut_bias),
+        after.normalises_shortcut, after.slope, overwrites, after.form_shortcut);
   }
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   return std::get<0>(

@@ -69,10 +69,11 @@ TEST(Profile, CountsEachPartForwardAndBackward) {
     const bool again = !recomputed.empty();
     EXPECT_DOUBLE_EQ(multiply_adds(profile, "decoder1", true),
                      2 * multiply_adds(profile, "decoder1", false));
-    // What goes up is formed again: 8 to 8 channels, 8 taps, at 8^3 voxels.
-    EXPECT_DOUBLE_EQ(
-        multiply_adds(profile, "decoder2", true),
-        2 * multiply_adds(profile, "decoder2", false) / (again ? 2 : 1) + 8 * 8 * 8 * 512);
+    // What goes up is formed again, 8 to 8 channels, 8 taps, at 8^3 voxels, and the shortcut, 16 to
+    // 8 channels at 16^3.
+    EXPECT_DOUBLE_EQ(multiply_adds(profile, "decoder2", true),
+                     2 * multiply_adds(profile, "decoder2", false) / (again ? 2 : 1) +
+                         8 * 8 * 8 * 512 + 16 * 8 * 4096);
     EXPECT_GT(multiply_adds(profile, "decoder2", false), 0);
   }
 }

@@ -276,6 +276,28 @@ TEST(FormedAgain, IsForgottenByLinearLayers) {
   }
 }
 
+TEST(FormedAgain, FormsWhatFollowsFromIt) {
+  const auto leaf = torch::randn({2, 3}).requires_grad_(true);
+  int formed = 0;
+  FormedAgain doubled(
+      [&formed](Tensors x) {
+        ++formed;
+        return 2 * x[0];
+      },
+      {leaf});
+  auto next = doubled.then(doubled.take(), [](Tensors x) { return x[0] + 1; });
+  const auto form = next.form();
+  EXPECT_TRUE(next.take().requires_grad());
+  EXPECT_EQ(formed, 1);
+  const auto again = form();
+  EXPECT_TRUE(torch::equal(again, 2 * leaf + 1));
+  EXPECT_FALSE(again.requires_grad());
+  EXPECT_EQ(formed, 2);
+  const torch::NoGradGuard no_gradients;
+  FormedAgain alone([](Tensors x) { return 2 * x[0]; }, {leaf});
+  EXPECT_FALSE(alone.then(alone.take(), [](Tensors x) { return x[0]; }).form());
+}
+
 TEST(FormedAgain, TakesFrozenWeightsAndTensorsWithoutGradients) {
   torch::manual_seed(5);
   const Tensors leaves = {torch::randn({1, 3, 4, 4, 4}).requires_grad_(true),

@@ -32,9 +32,14 @@ class FormedAgain {
   // `output` is what a convolution or linear layer made of it, whose gradient function forgets its
   // input from now on. Without gradients, and after other operators, nothing happens.
   void forget_input_of(const torch::Tensor& output);
+  // function({first}), `first` being the result of the first call, for which it is formed again.
+  FormedAgain then(torch::Tensor first, const TensorFunction& function);
+  // Forms it again: once for each call of this. Empty without gradients.
+  std::function<torch::Tensor()> form();
 
  private:
   class Again;
+  FormedAgain() = default;
   class Hooks;
   torch::Tensor first_;
   std::shared_ptr<Again> again_;

@@ -27,17 +27,16 @@ class ResidualBlockImpl : public torch::nn::Module {
  public:
   ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels,
                     const UnetrBlockOptions& options = {});
-  // By value: a caller that moves its last reference in lets the block free the input early.
+  // By value: a caller that moves its last reference in lets the block free the input early. For
+  // gradients the input is kept, the shortcut formed again.
   torch::Tensor forward(torch::Tensor input);
-  // The same of an input that is not kept for gradients.
-  torch::Tensor forward_forgetting(FormedAgain input);
+  // The same of an input of which only what it is formed of is kept.
+  torch::Tensor compute(FormedAgain input);
 
   Chain conv1{nullptr}, conv2{nullptr}, conv3{nullptr};
   AffineInstanceNorm norm1{nullptr}, norm2{nullptr}, norm3{nullptr};
 
  private:
-  torch::Tensor compute(torch::Tensor input, FormedAgain* origin);
-
   bool residual_;
 };
 TORCH_MODULE(ResidualBlock);

@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
+
 namespace segmamba::ops {
 
 inline constexpr double kNormEpsilon = 1e-5;
@@ -11,7 +13,9 @@ inline constexpr double kNormEpsilon = 1e-5;
 // out = act(weight norm(x) + bias + shortcut) + residual, act(v) = v for v > 0 and slope v
 // elsewhere.
 struct AfterNorm {
-  at::Tensor shortcut = {};          // undefined: none
+  at::Tensor shortcut = {};  // undefined: none
+  // Forms the shortcut again, for gradients, which keep this instead of it; empty: they keep it.
+  std::function<at::Tensor()> form_shortcut = {};
   bool normalises_shortcut = false;  // it is norm(shortcut) that is added
   double slope = 1;                  // 0: ReLU, 1: no activation
   at::Tensor residual = {};          // undefined: none
