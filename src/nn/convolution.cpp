@@ -102,7 +102,11 @@ UpConvolutionImpl::UpConvolutionImpl(std::int64_t in_channels, std::int64_t out_
       stride_(stride) {}
 
 torch::Tensor UpConvolutionImpl::forward(const torch::Tensor& input) {
-  if (!matrix_.defined()) return TransposedConvolutionImpl::forward(input);
+  if (!matrix_.defined()) {
+    return input.is_cpu() && input.is_contiguous(kChannelsLast)
+               ? multiply(input)
+               : TransposedConvolutionImpl::forward(input);
+  }
   RECORD_FUNCTION("segmamba::up_convolution", std::vector<c10::IValue>());
   auto output = torch::empty({input.size(0), options.out_channels(), stride_[0] * input.size(2),
                               stride_[1] * input.size(3), stride_[2] * input.size(4)},
@@ -128,9 +132,21 @@ torch::Tensor UpConvolutionImpl::forward_beside(torch::Tensor input, torch::Tens
   return both;
 }
 
+torch::Tensor UpConvolutionImpl::multiply(const torch::Tensor& input) const {
+  const auto [s0, s1, s2] = stride_;
+  const auto B = input.size(0), D = input.size(2), H = input.size(3), W = input.size(4);
+  const auto rows = input.permute({0, 2, 3, 4, 1}).flatten(0, 3);
+  const auto matrix = weight.permute({0, 2, 3, 4, 1}).flatten(1);
+  const auto product = bias.defined() ? torch::addmm(bias.repeat({s0 * s1 * s2}), rows, matrix)
+                                      : torch::mm(rows, matrix);
+  return product.view({B, D, H, W, s0, s1, s2, options.out_channels()})
+      .permute({0, 1, 4, 2, 5, 3, 6, 7})
+      .reshape({B, s0 * D, s1 * H, s2 * W, options.out_channels()})
+      .permute({0, 4, 1, 2, 3});
+}
+
 void UpConvolutionImpl::multiply(const torch::Tensor& input, const torch::Tensor& target) const {
-  // Each voxel becomes several, none of which another one reaches: a matrix product, slice by slice
-  // so that it stays in a cache until it has been put in its place.
+  // Slice by slice, so that the product stays in a cache until it has been put in its place.
   const auto height = input.size(3), width = input.size(4);
   const auto [s0, s1, s2] = stride_;
   const auto voxels = input.permute({0, 2, 3, 4, 1}).contiguous();

@@ -125,10 +125,11 @@ std::vector<torch::Tensor> SegmentationModel::outputs(const torch::Tensor& input
     throw Error(
         concat("input size ", join(input.sizes().slice(2), "x"), " does not fit: ", *misfit));
   }
-  if (!inference_type_) return compute(input, deep);
-  auto logits = compute(input.to(*inference_type_, /*non_blocking=*/false, /*copy=*/false,
-                                 torch::MemoryFormat::ChannelsLast3d),
-                        deep);
+  // The channels of a voxel beside one another, as convolutions and the tokens of scans want them.
+  constexpr auto kChannelsLast = torch::MemoryFormat::ChannelsLast3d;
+  if (!inference_type_) return compute(input.contiguous(kChannelsLast), deep);
+  auto logits = compute(
+      input.to(*inference_type_, /*non_blocking=*/false, /*copy=*/false, kChannelsLast), deep);
   for (auto& tensor : logits) tensor = tensor.to(input.scalar_type()).contiguous();
   return logits;
 }

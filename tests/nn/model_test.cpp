@@ -186,6 +186,7 @@ TEST_P(EveryModel, ReadsBackTheConfigItWrites) {
 // One test for all, so that machines without a GPU skip once.
 TEST(CudaModels, ComputeWhatTheCpuDoes) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
+  at::globalContext().setAllowTF32CuDNN(false);
   for (const auto& small : test::small_models()) {
     SCOPED_TRACE(small.name);
     torch::manual_seed(7);

@@ -37,7 +37,8 @@ class TransposedConvolutionImpl : public torch::nn::ConvTranspose3dImpl {
 };
 TORCH_MODULE(TransposedConvolution);
 
-// A transposed convolution with as many taps as its stride S, so that each voxel becomes S.
+// A transposed convolution with as many taps as its stride S, so that each voxel becomes S: a
+// matrix product for data on the CPU that lies channels last.
 // [B, in, D, H, W] -> [B, out, S_0 D, S_1 H, S_2 W].
 class UpConvolutionImpl : public TransposedConvolutionImpl {
  public:
@@ -48,11 +49,12 @@ class UpConvolutionImpl : public TransposedConvolutionImpl {
   // freed after its last use.
   torch::Tensor forward_beside(torch::Tensor input, torch::Tensor skip);
 
-  // From now on on the CPU: a matrix product.
   void prepare_for_inference(torch::ScalarType type) override;
 
  private:
-  // forward(input) into `target`, a view of its shape.
+  // forward(input), channels last, as a matrix product: each voxel becomes several, none of which
+  // another one reaches. With gradients; or without, into `target`, a view of its shape.
+  torch::Tensor multiply(const torch::Tensor& input) const;
   void multiply(const torch::Tensor& input, const torch::Tensor& target) const;
 
   std::array<std::int64_t, 3> stride_;

@@ -65,7 +65,7 @@ class SegmentationModel : public torch::nn::Module {
   using Tensors = std::vector<torch::Tensor>;
 
   // The network itself: the logits and, where `deep`, after them those of the coarser outputs.
-  // `input` fits, and is channels last and of inference_type() where that is set.
+  // `input` fits, lies channels last, and is of inference_type() where that is set.
   virtual Tensors compute(torch::Tensor input, bool deep) = 0;
 
   // A model runs each of its parts through this.
