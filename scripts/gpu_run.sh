@@ -57,7 +57,9 @@ $(tail -n 12 "$output/logs/$name.log")"
 }
 
 if wanted tests; then
-  # Beside one another: none of them is timed.
+  # Beside one another, with few threads each: none of them is timed.
+  threads_before="${OMP_NUM_THREADS:-}"
+  export OMP_NUM_THREADS=2
   for program in ops kernels nn engine; do
     step "tests-$program" "$here/bin/test_$program" --gtest_filter='Cuda*' --gtest_brief=1 &
   done
@@ -72,6 +74,8 @@ if wanted tests; then
     done
   fi
   wait
+  unset OMP_NUM_THREADS
+  [ -z "$threads_before" ] || export OMP_NUM_THREADS="$threads_before"
 fi
 [ "$device" = cpu ] || ! wanted scan ||
   step scan "$python" "$here/scan_bench.py" "$here/lib/libsegmamba_ops.so" --device cuda \
@@ -80,18 +84,19 @@ fi
 # Where a pass and a step of the published size go, and the published model beside them.
 if wanted model; then
   patch=(--size 128)
-  [ "$device" = cuda ] || patch=(--size 16)
+  [ "$device" = cuda ] || patch=(--size 32)
+  side_by_side=("$here/published" "$here/bin/segmamba-model" --device "$device" "${patch[@]}"
+    --rounds 1 --passes 6)
   for precision in bf16 fp32; do
     step "pass-$precision" "$here/bin/segmamba-model" bench --config "$here/upstream-code.yaml" \
       --device "$device" --precision "$precision" "${patch[@]}"
     step "step-$precision" "$here/bin/segmamba-model" bench --config "$here/upstream-code.yaml" \
       --device "$device" --precision "$precision" "${patch[@]}" --batch 2 --training
     [ -d "$here/published" ] || continue
-    step "published-pass-$precision" "$python" "$here/bench_model.py" "$here/published" \
-      "$here/bin/segmamba-model" --device "$device" --precision "$precision" "${patch[@]}"
-    step "published-step-$precision" "$python" "$here/bench_model.py" "$here/published" \
-      "$here/bin/segmamba-model" --device "$device" --precision "$precision" "${patch[@]}" \
-      --batch 2 --training
+    step "published-pass-$precision" "$python" "$here/bench_model.py" "${side_by_side[@]}" \
+      --precision "$precision"
+    step "published-step-$precision" "$python" "$here/bench_model.py" "${side_by_side[@]}" \
+      --precision "$precision" --batch 2 --training
   done
 fi
 
