@@ -16,6 +16,7 @@
 #include "segmamba/engine/device.h"
 #include "segmamba/engine/distributed.h"
 #include "segmamba/engine/inference_run.h"
+#include "segmamba/engine/precision.h"
 #include "segmamba/engine/predictor.h"
 #include "segmamba/post/postprocess_config.h"
 #include "stop_signal.h"
@@ -30,7 +31,7 @@ struct Options {
   fs::path output, split, postprocess;
   std::string part = "test", device = "auto", precision = "auto", weights = "average";
   std::string max_memory, max_gpu_memory, resample_to, shard, name = "case";
-  bool overwrite = false, skip_existing = false, no_tta = false, no_report = false;
+  bool overwrite = false, skip_existing = false, no_tta = false, no_report = false, tune = false;
   bool probabilities = false, uncertainty = false, regions = false, pictures = false;
   double overlap = -1;
   std::int64_t threads = 0, fold = -1;
@@ -169,6 +170,8 @@ void infer(const Options& options) {
   const auto shard = shard_of(options.shard);
   if (options.max_memory.empty()) keep_freed_memory();
   engine::set_compute_threads(options.threads);
+  engine::set_tf32(options.precision == "tf32");
+  engine::tune_convolutions(options.tune);
   const auto predictor = engine::Predictor::load(
       {options.checkpoints.begin(), options.checkpoints.end()}, predictor_options(options, shard));
   const auto& config = predictor.config();
@@ -270,7 +273,9 @@ int main(int argc, char** argv) {
   line.option("--weights", options.weights,
               "Of a checkpoint: average (where there is one), trained, or both");
   line.option("--precision", options.precision,
-              "fp32, bf16, fp16, or auto: bf16 where that is faster");
+              "fp32, tf32, bf16, fp16, or auto: bf16 where that is faster");
+  line.flag("--tune", options.tune,
+            "On a GPU: takes seconds to choose the fastest convolutions; for many cases");
   line.option("--device", options.device, "auto, cpu, cuda or cuda:N");
   line.option("--threads", options.threads, "Threads that compute; 0: one a processor");
   line.option("--max-memory", options.max_memory, "Keep below this much memory, as 6GB");

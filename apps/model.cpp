@@ -225,6 +225,7 @@ int main(int argc, char** argv) {
   bench_line.option("--batch", bench_options.batch, "Inputs at a time");
   bench_line.option("--precision", bench_options.precision, "fp32, tf32, bf16 or fp16");
   bench_line.option("--device", bench_options.device, "auto, cpu or cuda");
+  bench_line.flag("--tune", bench_options.tune, "As segmamba-infer --tune");
   bench_line.flag("--training", bench_options.training,
                   "A training step: forward, loss, backward and update");
   auto& forward_line =

@@ -20,10 +20,11 @@
 #include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/engine/device.h"
-#include "segmamba/engine/losses.h"
-#include "segmamba/engine/optimizer.h"
+#include "segmamba/engine/device_graph.h"
+#include "segmamba/engine/distributed.h"
 #include "segmamba/engine/precision.h"
 #include "segmamba/engine/train_config.h"
+#include "segmamba/engine/training_step.h"
 #include "segmamba/nn/inference.h"
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/profile.h"
@@ -40,6 +41,13 @@ double seconds_of(const torch::Device& device, const std::function<void()>& work
   work();
   wait();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double best_seconds_of(const torch::Device& device, const std::function<void()>& work) {
+  double best = seconds_of(device, work);
+  const int more = device.is_cpu() ? 2 : 9;
+  for (int i = 0; i < more; ++i) best = std::min(best, seconds_of(device, work));
+  return best;
 }
 
 // The kind of work an operator does, by the name LibTorch or the framework has for it.
@@ -65,18 +73,15 @@ Peaks measure_peaks(const torch::Device& device, torch::ScalarType type) {
   const c10::InferenceMode inference;
   const std::int64_t n = device.is_cuda() ? 8192 : 2048, numbers = std::int64_t{1} << 26;
   const auto options = torch::TensorOptions(device).dtype(type);
-  const auto a = torch::ones({n, n}, options), b = torch::ones({n, n}, options);
+  // GPUs are faster on numbers that are all alike.
+  const auto a = torch::randn({n, n}, options), b = torch::randn({n, n}, options);
   auto c = torch::empty({n, n}, options);
-  const auto from = torch::ones({numbers}, torch::TensorOptions(device)),
+  const auto from = torch::randn({numbers}, torch::TensorOptions(device)),
              to = torch::empty_like(from);
-  const auto best = [&](const std::function<void()>& work) {
-    double seconds = seconds_of(device, work);
-    for (int i = 0; i < 4; ++i) seconds = std::min(seconds, seconds_of(device, work));
-    return seconds;
-  };
   const auto cube = static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);
-  return {cube / best([&] { torch::mm_out(c, a, b); }),
-          2.0 * static_cast<double>(from.nbytes()) / best([&] { to.copy_(from); })};
+  return {
+      cube / best_seconds_of(device, [&] { torch::mm_out(c, a, b); }),
+      2.0 * static_cast<double>(from.nbytes()) / best_seconds_of(device, [&] { to.copy_(from); })};
 }
 
 // Sums over operators of one part or kind.
@@ -183,6 +188,7 @@ void bench(const BenchOptions& options) {
   const auto precision = engine::parse_precision(options.precision, device);
   const auto autocast = engine::autocast_type(precision);
   engine::set_tf32(precision == engine::Precision::kTf32);
+  engine::tune_convolutions(options.training ? config.training.tune_convolutions : options.tune);
   const auto type = autocast.value_or(torch::kFloat32);
   const auto model = nn::make_model(config.model);
   model->to(device);
@@ -192,27 +198,15 @@ void bench(const BenchOptions& options) {
   const auto images = torch::randn(image_sizes).to(device);
 
   std::function<void()> work;
-  std::optional<engine::Optimizer> optimizer;
+  const auto ranks = engine::single_rank();
+  std::optional<engine::TrainingStep> step;
   torch::Tensor labels;
   if (options.training) {
     model->set_recomputed(config.training.recompute);
-    optimizer.emplace(config.optimizer, *model);
-    labels = torch::randint(0, config.model.out_channels, label_sizes, torch::kLong).to(device);
-    work = [&] {
-      torch::Tensor loss;
-      {
-        const engine::Autocast cast(device, autocast);
-        const auto outputs = model->forward_deep(images);
-        RECORD_USER_SCOPE("loss");
-        const auto weights = engine::deep_supervision_weights(config.loss, outputs.size(),
-                                                              model->trains_coarsest_output());
-        loss = engine::deep_supervision_loss(config.loss, weights, outputs, labels);
-      }
-      loss.backward();
-      RECORD_USER_SCOPE("optimizer");
-      optimizer->step(config.optimizer.learning_rate);
-      optimizer->zero_grad();
-    };
+    config.training.precision = options.precision;
+    step.emplace(model, config, *ranks);
+    labels = torch::randint(0, 2, label_sizes, torch::kLong).to(device);
+    work = [&] { step->run(images, labels, config.optimizer.learning_rate); };
   } else {
     nn::prepare_for_inference(*model, type);
     work = [&] {
@@ -221,13 +215,34 @@ void bench(const BenchOptions& options) {
     };
   }
   const double first = seconds_of(device, work);
-  const double seconds = std::min(seconds_of(device, work), seconds_of(device, work));
+  const double seconds = best_seconds_of(device, work);
   const auto memory = peak_memory(device);
   std::printf(
-      "%s of [%s] in %s on %s with %d threads: %.2f s (the first %.2f s), peak memory%s %s\n",
+      "%s of [%s] in %s on %s with %d threads: %.4f s (the first %.2f s), peak memory%s %s\n",
       options.training ? "training step" : "forward pass", join(image_sizes, ", ").c_str(),
       options.precision.c_str(), device.str().c_str(), at::get_num_threads(), seconds, first,
       device.is_cpu() ? " of the process" : "", format_bytes(memory).c_str());
+  if (device.is_cuda()) {
+    std::printf(
+        "taken from the GPU: %s\n",
+        format_bytes(static_cast<std::uint64_t>(engine::most_memory_taken(device))).c_str());
+    engine::DeviceGraph graph;
+    std::function<void()> replay = [&] { graph.replay(); };
+    if (options.training) {
+      config.training.graph = true;
+      step.emplace(model, config, *ranks);
+      for (int i = 0; i < 3; ++i) work();  // the last one records
+      replay = work;
+    } else {
+      graph = engine::DeviceGraph(device, work);
+    }
+    at::accelerator::resetPeakStats(device.index());
+    const double recorded = best_seconds_of(device, replay);
+    std::printf("recorded as a CUDA graph: %.4f s, peak memory %s\n", recorded,
+                format_bytes(peak_memory(device)).c_str());
+    config.training.graph = false;
+    if (options.training) step.emplace(model, config, *ranks);
+  }
   const auto peaks = measure_peaks(device, type);
   print_profile(nn::profile(device, work), options.training, peaks);
 }

@@ -15,6 +15,7 @@ struct BenchOptions {
   std::string size = "128", precision = "fp32", device = "auto";
   std::int64_t batch = 1;
   bool training = false;
+  bool tune = false;  // of a forward pass; a step does as training.tune_convolutions says
 };
 
 // Prints where the time of one inference window, or of one training step, goes: by parts of the

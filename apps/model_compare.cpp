@@ -114,7 +114,7 @@ Pass measure(const torch::Device& device, const std::function<void()>& pass) {
 }
 
 std::string shown(const Pass& pass) {
-  return concat(format_fixed(pass.seconds, 2), " s\t",
+  return concat(format_fixed(pass.seconds, pass.seconds < 1 ? 4 : 2), " s\t",
                 format_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(pass.bytes, 0))));
 }
 

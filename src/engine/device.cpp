@@ -48,6 +48,8 @@ c10::Device select_device(const std::string& name) {
   throw UsageError("--device " + name + ": expected auto, cpu, cuda or cuda:N");
 }
 
+void tune_convolutions(bool tunes) { at::globalContext().setBenchmarkCuDNN(tunes); }
+
 std::int64_t most_memory_taken(const c10::Device& device) {
   if (device.is_cpu()) {
     rusage usage{};

@@ -74,7 +74,12 @@ struct FocalCost : torch::autograd::Function<FocalCost> {
 // Weights of the outputs, as `like`; undefined: all alike.
 Tensor output_weights(const LossConfig& config, const Tensor& like) {
   if (config.class_weights.empty()) return {};
-  return torch::tensor(config.class_weights, like.options());
+  // Filled on the device: a copy would wait for it, and cannot be recorded (DeviceGraph).
+  auto weights = torch::empty({std::ssize(config.class_weights)}, like.options());
+  for (std::size_t i = 0; i < config.class_weights.size(); ++i) {
+    weights[static_cast<std::int64_t>(i)].fill_(config.class_weights[i]);
+  }
+  return weights;
 }
 
 // Over the last dimension, which has an entry for each output.

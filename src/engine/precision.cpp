@@ -1,8 +1,10 @@
 #include "segmamba/engine/precision.h"
 
 #include <ATen/Context.h>
-#include <ATen/DeviceAccelerator.h>
 #include <ATen/autocast_mode.h>
+#ifdef SEGMAMBA_WITH_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -32,12 +34,14 @@ constexpr double kFirstScale = 65536, kGrowth = 2, kBackoff = 0.5;
 constexpr std::int64_t kGrowthInterval = 2000;
 
 bool bfloat16_is_fast(const torch::Device& device) {
+#ifdef SEGMAMBA_WITH_CUDA
+  constexpr int kFirstWithBfloat16 = 8;  // compute capability
   if (device.is_cuda()) {
     const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
-    return at::accelerator::getDeviceCapability(index)
-               .capability_data.supported_scalar_types.has_BFloat16 != 0;
+    return at::cuda::getDeviceProperties(index)->major >= kFirstWithBfloat16;
   }
-  return nn::bfloat16_is_fast();
+#endif
+  return device.is_cpu() && nn::bfloat16_is_fast();
 }
 
 }  // namespace

@@ -86,7 +86,8 @@ Predictor::Impl::Impl(WindowScores::Models models,
       device_(select_device(options.device)),
       precision_(inference_precision(options.precision, device_)),
       scores_(models_, config_.inference.mirror_axes,
-              prepares(owner) ? std::nullopt : autocast_type(precision_), device_),
+              prepares(owner) ? std::nullopt : autocast_type(precision_), device_,
+              /*weights_change=*/owner == Owner::kCaller),
       limits_(options.limits),
       most_windows_(config_.inference.sw_batch_size) {
   if (models_.empty()) throw Error("there is no model to segment with");

@@ -39,8 +39,7 @@ class Predictor::Impl {
   std::int64_t model_count() const { return std::ssize(models_); }
 
  private:
-  // On a GPU the norms are LibTorch's, which would reorder channels-last data at each call.
-  bool prepares(Owner owner) const { return owner == Owner::kPredictor && device_.is_cpu(); }
+  static bool prepares(Owner owner) { return owner == Owner::kPredictor; }
   void leave_training() const;
   // Windows a pass and the place of sums, within the limits; asked before a prediction takes any
   // memory.

@@ -67,6 +67,8 @@ bool decides_the_weights(const std::string& key) {
                                                  "data.max_bad_cases",
                                                  "model.init_from",
                                                  "training.recompute",
+                                                 "training.graph",
+                                                 "training.tune_convolutions",
                                                  "training.max_skipped_steps",
                                                  "training.early_stop",
                                                  "training.workers",
@@ -200,6 +202,16 @@ void TrainingConfig::visit(ConfigVisitor& v) {
            .help = "Parts of the model (segmamba-model info lists them) whose activations are "
                    "computed again in the backward pass instead of kept; [all]: every part"},
           recompute);
+  v.value({.name = "graph",
+           .help = "On one GPU: forward and backward pass are recorded at the third iteration and "
+                   "started as a whole from then on (a CUDA graph). Saves time where kernels are "
+                   "small, and keeps the memory of a step between steps"},
+          graph);
+  v.value(
+      {.name = "tune_convolutions",
+       .help = "On GPUs: the first iterations try cuDNN's algorithms for each convolution, which "
+               "takes half a minute, and keep the fastest"},
+      tune_convolutions);
   v.value({.name = "gradient_clip_norm",
            .help = "Gradients are scaled down to this total L2 norm; 0: never",
            .min = 0},

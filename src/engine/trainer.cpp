@@ -157,6 +157,7 @@ Trainer::Impl::Impl(const TrainConfig& run_config, const RunFolder& run, Observe
   check(config);
   check_metric(config);
   set_tf32(parse_precision(config.training.precision, device) == Precision::kTf32);
+  tune_convolutions(config.training.tune_convolutions);
 
   // The initial weights come from torch's default generator.
   torch::manual_seed(static_cast<std::uint64_t>(config.training.seed));

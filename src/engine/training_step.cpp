@@ -1,5 +1,7 @@
 #include "segmamba/engine/training_step.h"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -45,11 +47,20 @@ TrainingStep::TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const T
       autocast_type_(autocast_type(parse_precision(config.training.precision, device_of(*model_)))),
       optimizer_(config.optimizer, *model_),
       scaler_(config.training.precision == "fp16", device_of(*model_)),
-      averager_(ranks, *model_) {
+      averager_(ranks, *model_),
+      records_(config.training.graph) {
   const auto parameters = model_->parameters();
   if (std::none_of(parameters.begin(), parameters.end(),
                    [](const auto& parameter) { return parameter.requires_grad(); })) {
     throw Error("model.freeze leaves no parameter to train");
+  }
+  if (records_ && (ranks.size() > 1 || !device_of(*model_).is_cuda())) {
+    throw Error("training.graph is for runs on one GPU: set it to false");
+  }
+  if (records_ && !config.training.recompute.empty()) {
+    throw Error(
+        "training.graph cannot record parts that are computed again: set it to false, or "
+        "training.recompute to []");
   }
   if (config.training.ema_decay > 0) average_.emplace(*model_, config.training.ema_decay);
 }
@@ -71,6 +82,7 @@ torch::Tensor TrainingStep::accumulate_gradients(const torch::Tensor& images,
     {
       const Autocast autocast(images.device(), autocast_type_);
       const auto outputs = model_->forward_deep(images.narrow(0, first, count));
+      RECORD_USER_SCOPE("loss");  // for nn::profile()
       loss = deep_supervision_loss(loss_, output_weights_, outputs, labels.narrow(0, first, count),
                                    regions_, sum_over_ranks);
     }
@@ -81,6 +93,35 @@ torch::Tensor TrainingStep::accumulate_gradients(const torch::Tensor& images,
     mean_loss = mean_loss.defined() ? mean_loss + loss.detach() : loss.detach();
   }
   return mean_loss;
+}
+
+// The first steps run as they are: LibTorch's libraries set themselves up.
+torch::Tensor TrainingStep::replay_gradients(const torch::Tensor& images,
+                                             const torch::Tensor& labels) {
+  auto& r = recording_;
+  if (!r.graph) {
+    if (steps_before_recording_-- > 0) return accumulate_gradients(images, labels);
+    r.images = torch::empty_like(images);
+    r.labels = torch::empty_like(labels);
+    try {
+      r.graph =
+          DeviceGraph(images.device(), [&] { r.loss = accumulate_gradients(r.images, r.labels); });
+    } catch (const c10::OutOfMemoryError&) {
+      throw;  // has advice of its own
+    } catch (const std::exception& error) {
+      throw Error(concat("this network's step cannot be recorded, set training.graph to false: ",
+                         error.what()));
+    }
+    for (const auto& parameter : model_->parameters()) {
+      if (parameter.grad().defined()) r.gradients.emplace_back(parameter, parameter.grad());
+    }
+  }
+  if (images.sizes() != r.images.sizes()) return accumulate_gradients(images, labels);
+  r.images.copy_(images);
+  r.labels.copy_(labels);
+  r.graph.replay();
+  for (auto& [parameter, gradient] : r.gradients) parameter.mutable_grad() = gradient;
+  return r.loss;
 }
 
 // All ranks come here together. A rank whose own forward pass is sound sees the trouble of another
@@ -110,7 +151,8 @@ StepResult TrainingStep::run(const torch::Tensor& images, const torch::Tensor& l
                              double learning_rate) {
   StepResult result;
   model_->train();
-  const auto loss = accumulate_gradients(images, labels);
+  const auto loss =
+      records_ ? replay_gradients(images, labels) : accumulate_gradients(images, labels);
 
   const torch::NoGradGuard no_grad;
   const auto gradients = optimizer_.gradients();
@@ -129,6 +171,7 @@ StepResult TrainingStep::run(const torch::Tensor& images, const torch::Tensor& l
   // The same on all ranks: the gradients are averages already.
   result.finite = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
   if (result.finite) {
+    RECORD_USER_SCOPE("optimizer");
     clip(gradients, result.gradient_norm, gradient_clip_norm_);
     optimizer_.step(learning_rate);
     if (average_) average_->update();

@@ -1,5 +1,7 @@
 #include "window_scores.h"
 
+#include <ATen/DeviceAccelerator.h>
+
 #include <utility>
 
 #include "segmamba/engine/precision.h"
@@ -55,18 +57,54 @@ std::vector<std::vector<std::int64_t>> mirrorings(const std::vector<std::int64_t
   return all;
 }
 
+torch::Tensor RecordedPasses::run(std::size_t model, const torch::Tensor& input,
+                                  const std::function<torch::Tensor(const torch::Tensor&)>& pass) {
+  const std::scoped_lock lock(mutex_);
+  if (!records_) return pass(input);
+  const auto [found, is_first] = recordings_.try_emplace({model, input.sizes().vec()}, Recording());
+  auto& recording = found->second;
+  if (is_first) return pass(input);
+  try {
+    if (!recording.graph) {
+      // One after another, they share the memory of what lies between input and output.
+      const DeviceGraph* other = nullptr;
+      for (const auto& [key, earlier] : recordings_) {
+        if (earlier.graph) other = &earlier.graph;
+      }
+      recording.input = torch::empty_like(input);
+      recording.graph = DeviceGraph(
+          input.device(), [&] { recording.output = pass(recording.input); }, other);
+    }
+    recording.input.copy_(input);
+    recording.graph.replay();
+    return recording.output.clone();
+  } catch (const std::exception&) {
+    // No memory for it, or work that cannot be recorded: a pass of its own says what is wrong.
+  }
+  recordings_.clear();
+  records_ = false;
+  at::accelerator::emptyCache();
+  return pass(input);
+}
+
 WindowScores::WindowScores(Models models, const std::vector<std::int64_t>& mirror_axes,
-                           std::optional<torch::ScalarType> type, const torch::Device& device)
+                           std::optional<torch::ScalarType> type, const torch::Device& device,
+                           bool weights_change)
     : models_(std::move(models)),
       mirrorings_(mirrorings(mirror_axes)),
       type_(type),
-      device_(device) {}
+      device_(device) {
+  if (device_.is_cuda() && !weights_change) recorded_ = std::make_unique<RecordedPasses>();
+}
 
 std::int64_t WindowScores::passes() const { return std::ssize(models_) * std::ssize(mirrorings_); }
 
 torch::Tensor WindowScores::logits(std::size_t model, const torch::Tensor& windows) const {
-  const Autocast autocast(device_, type_);
-  return models_[model]->forward(windows).to(torch::kFloat);
+  const auto pass = [&](const torch::Tensor& input) {
+    const Autocast autocast(device_, type_);
+    return models_[model]->forward(input).to(torch::kFloat);
+  };
+  return recorded_ ? recorded_->run(model, windows, pass) : pass(windows);
 }
 
 torch::Tensor WindowScores::operator()(const torch::Tensor& windows, const ScoreKind& kind,

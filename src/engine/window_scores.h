@@ -6,10 +6,14 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
+#include "segmamba/engine/device_graph.h"
 #include "segmamba/nn/model.h"
 
 namespace segmamba::engine {
@@ -39,13 +43,33 @@ struct ScoreKind {
 // empty one first.
 std::vector<std::vector<std::int64_t>> mirrorings(const std::vector<std::int64_t>& axes);
 
+// Forward passes of fixed models on a GPU, each shape of input recorded when it comes for the
+// second time, unless memory runs out. For calls from any threads, which come one after another.
+class RecordedPasses {
+ public:
+  // What `pass` of a model makes of the input, which it runs at first; the caller's to write into.
+  torch::Tensor run(std::size_t model, const torch::Tensor& input,
+                    const std::function<torch::Tensor(const torch::Tensor&)>& pass);
+
+ private:
+  struct Recording {
+    DeviceGraph graph;
+    torch::Tensor input, output;
+  };
+  std::mutex mutex_;
+  bool records_ = true;
+  std::map<std::pair<std::size_t, std::vector<std::int64_t>>, Recording> recordings_;
+};
+
 class WindowScores {
  public:
   using Models = std::vector<std::shared_ptr<nn::SegmentationModel>>;
 
   // Passes compute in `type` where that is safe (see Autocast); none: in that of the models.
+  // Weights that `change` between calls keep passes on a GPU from being recorded.
   WindowScores(Models models, const std::vector<std::int64_t>& mirror_axes,
-               std::optional<torch::ScalarType> type, const torch::Device& device);
+               std::optional<torch::ScalarType> type, const torch::Device& device,
+               bool weights_change);
 
   // Forward passes that operator() takes.
   std::int64_t passes() const;
@@ -61,6 +85,7 @@ class WindowScores {
   std::vector<std::vector<std::int64_t>> mirrorings_;
   std::optional<torch::ScalarType> type_;
   torch::Device device_;
+  std::unique_ptr<RecordedPasses> recorded_;  // null where passes are not
 };
 
 }  // namespace segmamba::engine

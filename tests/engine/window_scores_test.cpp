@@ -23,7 +23,7 @@ std::vector<double> values(const Tensor& tensor) {
 }
 
 WindowScores scores_of(WindowScores::Models models, const std::vector<std::int64_t>& axes = {}) {
-  return {std::move(models), axes, std::nullopt, torch::kCPU};
+  return {std::move(models), axes, std::nullopt, torch::kCPU, /*weights_change=*/true};
 }
 
 TEST(Mirrorings, AreEverySubsetOfTheAxes) {

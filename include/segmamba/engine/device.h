@@ -14,6 +14,9 @@ c10::Device select_device(const std::string& name);
 // Sets the threads of LibTorch and of parallel_for for the whole process; 0: one a processor, which
 // `processes` of them share. For programs to call at their start.
 void set_compute_threads(std::int64_t count, std::int64_t processes = 1);
+// Whether cuDNN tries its algorithms on each new shape of a convolution and keeps the fastest, in
+// the whole process: seconds at the first passes of a network, for faster ones afterwards.
+void tune_convolutions(bool tunes);
 // Bytes of memory: that the device has (a CPU: its machine), that are free, and the most that this
 // process has taken so far (a GPU: reserved by LibTorch; a CPU: the whole process).
 struct DeviceMemory {

@@ -64,6 +64,8 @@ struct TrainingConfig {
   std::int64_t micro_batch_size = 0;
   std::string precision = "fp32";
   std::vector<std::string> recompute;
+  bool graph = false;
+  bool tune_convolutions = true;
   double gradient_clip_norm = 12;
   double ema_decay = 0;
   std::int64_t max_skipped_steps = 20;

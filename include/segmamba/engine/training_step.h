@@ -8,9 +8,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "segmamba/data/regions.h"
+#include "segmamba/engine/device_graph.h"
 #include "segmamba/engine/distributed.h"
 #include "segmamba/engine/optimizer.h"
 #include "segmamba/engine/precision.h"
@@ -32,8 +34,8 @@ struct StepResult {
 
 class TrainingStep {
  public:
-  // The model must be on its device. Throws Error where the config asks for a precision that the
-  // device has not.
+  // The model must be on its device. Throws Error where the config asks for what the device or the
+  // number of ranks does not allow.
   TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const TrainConfig& config,
                Ranks& ranks);
 
@@ -60,6 +62,7 @@ class TrainingStep {
 
  private:
   torch::Tensor accumulate_gradients(const torch::Tensor& images, const torch::Tensor& labels);
+  torch::Tensor replay_gradients(const torch::Tensor& images, const torch::Tensor& labels);
   std::string find_culprit(const torch::Tensor& images, bool loss_is_finite);
 
   std::shared_ptr<nn::SegmentationModel> model_;
@@ -74,6 +77,16 @@ class TrainingStep {
   GradientScaler scaler_;
   GradientAverager averager_;
   std::optional<WeightAverage> average_;
+  // With training.graph: accumulate_gradients() recorded, and the tensors that it is of.
+  struct Recording {
+    DeviceGraph graph;
+    torch::Tensor images, labels, loss;
+    std::vector<std::pair<torch::Tensor, torch::Tensor>>
+        gradients;  // of each parameter that has one
+  };
+  bool records_;
+  std::int64_t steps_before_recording_ = 2;
+  Recording recording_;
 };
 
 }  // namespace segmamba::engine
