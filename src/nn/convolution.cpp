@@ -1,6 +1,7 @@
 #include "segmamba/nn/convolution.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/cpu/Utils.h>
 #include <ATen/record_function.h>
 
@@ -19,6 +20,10 @@ constexpr auto kChannelsLast = torch::MemoryFormat::ChannelsLast3d;
 // than 32 MB no longer pay off at the low resolutions where there are so many channels.
 constexpr std::int64_t kFewestChannels = 16, kMostWeights = std::int64_t{1} << 17;
 
+// Weights that oneDNN would lay out anew in each pass for longer than it multiplies: from so many
+// on.
+constexpr std::int64_t kFewestPacked = std::int64_t{1} << 19;
+
 bool suits_winograd(const torch::nn::detail::ConvNdOptions<3>& options) {
   const auto all = [](const auto& sizes, std::int64_t value) {
     return std::all_of(sizes->begin(), sizes->end(), [value](auto size) { return size == value; });
@@ -28,6 +33,32 @@ bool suits_winograd(const torch::nn::detail::ConvNdOptions<3>& options) {
          padding != nullptr && all(*padding, 1) && options.groups() == 1 &&
          std::min(options.in_channels(), options.out_channels()) >= kFewestChannels &&
          options.in_channels() * options.out_channels() <= kMostWeights;
+}
+
+// Only for AMX: in float32 the layout that oneDNN chooses without knowing the data's size costs
+// some convolutions many times what it saves others.
+bool suits_packing(const torch::Tensor& weight, torch::ScalarType type,
+                   const torch::nn::detail::ConvNdOptions<3>& options) {
+  return weight.is_cpu() && at::globalContext().userEnabledMkldnn() && type == torch::kBFloat16 &&
+         has_matrix_unit(type) && options.groups() == 1 && weight.numel() >= kFewestPacked &&
+         std::holds_alternative<torch::ExpandingArray<3>>(options.padding());
+}
+
+// As LibTorch's own compiler has it: a convolution whose weights are oneDNN's.
+torch::Tensor convolve_packed(const torch::Tensor& input, const torch::Tensor& weight,
+                              const torch::Tensor& bias,
+                              const torch::nn::detail::ConvNdOptions<3>& options) {
+  using Operator =
+      at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                 at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, std::int64_t, c10::string_view,
+                 c10::List<std::optional<at::Scalar>>, std::optional<c10::string_view>);
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
+                             .typed<Operator>();
+  return op.call(input, weight, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt,
+                 *std::get<torch::ExpandingArray<3>>(options.padding()), *options.stride(),
+                 *options.dilation(), options.groups(), "none",
+                 c10::List<std::optional<at::Scalar>>(), "");
 }
 
 // LibTorch 2.11 on the CPU: the gradients of 16-bit weights are garbage where an axis of the data
@@ -53,6 +84,7 @@ bool has_matrix_unit(torch::ScalarType type) {
 }
 
 torch::Tensor ConvolutionImpl::forward(const torch::Tensor& input) {
+  if (packed_weight_.defined()) return convolve_packed(input, packed_weight_, bias, options);
   if (!winograd_weight_.defined()) {
     if (has_faulty_gradients(input, options)) {
       const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
@@ -81,8 +113,15 @@ void ConvolutionImpl::prepare_for_inference(torch::ScalarType type) {
     winograd_weight_ = ops::winograd_weight(weight);
     return;
   }
+  const bool packs = suits_packing(weight, type, options);
   weight.set_data(weight.detach().to(type).contiguous(kChannelsLast));
   if (bias.defined()) bias.set_data(bias.detach().to(type));
+  if (!packs) return;
+  const torch::NoGradGuard no_gradients;
+  packed_weight_ = at::mkldnn_reorder_conv3d_weight(
+      weight.detach().to_mkldnn(), *std::get<torch::ExpandingArray<3>>(options.padding()),
+      *options.stride(), *options.dilation(), options.groups());
+  weight.set_data(torch::empty({0}, weight.options()));  // they would be there twice
 }
 
 torch::Tensor TransposedConvolutionImpl::forward(const torch::Tensor& input) {

@@ -135,7 +135,8 @@ double multiply_adds(const std::string& name, const Arguments& in,
     });
     return in.numel(in.transposed ? 1 : 0) * filter(2) * static_cast<double>(count);
   }
-  if (has("aten::conv") && in.has_tensor(1)) {
+  const bool is_packed = name == "mkldnn::_convolution_pointwise";
+  if ((has("aten::conv") || is_packed) && in.has_tensor(1)) {
     return (has("transpose") ? in.numel(0) : results()) * filter(1);
   }
   if ((name == "aten::mm" || name == "aten::bmm" || name == "aten::linear" ||

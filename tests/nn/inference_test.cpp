@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "golden.h"
+#include "segmamba/nn/convolution.h"
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/unetr_blocks.h"
 #include "segmamba/nn/weights.h"
@@ -65,6 +66,30 @@ TEST_P(Prepared, SixteenBitsAreCloseAndComeBackAsTheInputsType) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Encoders, Prepared, ::testing::Values("tom", "bidirectional", "paper"));
+
+TEST(Convolution, PacksLargeWeightsOnce) {
+  if (!has_matrix_unit(torch::kBFloat16)) GTEST_SKIP() << "this processor has no AMX";
+  torch::manual_seed(8);
+  for (const std::int64_t stride : {1, 2}) {
+    Convolution layer(torch::nn::Conv3dOptions(400, 392, 2).stride(stride).padding(1));
+    layer->to(torch::kBFloat16);
+    const c10::InferenceMode inference;
+    const auto input = [](std::vector<std::int64_t> size) {
+      return torch::randn(size)
+          .to(torch::kBFloat16)
+          .contiguous(torch::MemoryFormat::ChannelsLast3d);
+    };
+    // Of several sizes: the weights are laid out before any is known.
+    const auto small = input({2, 400, 3, 4, 5}), large = input({1, 400, 9, 8, 7});
+    const auto expected_small = layer->forward(small), expected_large = layer->forward(large);
+    layer->prepare_for_inference(torch::kBFloat16);
+    EXPECT_EQ(layer->weight.numel(), 0);
+    EXPECT_TRUE(near(layer->forward(small), expected_small, 1e-2));
+    const auto got = layer->forward(large);
+    EXPECT_TRUE(near(got, expected_large, 1e-2));
+    EXPECT_TRUE(got.is_contiguous(torch::MemoryFormat::ChannelsLast3d));
+  }
+}
 
 TEST(UpConvolution, AsAMatrixProductEqualsLibTorchs) {
   torch::manual_seed(6);
