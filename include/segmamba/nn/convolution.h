@@ -18,10 +18,10 @@ class ConvolutionImpl : public torch::nn::Conv3dImpl {
   using torch::nn::Conv3dImpl::Conv3dImpl;
   torch::Tensor forward(const torch::Tensor& input);
 
-  // From now on forward() takes data of `type`, channels last, and has no gradients. On the CPU, 3^3
-  // taps of stride 1 are computed by Winograd's filtering, in float32 whatever the type, unless the
-  // processor multiplies matrices of that type; then large weights are laid out for oneDNN once, and
-  // `weight` is empty.
+  // From now on forward() takes data of `type`, channels last, and has no gradients. On the CPU,
+  // 3^3 taps of stride 1 are computed by Winograd's filtering, in float32 whatever the type, unless
+  // the processor multiplies matrices of that type; then large weights are laid out for oneDNN
+  // once, and `weight` is empty.
   void prepare_for_inference(torch::ScalarType type);
 
  private:
