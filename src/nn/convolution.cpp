@@ -20,8 +20,7 @@ constexpr auto kChannelsLast = torch::MemoryFormat::ChannelsLast3d;
 // than 32 MB no longer pay off at the low resolutions where there are so many channels.
 constexpr std::int64_t kFewestChannels = 16, kMostWeights = std::int64_t{1} << 17;
 
-// Weights that oneDNN would lay out anew in each pass for longer than it multiplies: from so many
-// on.
+// From so many weights on it is felt that oneDNN lays them out anew in each pass.
 constexpr std::int64_t kFewestPacked = std::int64_t{1} << 19;
 
 bool suits_winograd(const torch::nn::detail::ConvNdOptions<3>& options) {
