@@ -99,8 +99,9 @@ Autocast::~Autocast() {
   at::autocast::set_autocast_dtype(device_, previous_);
 }
 
-GradientScaler::GradientScaler(bool is_on, const torch::Device& device) : is_on_(is_on) {
-  scale_ = torch::full({}, is_on ? kFirstScale : 1, torch::TensorOptions(device));
+GradientScaler::GradientScaler(bool is_on, const torch::Device& device)
+    : is_on_(is_on),
+      scale_(torch::full({}, is_on ? kFirstScale : 1, torch::TensorOptions(device))) {
   if (!is_on_) return;
   good_steps_ = torch::zeros({}, torch::TensorOptions(device).dtype(torch::kInt));
   found_infinite_ = torch::zeros({}, torch::TensorOptions(device));

@@ -7,7 +7,7 @@ namespace segmamba::nn {
 
 inline std::string printable(std::string text) {
   constexpr std::size_t kMaxBytes = 1000;
-  if (text.size() > kMaxBytes) text = text.substr(0, kMaxBytes) + "...";
+  if (text.size() > kMaxBytes) text.replace(kMaxBytes, std::string::npos, "...");
   for (auto& letter : text) {
     if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f) letter = '?';
   }

@@ -93,7 +93,16 @@ struct ShortcutForm : torch::CustomClassHolder {
 
 class NormFunction : public torch::autograd::Function<NormFunction> {
   // The tensors among forward()'s arguments, in their order.
-  enum Argument { kX, kShortcut, kResidual, kWeight, kBias, kShortcutWeight, kShortcutBias };
+  enum Argument {
+    kX,
+    kShortcut,
+    kResidual,
+    kWeight,
+    kBias,
+    kShortcutWeight,
+    kShortcutBias,
+    kArguments
+  };
   static constexpr std::size_t kShortcutSaved = 2;  // place among what is saved
 
  public:
@@ -149,7 +158,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
                              .shortcut_weight = saved[5],
                              .shortcut_bias = saved[6]};
     // Edges count the tensors that were given.
-    std::array<bool, kShortcutBias + 1> wants{};
+    std::array<bool, kArguments> wants{};
     const auto given = context->saved_data["given"].toBoolList();
     std::size_t edge = 0;
     for (std::size_t i = 0; i < wants.size(); ++i) {
