@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 struct Scratch {
   Scratch() {
     std::error_code error;
-    const bool in_memory = fs::is_directory("/dev/shm", error);
+    const bool in_memory = std::getenv("TMPDIR") == nullptr && fs::is_directory("/dev/shm", error);
     const fs::path parent = in_memory ? "/dev/shm" : fs::temp_directory_path();
     std::string pattern = (parent / "segmamba-fuzz-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");

@@ -1,6 +1,7 @@
 #pragma once
 // What the readers' functions share: cutting an input into parts, and files to read it from.
 
+#include <exception>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -9,7 +10,7 @@
 
 namespace segmamba::fuzz {
 
-// A folder in memory, of this process alone, which is removed when it ends.
+// A folder in memory (or in TMPDIR), of this process alone, which is removed when it ends.
 const std::filesystem::path& scratch();
 // A file in it, or in a folder of it, with this content; its path.
 std::filesystem::path scratch_file(const std::string& name, std::string_view content);
