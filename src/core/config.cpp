@@ -458,8 +458,8 @@ YAML::Node merge(const YAML::Node& base, const YAML::Node& own, const std::strin
       files.emplace(child, base_file);
       merged.force_insert(entry.first, entry.second);
     } else if (other->second.IsMap() && entry.second.IsMap()) {
-      merged.force_insert(entry.first, merge(entry.second, other->second, child, base_file,
-                                             own_file, files));
+      merged.force_insert(entry.first,
+                          merge(entry.second, other->second, child, base_file, own_file, files));
     } else {
       continue;
     }

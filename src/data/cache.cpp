@@ -293,8 +293,8 @@ class PreparedFile {
     }
     const auto counts = has_labels ? item_.class_counts.size() : 0;
     std::size_t expected = 0;
-    if (has_labels && (__builtin_mul_overflow(item_.size[0], item_.classes, &expected) ||
-                       counts != expected)) {
+    if (has_labels &&
+        (__builtin_mul_overflow(item_.size[0], item_.classes, &expected) || counts != expected)) {
       throw Error("a list has another length");
     }
   }

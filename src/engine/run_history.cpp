@@ -75,8 +75,7 @@ double sum(const Series& series) {
 // 0 for what is no number; numbers of a file may be larger than integers go.
 std::int64_t whole(double value) {
   constexpr double kLargest = 0x1p53;
-  return std::isnan(value) ? 0
-                           : static_cast<std::int64_t>(std::clamp(value, -kLargest, kLargest));
+  return std::isnan(value) ? 0 : static_cast<std::int64_t>(std::clamp(value, -kLargest, kLargest));
 }
 
 // Of the finite values; nan where there is none.

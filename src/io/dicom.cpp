@@ -210,8 +210,7 @@ bool is_plausible(const Series& series) {
     const auto bytes = fs::file_size(file.path, error);
     if (!error) held += bytes;
   }
-  const auto promised =
-      static_cast<std::uintmax_t>(series.geometry.voxel_count()) * sizeof(float);
+  const auto promised = static_cast<std::uintmax_t>(series.geometry.voxel_count()) * sizeof(float);
   return promised <= std::max(kAlways, kUsualRatio * held);
 }
 

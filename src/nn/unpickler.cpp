@@ -27,7 +27,7 @@ constexpr std::size_t kMaxNameBytes = 1000;  // of a Python object
 // Objects while reading, and what is copied: a few bytes of a pickle can ask for a long list again.
 constexpr std::size_t kMaxObjects = 800'000;
 constexpr std::size_t kMaxCopied = 1'000'000;  // items of lists, or 8 bytes of text
-constexpr std::size_t kTensorCost = 16;         // in the same units
+constexpr std::size_t kTensorCost = 16;        // in the same units
 // A tensor may show a number of its storage many times, and a storage may serve many tensors. All
 // of them together take at most this many times the storages, and these bytes more: nnU-Net's files
 // hold each tensor four times, and expanded ones are small.

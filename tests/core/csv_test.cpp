@@ -74,5 +74,12 @@ TEST(CsvTest, SaysWhereATableIsMalformed) {
   EXPECT_EQ(error_of("a,b\n\"1,2\n3,4"), "t.csv:2: a quoted field has no end");
 }
 
+TEST(CsvTest, TakesManyColumns) {
+  std::string header = "c0";
+  for (int i = 1; i < 200'000; ++i) header += concat(",c", i);
+  EXPECT_EQ(parse_csv(header, "t.csv").header.fields.size(), 200'000U);
+  EXPECT_EQ(error_of(header + ",c7"), "t.csv:1: there are two columns 'c7'");
+}
+
 }  // namespace
 }  // namespace segmamba

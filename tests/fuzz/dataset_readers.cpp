@@ -32,7 +32,8 @@ void survey(const fs::path& root, const std::string& layout) {
 void read_dataset_json(std::string_view input) {
   static const bool kReady = [] {
     empty_folder("raw");
-    for (const auto* name : {"raw/imagesTr", "raw/labelsTr"}) fs::create_directory(scratch() / name);
+    for (const auto* name : {"raw/imagesTr", "raw/labelsTr"})
+      fs::create_directory(scratch() / name);
     for (const auto* name :
          {"imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "imagesTr/b_0000.nii.gz",
           "imagesTr/c.nii.gz", "labelsTr/a.nii.gz", "labelsTr/b.nii.gz", "labelsTr/c.nii.gz"}) {
@@ -131,8 +132,8 @@ void read_cache_folder(std::string_view input) {
   Calls call;
   call([&] { data::cache_bytes(folder); });
   call([&] {
-    const auto dataset = data::cached_dataset(folder, data::kBratsChannels, data::kBratsClasses,
-                                              Labels::kOptional);
+    const auto dataset =
+        data::cached_dataset(folder, data::kBratsChannels, data::kBratsClasses, Labels::kOptional);
     const data::Cache cache(folder, dataset, {});
     for (const auto& item : dataset.cases) cache.open(item.name);
   });
@@ -144,9 +145,12 @@ void read_cache_folder(std::string_view input) {
 
 std::vector<Reader> dataset_readers() {
   return {
-      {"dataset_json", "json", read_dataset_json},    {"folder_names", "names", read_folder_names},
-      {"dataset_words", "names", read_dataset_words},  {"prepared_case", "json", read_prepared_case},
-      {"prepared_bytes", "json", read_prepared_bytes}, {"cache_folder", "json", read_cache_folder},
+      {"dataset_json", "json", read_dataset_json},
+      {"folder_names", "names", read_folder_names},
+      {"dataset_words", "names", read_dataset_words},
+      {"prepared_case", "json", read_prepared_case},
+      {"prepared_bytes", "json", read_prepared_bytes},
+      {"cache_folder", "json", read_cache_folder},
   };
 }
 

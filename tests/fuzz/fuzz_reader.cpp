@@ -50,8 +50,8 @@ extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
   const auto& reader = segmamba::fuzz::chosen_reader();
-  const auto broken = segmamba::fuzz::broken_promise(
-      reader, {reinterpret_cast<const char*>(bytes), size});
+  const auto broken =
+      segmamba::fuzz::broken_promise(reader, {reinterpret_cast<const char*>(bytes), size});
   if (broken.empty()) return 0;
   std::fprintf(stderr, "%s: %s\n", reader.name.c_str(), broken.c_str());
   std::abort();

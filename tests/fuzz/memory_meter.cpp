@@ -18,7 +18,8 @@ namespace {
 std::atomic<long long> held_bytes{0}, most_bytes{0};
 
 void count_taken(std::size_t bytes) {
-  const auto now = held_bytes.fetch_add(static_cast<long long>(bytes)) + static_cast<long long>(bytes);
+  const auto now =
+      held_bytes.fetch_add(static_cast<long long>(bytes)) + static_cast<long long>(bytes);
   auto most = most_bytes.load();
   while (now > most && !most_bytes.compare_exchange_weak(most, now)) {
   }

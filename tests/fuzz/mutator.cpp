@@ -30,7 +30,8 @@ std::string unescaped(const std::string& text) {
   return word;
 }
 
-// What the standard's engines give is the same everywhere; what its distributions make of it is not.
+// What the standard's engines give is the same everywhere; what its distributions make of it is
+// not.
 class Dice {
  public:
   explicit Dice(std::uint64_t seed) : engine_(seed) {}
@@ -50,7 +51,8 @@ class Dice {
 // Some part of a text, most often a short one.
 std::string part_of(const std::string& text, Dice& dice) {
   const auto begin = dice.below(text.size());
-  const auto most = dice.below(4) == 0 ? text.size() - begin : std::min<std::size_t>(text.size() - begin, 24);
+  const auto most =
+      dice.below(4) == 0 ? text.size() - begin : std::min<std::size_t>(text.size() - begin, 24);
   return text.substr(begin, 1 + dice.below(most));
 }
 

@@ -117,7 +117,10 @@ void read_region_file(std::string_view input) {
 
 void read_postprocess_file(std::string_view input) {
   const auto config = post::read_postprocess(scratch_file("post.yaml", input));
-  post::make_rules(config, classes());
+  for (const auto& rule : post::make_rules(config, classes())) {
+    for (const auto label : rule.region.labels) require(label < classes().size(), "no such class");
+    if (rule.becomes) require(*rule.becomes < classes().size(), "no such class");
+  }
   const auto written = scratch_file("written.yaml", post::to_yaml(config));
   require(post::to_yaml(post::read_postprocess(written)) == post::to_yaml(config),
           "other rules are read back");

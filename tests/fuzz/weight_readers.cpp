@@ -89,9 +89,7 @@ void read_plans(std::string_view input) {
   const auto plans = parse_json(std::string(input), "plans.json");
   Calls call;
   for (const auto* network : {"", "umamba_enc"}) {
-    call([&] {
-      nn::config_from_plans(plans, "3d_fullres", network, kTensors, "plans.json");
-    });
+    call([&] { nn::config_from_plans(plans, "3d_fullres", network, kTensors, "plans.json"); });
   }
   call.finish();
 }
@@ -100,8 +98,10 @@ void read_plans(std::string_view input) {
 
 std::vector<Reader> weight_readers() {
   return {
-      {"safetensors", "json", read_safetensors_bytes}, {"safetensors_header", "json", read_safetensors_header},
-      {"archive", "weights", read_archive_bytes},         {"pickle", "weights", read_pickle},
+      {"safetensors", "json", read_safetensors_bytes},
+      {"safetensors_header", "json", read_safetensors_header},
+      {"archive", "weights", read_archive_bytes},
+      {"pickle", "weights", read_pickle},
       {"plans", "json", read_plans},
   };
 }
