@@ -5,6 +5,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba {
