@@ -55,3 +55,13 @@ if(SEGMAMBA_SANITIZE)
                       $<$<COMPILE_LANGUAGE:C,CXX>:-fno-omit-frame-pointer>)
   add_link_options(-fsanitize=${sanitizers})
 endif()
+if(SEGMAMBA_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "SEGMAMBA_FUZZ needs clang, whose libFuzzer it uses: cmake --preset fuzz")
+  endif()
+  # Casts of numbers that do not fit are undefined, too, but not in clang's group of that name.
+  set(sanitizers address,undefined,float-cast-overflow)
+  add_compile_options(-fsanitize=fuzzer-no-link,${sanitizers} -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${sanitizers})
+endif()

@@ -715,7 +715,7 @@ void point_to(const PointTransform& point, const float* from, float* to, std::in
 #elif defined(__AVX2__)
       _mm256_stream_ps(to + i, v);
 #else
-      __builtin_ia32_movntps(to + i, v);
+      _mm_stream_ps(to + i, v);
 #endif
     }
   }

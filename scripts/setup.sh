@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs. Run again at will: what is there is left alone.
 #
-#   scripts/setup.sh
+#   scripts/setup.sh [PACKAGE ...]     with these system packages beside those of a build
 #
 # System packages come through apt where it may be used (root, or sudo without a password);
 # otherwise the one line to run is printed. LibTorch comes as the `torch` wheel of PyPI into .deps/
@@ -17,7 +17,7 @@ packages=(
   g++ cmake ninja-build git
   libinsighttoolkit5-dev libgdcm-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   zlib1g-dev libdeflate-dev libpng-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
-  ccache mold
+  ccache mold "$@"
 )
 
 have_package() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }

@@ -1,7 +1,5 @@
 #include "segmamba/core/config.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -13,6 +11,7 @@
 #include "segmamba/core/files.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
+#include "yaml_text.h"
 
 namespace segmamba {
 namespace {
@@ -88,14 +87,6 @@ void refuse_duplicate_keys(const YAML::Node& node, const std::string& file, std:
 void refuse_duplicate_keys(const YAML::Node& node, const std::string& file) {
   std::int64_t nodes = 0;
   refuse_duplicate_keys(node, file, nodes);
-}
-
-YAML::Node parse_yaml(const std::string& text, const std::string& origin) {
-  try {
-    return YAML::Load(text);
-  } catch (const YAML::Exception& error) {
-    throw Error(concat(origin, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
-  }
 }
 
 YAML::Node find_child(const YAML::Node& map, std::string_view name) {
@@ -434,7 +425,7 @@ ConfigDocument ConfigDocument::from_text(const std::string& text, const std::str
   ConfigDocument document;
   document.impl_ = std::make_shared<Impl>();
   document.impl_->origins.file = origin;
-  YAML::Node root = parse_yaml(text, origin);
+  YAML::Node root = load_yaml(text, origin);
   if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
   if (!root.IsMap()) {
     throw Error(concat(origin, ":1: a config must be a mapping of keys to values"));
@@ -455,22 +446,30 @@ YAML::Node merge(const YAML::Node& base, const YAML::Node& own, const std::strin
                  const std::string& base_file, const std::string& own_file,
                  std::map<std::string, std::string>& files) {
   YAML::Node merged(YAML::NodeType::Map);
+  std::map<std::string, YAML::Node> ours;
+  for (const auto& entry : own) ours.emplace(entry.first.Scalar(), entry.second);
+  std::set<std::string> done;
   for (const auto& entry : base) {
     const auto& name = entry.first.Scalar();
     const auto child = child_path(path, name);
-    const auto other = find_child(own, name);
-    if (!is_set(other)) {
+    const auto other = ours.find(name);
+    // force_insert: to find a key takes as long as there are keys, and there is none yet.
+    if (other == ours.end()) {
       files.emplace(child, base_file);
-      merged[entry.first] = entry.second;
-    } else if (other.IsMap() && entry.second.IsMap()) {
-      merged[entry.first] = merge(entry.second, other, child, base_file, own_file, files);
+      merged.force_insert(entry.first, entry.second);
+    } else if (other->second.IsMap() && entry.second.IsMap()) {
+      merged.force_insert(entry.first,
+                          merge(entry.second, other->second, child, base_file, own_file, files));
+    } else {
+      continue;
     }
+    done.insert(name);
   }
   for (const auto& entry : own) {
     const auto& name = entry.first.Scalar();
-    if (is_set(find_child(merged, name))) continue;
+    if (done.contains(name)) continue;
     files.emplace(child_path(path, name), own_file);  // unless a base brought it
-    merged[entry.first] = entry.second;
+    merged.force_insert(entry.first, entry.second);
   }
   return merged;
 }
@@ -540,7 +539,7 @@ void ConfigDocument::override_value(const std::string& assignment) {
   }
   const std::string text = assignment.substr(equals + 1);
   const YAML::Node value =
-      trim(text).empty() ? YAML::Node(std::string()) : parse_yaml(text, "--set " + assignment);
+      trim(text).empty() ? YAML::Node(std::string()) : load_yaml(text, "--set " + assignment);
   refuse_duplicate_keys(value, "--set " + assignment);
   const auto names = segmamba::split(path, '.');
   YAML::Node node = impl_->root;

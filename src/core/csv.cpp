@@ -1,6 +1,7 @@
 #include "segmamba/core/csv.h"
 
 #include <algorithm>
+#include <set>
 #include <string_view>
 
 #include "segmamba/core/error.h"
@@ -107,10 +108,11 @@ CsvTable parse_csv(const std::string& text, const std::string& origin) {
   if (names.size() == 1 && names.front().find_first_of(";\t") != std::string::npos) {
     throw Error(concat(table.place(table.header), ": columns must be separated by commas"));
   }
-  for (auto name = names.begin(); name != names.end(); ++name) {
-    if (name->empty()) throw Error(concat(table.place(table.header), ": a column has no name"));
-    if (std::find(names.begin(), name, *name) != name) {
-      throw Error(concat(table.place(table.header), ": there are two columns '", *name, "'"));
+  std::set<std::string_view> seen;
+  for (const auto& name : names) {
+    if (name.empty()) throw Error(concat(table.place(table.header), ": a column has no name"));
+    if (!seen.insert(name).second) {
+      throw Error(concat(table.place(table.header), ": there are two columns '", name, "'"));
     }
   }
   for (CsvRow row; parser.next(row);) {

@@ -1,5 +1,6 @@
 #include "segmamba/core/json.h"
 
+#include <array>
 #include <cmath>
 
 #include "segmamba/core/error.h"
@@ -11,19 +12,28 @@ namespace {
 
 // A value is copied and written by functions that call themselves once a level.
 constexpr int kMaxDepth = 64;
+// Json keeps the order of keys, and to find one takes as long as there are keys: a million of them
+// would take hours.
+constexpr std::size_t kMaxKeys = 20'000;
 
 }  // namespace
 
 Json parse_json(const std::string& text, const std::string& origin) {
-  const auto check_depth = [&origin](int depth, Json::parse_event_t event, const Json&) {
+  std::array<std::size_t, kMaxDepth + 1> keys{};  // of the object at each depth
+  const auto check_size = [&](int depth, Json::parse_event_t event, const Json&) {
     using Event = Json::parse_event_t;
-    if (depth >= kMaxDepth && (event == Event::array_start || event == Event::object_start)) {
-      throw Error(concat(origin, ": JSON nested deeper than ", kMaxDepth));
+    const auto level = static_cast<std::size_t>(depth);
+    if (event == Event::array_start || event == Event::object_start) {
+      if (depth >= kMaxDepth) throw Error(concat(origin, ": JSON nested deeper than ", kMaxDepth));
+      keys[level + 1] = 0;
+    }
+    if (event == Event::key && ++keys[level] > kMaxKeys) {
+      throw Error(concat(origin, ": a JSON object with more than ", kMaxKeys, " keys"));
     }
     return true;
   };
   try {
-    return Json::parse(text, check_depth);
+    return Json::parse(text, check_size);
   } catch (const Json::exception& error) {
     // "[json.exception.parse_error.101] parse error at line 1, column 5: ..." without its tag.
     const std::string what = error.what();

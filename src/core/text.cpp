@@ -41,6 +41,26 @@ std::string to_lower(std::string_view text) {
   return lower;
 }
 
+std::string printable(std::string text, std::size_t max_bytes) {
+  if (text.size() > max_bytes) {
+    const auto is_within_character = [&](std::size_t i) {
+      return (static_cast<unsigned char>(text[i]) & 0xc0) == 0x80;
+    };
+    while (max_bytes > 0 && is_within_character(max_bytes)) --max_bytes;
+    text.replace(max_bytes, std::string::npos, "...");
+  }
+  for (auto& letter : text) {
+    if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f) letter = '?';
+  }
+  // U+0080 to U+009F are control characters, too: U+009B is what ESC [ is.
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    if (text[i] == '\xc2' && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
+      text.replace(i, 2, 1, '?');
+    }
+  }
+  return text;
+}
+
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.starts_with(prefix);
 }
@@ -98,7 +118,7 @@ std::optional<std::int64_t> to_bytes(std::string_view text) {
     if (!tail.empty() && tail != "b" && tail != "ib") return std::nullopt;
     bytes *= std::pow(tail == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
   }
-  if (bytes > 0x1p62) return std::nullopt;
+  if (bytes < 1 || bytes > 0x1p62) return std::nullopt;
   return std::llround(bytes);
 }
 
@@ -120,6 +140,8 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   std::size_t best_distance = std::max<std::size_t>(word.size() / 3, 1) + 1;
   std::string best;
   for (const auto& candidate : candidates) {
+    const auto [shorter, longer] = std::minmax({candidate.size(), word.size()});
+    if (longer - shorter >= best_distance) continue;  // a word may be as long as a file
     std::vector<std::size_t> row(candidate.size() + 1);
     for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
     for (std::size_t i = 1; i <= word.size(); ++i) {

@@ -1,9 +1,8 @@
 #include "segmamba/core/yaml.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "yaml_text.h"
 
 namespace segmamba {
 namespace {
@@ -56,12 +55,7 @@ class Lister {
 
 std::vector<std::pair<std::string, std::string>> yaml_values(const std::string& text,
                                                              const std::string& origin) {
-  YAML::Node root;
-  try {
-    root = YAML::Load(text);
-  } catch (const YAML::Exception& error) {
-    throw Error(concat(origin, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
-  }
+  const YAML::Node root = load_yaml(text, origin);
   if (root.IsNull()) return {};
   if (!root.IsMap()) throw Error(concat(origin, ":1: must be a mapping of keys to values"));
   Lister lister(origin);

@@ -9,8 +9,12 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
@@ -136,9 +140,36 @@ template <class Array>
 Json json_of(const Array& values) {
   return Json(std::vector<typename Array::value_type>(values.begin(), values.end()));
 }
+// A number that fits: Json would cut one that does not. Throws std::invalid_argument.
+template <class Number>
+Number number_in(const Json& value) {
+  if constexpr (std::is_same_v<Number, bool>) {
+    return value.get<bool>();
+  } else if constexpr (std::is_floating_point_v<Number>) {
+    if (!value.is_number()) throw std::invalid_argument("a number is none");
+    return static_cast<Number>(value.get<double>());
+  } else {
+    if (value.is_number_unsigned() && std::in_range<Number>(value.get<std::uint64_t>())) {
+      return static_cast<Number>(value.get<std::uint64_t>());
+    }
+    if (value.is_number_integer() && !value.is_number_unsigned() &&
+        std::in_range<Number>(value.get<std::int64_t>())) {
+      return static_cast<Number>(value.get<std::int64_t>());
+    }
+    throw std::invalid_argument("an integer is none, or out of range");
+  }
+}
+template <class Number>
+std::vector<Number> numbers_in(const Json& values) {
+  if (!values.is_array()) throw std::invalid_argument("a list is none");
+  std::vector<Number> numbers;
+  numbers.reserve(values.size());
+  for (const auto& value : values) numbers.push_back(number_in<Number>(value));
+  return numbers;
+}
 template <class Array>
 void fill(Array& target, const Json& values) {
-  const auto list = values.get<std::vector<typename Array::value_type>>();
+  const auto list = numbers_in<typename Array::value_type>(values);
   if (list.size() != target.size()) throw Error("a list has another length");
   std::copy(list.begin(), list.end(), target.begin());
 }
@@ -186,19 +217,17 @@ class PreparedFile {
   // Whether the file was made from these files as they are now. `missing` counts those that are
   // not there any more.
   bool is_current(const std::vector<fs::path>& sources, std::int64_t& missing) const {
-    const auto& stored = header_.at("sources");
-    if (stored.size() != sources.size()) return false;
+    if (sources_.size() != sources.size()) return false;
     for (std::size_t i = 0; i < sources.size(); ++i) {
       const auto now = stamp_of(sources[i]);
       if (!now) {
         ++missing;
         continue;
       }
-      const Stamp before = {stored[i].at("bytes").get<std::uint64_t>(),
-                            stored[i].at("modified").get<std::int64_t>()};
-      if (*now == before) continue;
-      if (now->bytes != before.bytes) return false;
-      if (hash_of_file(sources[i]) != stored[i].at("hash").get<std::string>()) return false;
+      const auto& before = sources_[i];
+      if (*now == before.stamp) continue;
+      if (now->bytes != before.stamp.bytes) return false;
+      if (hash_of_file(sources[i]) != before.hash) return false;
     }
     return true;
   }
@@ -232,26 +261,62 @@ class PreparedFile {
     fill(item_.crop_size, header_.at("crop_size"));
     fill(item_.spacing, header_.at("spacing"));
     fill(item_.size, header_.at("size"));
-    item_.channels = header_.at("channels").get<std::int64_t>();
-    item_.classes = header_.at("classes").get<std::int64_t>();
-    item_.class_counts = header_.at("class_counts").get<std::vector<std::int32_t>>();
-    item_.outside = header_.at("outside").get<std::vector<float>>();
+    item_.channels = number_in<std::int64_t>(header_.at("channels"));
+    item_.classes = number_in<std::int64_t>(header_.at("classes"));
+    item_.class_counts = numbers_in<std::int32_t>(header_.at("class_counts"));
+    item_.outside = numbers_in<float>(header_.at("outside"));
+    hash_ = header_.at("hash").get<std::string>();
+    for (const auto& source : header_.at("sources")) {
+      sources_.push_back({{number_in<std::uint64_t>(source.at("bytes")),
+                           number_in<std::int64_t>(source.at("modified"))},
+                          source.at("hash").get<std::string>()});
+    }
+    const bool has_labels = header_.at("has_labels").get<bool>();
+    check_header(has_labels);
+    place_voxels(has_labels);
+  }
+
+  // What others use as sizes and as indices.
+  void check_header(bool has_labels) const {
+    constexpr std::array<std::size_t, 3> kAxes = {0, 1, 2};
+    const auto& axis = item_.axes.axis;
+    if (!std::is_permutation(axis.begin(), axis.end(), std::begin(kAxes))) {
+      throw Error("its axes are none");
+    }
+    const auto is_positive = [](std::int64_t size) { return size > 0; };
+    if (!std::all_of(item_.size.begin(), item_.size.end(), is_positive) || item_.channels < 0 ||
+        item_.classes < 0) {
+      throw Error("a size is none");
+    }
     if (item_.outside.size() != static_cast<std::size_t>(item_.channels)) {
       throw Error("a list has another length");
     }
-    hash_ = header_.at("hash").get<std::string>();
+    const auto counts = has_labels ? item_.class_counts.size() : 0;
+    std::size_t expected = 0;
+    if (has_labels &&
+        (__builtin_mul_overflow(item_.size[0], item_.classes, &expected) || counts != expected)) {
+      throw Error("a list has another length");
+    }
+  }
 
-    const auto count = static_cast<std::uint64_t>(volume_of(item_.size));
-    const auto values = count * static_cast<std::uint64_t>(item_.channels);
-    const std::uint64_t labels_begin = image_begin_ + aligned(values * sizeof(Half));
-    const bool has_labels = header_.at("has_labels").get<bool>();
-    if (labels_begin + (has_labels ? count : 0) != file_->bytes().size()) {
+  void place_voxels(bool has_labels) {
+    std::uint64_t count = 1, values = 0, bytes = 0;
+    bool is_too_large = false;
+    for (const auto size : item_.size) {
+      is_too_large |= __builtin_mul_overflow(count, static_cast<std::uint64_t>(size), &count);
+    }
+    is_too_large |=
+        __builtin_mul_overflow(count, static_cast<std::uint64_t>(item_.channels), &values);
+    is_too_large |= __builtin_mul_overflow(values, sizeof(Half), &bytes);
+    const std::uint64_t file_bytes = file_->bytes().size();
+    if (is_too_large || count > file_bytes || bytes > file_bytes ||
+        image_begin_ + aligned(bytes) + (has_labels ? count : 0) != file_bytes) {
       throw Error("its size does not fit");
     }
-    item_.image = {reinterpret_cast<const Half*>(file_->bytes().data() + image_begin_), values};
+    const auto* const image = file_->bytes().data() + image_begin_;
+    item_.image = {reinterpret_cast<const Half*>(image), values};
     if (has_labels) {
-      item_.labels = {reinterpret_cast<const std::uint8_t*>(file_->bytes().data() + labels_begin),
-                      count};
+      item_.labels = {reinterpret_cast<const std::uint8_t*>(image + aligned(bytes)), count};
     }
     item_.storage = file_;
   }
@@ -261,6 +326,11 @@ class PreparedFile {
   Json header_;
   std::uint64_t image_begin_ = 0;
   std::string settings_, hash_;
+  struct Source {
+    Stamp stamp;
+    std::string hash;
+  };
+  std::vector<Source> sources_;
   PreparedCase item_;
 };
 
@@ -626,7 +696,8 @@ Dataset cached_dataset(const fs::path& folder, const std::vector<std::string>& c
   dataset.classes = classes;
   try {
     for (const auto& pair : manifest.at("label_values")) {
-      dataset.class_map.set(pair.at(0).get<std::uint8_t>(), pair.at(1).get<std::uint8_t>());
+      dataset.class_map.set(number_in<std::uint8_t>(pair.at(0)),
+                            number_in<std::uint8_t>(pair.at(1)));
     }
     for (const auto& item : manifest.at("cases")) {
       if (labels == Labels::kRequired && !item.at("has_labels").get<bool>()) {
@@ -638,7 +709,9 @@ Dataset cached_dataset(const fs::path& folder, const std::vector<std::string>& c
                                .images = {},
                                .labels = {}});
     }
-  } catch (const Json::exception&) {
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception&) {
     throw Error(concat(path.string(), ": is damaged; run segmamba-data prepare again"));
   }
   return dataset;

@@ -128,6 +128,8 @@ std::vector<NamedValue> label_names(const JsonDataset& dataset) {
   if (labels == nullptr || !labels->is_object() || labels->empty()) {
     fail(dataset, R"(needs "labels", as in {"background": 0, "edema": 1})");
   }
+  constexpr std::size_t kMostLabels = 1000;
+  if (labels->size() > kMostLabels) fail(dataset, concat("has more than ", kMostLabels, " labels"));
   std::vector<NamedValue> named;
   std::vector<Region> regions;
   for (const auto& [key, value] : labels->items()) {

@@ -65,6 +65,10 @@ bool holds(const Region& region, std::uint8_t class_index) {
 
 std::vector<Region> parse_regions(const std::vector<std::string>& entries,
                                   const std::vector<std::string>& classes) {
+  // Each needs a class of its own.
+  if (entries.size() > ClassMap::kNone) {
+    fail(concat("lists ", entries.size(), " regions; ", int{ClassMap::kNone}, " are possible"));
+  }
   std::vector<Region> regions;
   for (const auto& entry : entries) {
     regions.push_back(parse_region(entry, classes));

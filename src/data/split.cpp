@@ -56,6 +56,8 @@ struct PartsFile {
   }
 };
 
+constexpr std::size_t kMostFolds = 1000;
+
 std::string fold_key(std::size_t fold) { return concat("fold_", fold); }
 
 // The keys of a file of folds, as many as `folds` has room for.
@@ -163,7 +165,12 @@ Split read_split(const std::filesystem::path& path, std::int64_t fold) {
   Split split;
   if (document.has(fold_key(0))) {
     FoldsFile file;
-    while (document.has(fold_key(file.folds.size()))) file.folds.emplace_back();
+    while (document.has(fold_key(file.folds.size()))) {
+      file.folds.emplace_back();
+      if (file.folds.size() > kMostFolds) {
+        throw Error(concat(path.string(), ": has more than ", kMostFolds, " folds"));
+      }
+    }
     const auto count = static_cast<std::int64_t>(file.folds.size());
     if (fold < 0 || fold >= count) {
       throw Error(concat(path.string(), ": has ", count, " folds: set data.fold to 0 to ",

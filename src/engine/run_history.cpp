@@ -72,6 +72,12 @@ double sum(const Series& series) {
   return std::accumulate(series.values.begin(), series.values.end(), 0.0);
 }
 
+// 0 for what is no number; numbers of a file may be larger than integers go.
+std::int64_t whole(double value) {
+  constexpr double kLargest = 0x1p53;
+  return std::isnan(value) ? 0 : static_cast<std::int64_t>(std::clamp(value, -kLargest, kLargest));
+}
+
 // Of the finite values; nan where there is none.
 double mean_of_last(const Series& series, std::int64_t most) {
   double sum = 0;
@@ -106,7 +112,7 @@ std::int64_t RunHistory::iterations() const {
   for (const auto& item : series) {
     if (!item.empty()) last = std::max(last, item.iterations.back());
   }
-  return static_cast<std::int64_t>(last);
+  return whole(last);
 }
 
 RunHistory read_history(const std::filesystem::path& metrics) {
@@ -144,7 +150,8 @@ RunSummary summarise(const RunHistory& history, const ConfigValues& config) {
   summary.total_iterations = integer_at(config, "training.iterations");
   if (summary.total_iterations == 0) {
     summary.total_iterations =
-        integer_at(config, "training.epochs") * integer_at(config, "training.iterations_per_epoch");
+        whole(static_cast<double>(integer_at(config, "training.epochs")) *
+              static_cast<double>(integer_at(config, "training.iterations_per_epoch")));
   }
 
   const auto asked = std::find_if(config.begin(), config.end(), [](const auto& item) {
@@ -158,7 +165,7 @@ RunSummary summarise(const RunHistory& history, const ConfigValues& config) {
     if (std::isnan(value)) continue;
     if (std::isnan(summary.best) || sign * value > sign * summary.best) {
       summary.best = value;
-      summary.best_iteration = static_cast<std::int64_t>(metric.iterations[i]);
+      summary.best_iteration = whole(metric.iterations[i]);
     }
   }
 
@@ -169,7 +176,7 @@ RunSummary summarise(const RunHistory& history, const ConfigValues& config) {
   if (summary.step_seconds > 0) {
     summary.iterations_per_second = static_cast<double>(seconds.size()) / summary.step_seconds;
   }
-  summary.skipped_steps = static_cast<std::int64_t>(sum(history["skipped"]));
+  summary.skipped_steps = whole(sum(history["skipped"]));
   return summary;
 }
 

@@ -176,9 +176,13 @@ void ScheduleConfig::visit(ConfigVisitor& v) {
 }
 
 void TrainingConfig::visit(ConfigVisitor& v) {
-  v.value({.name = "epochs", .help = "Epochs, of iterations_per_epoch each", .min = 0}, epochs);
-  v.value({.name = "iterations_per_epoch", .help = "Optimizer steps an epoch", .min = 1},
-          iterations_per_epoch);
+  constexpr double kMost = 1e9;  // whose square is an integer still
+  v.value(
+      {.name = "epochs", .help = "Epochs, of iterations_per_epoch each", .min = 0, .max = kMost},
+      epochs);
+  v.value(
+      {.name = "iterations_per_epoch", .help = "Optimizer steps an epoch", .min = 1, .max = kMost},
+      iterations_per_epoch);
   v.value({.name = "iterations",
            .help = "Optimizer steps of the run; 0: epochs * iterations_per_epoch",
            .min = 0},

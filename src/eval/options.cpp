@@ -41,6 +41,7 @@ bool is_yaml(const std::string& text) {
 }
 
 constexpr double kLargestLabel = 255;
+constexpr std::size_t kMostRegions = 1000;
 
 // The section `regions` of a file, whose keys are the regions' names.
 struct RegionTable {
@@ -164,6 +165,9 @@ RegionSet read_regions(const std::filesystem::path& path) {
   set.known_labels.clear();
   if (document.has("regions")) {
     RegionTable table{document.section("regions").keys(), {}};
+    if (table.names.size() > kMostRegions) {
+      throw Error(concat(path.string(), ": has more than ", kMostRegions, " regions"));
+    }
     RegionFile file{table, {}};
     document.read(file);
     for (const auto& [name, labels] : table.labels) {

@@ -200,6 +200,20 @@ Series open_series(const fs::path& name) {
   return series;
 }
 
+// Whether the files are large enough for the volume that they promise. Of others room is made for
+// what has been decoded only: it takes twice the memory at the end, and none where they lie.
+bool is_plausible(const Series& series) {
+  constexpr std::uintmax_t kAlways = std::uintmax_t{1} << 26, kUsualRatio = 64;
+  std::uintmax_t held = 0;
+  for (const auto& file : series.files) {
+    std::error_code error;
+    const auto bytes = fs::file_size(file.path, error);
+    if (!error) held += bytes;
+  }
+  const auto promised = static_cast<std::uintmax_t>(series.geometry.voxel_count()) * sizeof(float);
+  return promised <= std::max(kAlways, kUsualRatio * held);
+}
+
 }  // namespace
 
 bool names_dicom_series(const fs::path& series) { return place_of(series).has_value(); }
@@ -215,20 +229,34 @@ Geometry read_dicom_geometry(const fs::path& series) { return open_series(series
 
 Image read_dicom(const fs::path& name) {
   const Series series = open_series(name);
-  Image image{series.geometry, {}};
-  image.voxels.resize(static_cast<std::size_t>(series.geometry.voxel_count()));
   std::vector<std::vector<std::size_t>> z_of(series.files.size());
   for (std::size_t i = 0; i < z_of.size(); ++i) z_of[i].resize(series.files[i].frames.size());
   for (std::size_t z = 0; z < series.slices.size(); ++z) {
     z_of[series.slices[z].file][series.slices[z].frame] = z;
   }
+  Image image{series.geometry, {}};
   const auto plane = static_cast<std::size_t>(series.geometry.size[0] * series.geometry.size[1]);
-  parallel_for(std::ssize(series.files), [&](std::int64_t item) {
-    const auto i = static_cast<std::size_t>(item);
-    read_frames(series.files[i], [&](std::size_t frame) {
-      return std::span(image.voxels).subspan(z_of[i][frame] * plane, plane);
+  const auto read = [&](const auto& place_of_slice) {
+    parallel_for(std::ssize(series.files), [&](std::int64_t item) {
+      const auto i = static_cast<std::size_t>(item);
+      read_frames(series.files[i],
+                  [&](std::size_t frame) { return place_of_slice(z_of[i][frame]); });
     });
+  };
+  if (is_plausible(series)) {
+    image.voxels.resize(static_cast<std::size_t>(series.geometry.voxel_count()));
+    read([&](std::size_t z) { return std::span(image.voxels).subspan(z * plane, plane); });
+    return image;
+  }
+  std::vector<std::vector<float>> slices(series.slices.size());
+  read([&](std::size_t z) {
+    slices[z].resize(plane);
+    return std::span(slices[z]);
   });
+  for (auto& slice : slices) {
+    image.voxels.insert(image.voxels.end(), slice.begin(), slice.end());
+    slice = {};
+  }
   return image;
 }
 

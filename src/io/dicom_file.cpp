@@ -126,7 +126,7 @@ DicomFrame frame_of(const FrameAttributes& attributes) {
 }
 
 std::size_t frame_count(const DicomSet& set, const fs::path& path) {
-  constexpr double kMostFrames = 1 << 20;
+  constexpr double kMostFrames = 1 << 16;
   const double frames = number_of(text_of<kw::NumberOfFrames>(set), 1);
   const std::size_t described = items_of<kw::PerFrameFunctionalGroupsSequence>(set).size();
   if (!(frames >= 1 && frames <= kMostFrames && frames == std::floor(frames)) ||

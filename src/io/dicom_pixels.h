@@ -14,7 +14,8 @@ namespace segmamba::io {
 // says.
 void check_pixels(const DicomFile& file, const DicomContent& content);
 
-// Writes each frame's [rows, columns] values, rescaled, to the place that `target` names. The file
+// Writes each frame's [rows, columns] values, rescaled, to the place that `target` names, which is
+// asked when the frame has been decoded. The file
 // must hold one grey sample a pixel. Throws DamagedFileError; NotFiniteError for values that float
 // does not hold; and Error for a transfer syntax that is not supported.
 void read_frames(const DicomFile& file,

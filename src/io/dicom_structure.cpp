@@ -23,8 +23,9 @@ constexpr std::uint32_t kItem = 0xfffee000, kItemEnd = 0xfffee00d, kSequenceEnd 
 constexpr std::uint32_t kUndefined = 0xffffffff;
 constexpr std::uint32_t kTransferSyntax = 0x00020010;
 constexpr int kDeepest = 32;
-// A damaged or hostile file must not take any amount of memory.
-constexpr std::size_t kMostElements = std::size_t{1} << 21;
+// A damaged or hostile file must not take any amount of memory. Thousands of frames have some
+// hundred thousand elements.
+constexpr std::size_t kMostElements = std::size_t{1} << 19;
 
 // Value representations with a length of 32 and of 16 bits.
 constexpr std::string_view kLong = "OB OD OF OL OV OW SQ SV UC UN UR UT UV";

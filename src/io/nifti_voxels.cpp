@@ -134,17 +134,18 @@ std::vector<Scaled> scaled(const std::vector<T>& stored, double slope, double in
 template <class T>
 Voxels read_as(const NiftiFile& file, std::int64_t first_volume, std::int64_t volumes) {
   std::vector<T> voxels;
-  // A damaged header may promise anything: room is made ahead only for what the file can hold. No
-  // gzip file unpacks to more than this times its size.
-  constexpr std::uintmax_t kLargestRatio = 1032;
+  // A damaged header may promise anything: room is made ahead only for what the file can hold. What
+  // a gzip file holds is known when it is unpacked; beyond this much the room grows as voxels come.
+  constexpr std::uintmax_t kMostUnseen = std::uintmax_t{1} << 26;
   std::error_code error;
   const auto on_disk = std::filesystem::file_size(file.data_path, error);
   const std::int64_t begin = first_volume * file.header.volume_bytes();
   const std::int64_t end = begin + volumes * file.header.volume_bytes();
   const auto promised = static_cast<std::uintmax_t>(end - begin);
-  const std::uintmax_t ratio = file.data_path.extension() == ".gz" ? kLargestRatio : 1;
-  if (!error && promised / ratio <= on_disk) {
-    voxels.reserve(static_cast<std::size_t>(promised / sizeof(T)));
+  const bool is_packed = file.data_path.extension() == ".gz";
+  if (!error) {
+    const auto room = std::min(promised, is_packed ? kMostUnseen : on_disk);
+    voxels.reserve(static_cast<std::size_t>(room / sizeof(T)));
   }
   std::int64_t position = 0;
   read_content(file, [&](std::span<const char> piece) {
@@ -154,6 +155,9 @@ Voxels read_as(const NiftiFile& file, std::int64_t first_volume, std::int64_t vo
     position += std::ssize(piece);
     const std::size_t count = static_cast<std::size_t>(to - from) / sizeof(T);
     const std::size_t first = voxels.size();
+    if (first + count > voxels.capacity()) {  // not beyond the promise, as resize would
+      voxels.reserve(std::min<std::size_t>(promised / sizeof(T), 2 * (first + count)));
+    }
     voxels.resize(first + count);
     std::memcpy(voxels.data() + first, piece.data() + from, count * sizeof(T));
   });

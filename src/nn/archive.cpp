@@ -11,7 +11,6 @@
 #include <set>
 #include <unordered_map>
 
-#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/hash.h"
@@ -212,7 +211,7 @@ double Value::real() const {
 const std::string& Value::text() const { return get<std::string>("text"); }
 const torch::Tensor& Value::tensor() const { return get<torch::Tensor>("a tensor"); }
 const List& Value::list() const { return get<List>("a list"); }
-const Dict& Value::dict() const { return get<Dict>("a dict"); }
+const Dict& Value::dict() const { return *get<SharedDict>("a dict"); }
 
 void write_archive(const std::filesystem::path& path, const Dict& content) {
   std::string pickle;

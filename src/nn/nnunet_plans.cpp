@@ -67,13 +67,19 @@ Json arguments_of_old_plans(const Json& configuration, const std::string& networ
   const auto& counts = at(configuration, "n_conv_per_stage_encoder", where);
   const auto &base = at(configuration, "UNet_base_num_features", where),
              &most = at(configuration, "unet_max_num_features", where);
-  if (!base.is_number_integer() || !most.is_number_integer() || !counts.is_array() ||
-      counts.size() > 30) {
+  const auto is_count = [](const Json& value) {
+    return value.is_number_integer() && value.get<std::int64_t>() > 0;
+  };
+  if (!is_count(base) || !is_count(most) || !counts.is_array() || counts.size() > 30) {
     throw Error(where + ": the numbers of features or of stages are none");
   }
+  // Twice as many at each stage, up to the most.
   Json features = Json::array();
+  const auto limit = most.get<std::int64_t>();
+  auto width = std::min(base.get<std::int64_t>(), limit);
   for (std::size_t i = 0; i < counts.size(); ++i) {
-    features.push_back(std::min(base.get<std::int64_t>() << i, most.get<std::int64_t>()));
+    features.push_back(width);
+    width = width > limit / 2 ? limit : 2 * width;
   }
   return {{"features_per_stage", features},
           {"kernel_sizes", at(configuration, "conv_kernel_sizes", where)},

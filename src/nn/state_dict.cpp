@@ -6,7 +6,6 @@
 #include <fstream>
 #include <set>
 
-#include "printable.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/json.h"

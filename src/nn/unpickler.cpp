@@ -16,19 +16,22 @@ namespace {
 
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxDimensions = 64;
+// All of the following are some ten times what checkpoints of large networks need, and few enough
+// that no pickle of 1 MB takes more than 100 MB.
+//
 // Values that a file may unfold to, and the bytes of its texts: memoized objects can be used again
 // and again, and a short pickle could stand for 2^1000 of them.
-constexpr std::size_t kMaxValues = 4'000'000;
-constexpr std::size_t kMaxTextBytes = 256 << 20;
+constexpr std::size_t kMaxValues = 250'000;
+constexpr std::size_t kMaxTextBytes = 16 << 20;
 constexpr std::size_t kMaxNameBytes = 1000;  // of a Python object
 // Objects while reading, and what is copied: a few bytes of a pickle can ask for a long list again.
-constexpr std::size_t kMaxObjects = 8'000'000;
-constexpr std::size_t kMaxCopied = 16'000'000;  // items of lists, or 8 bytes of text
-constexpr std::size_t kTensorCost = 16;         // in the same units
+constexpr std::size_t kMaxObjects = 800'000;
+constexpr std::size_t kMaxCopied = 1'000'000;  // items of lists, or 8 bytes of text
+constexpr std::size_t kTensorCost = 16;        // in the same units
 // A tensor may show a number of its storage many times, and a storage may serve many tensors. All
 // of them together take at most this many times the storages, and these bytes more: nnU-Net's files
 // hold each tensor four times, and expanded ones are small.
-constexpr std::uint64_t kMaxShownTimes = 16, kMaxShownBytes = 64 << 20;
+constexpr std::uint64_t kMaxShownTimes = 16, kMaxShownBytes = 32 << 20;
 
 // Objects on the pickle machine's stack. They live in one arena and point to one another freely,
 // for a list can be memoized before it is filled.
@@ -707,7 +710,9 @@ class Machine {
   }
   Value convert(const std::string& text, int) { return count(text); }
   Value convert(const Sequence& sequence, int depth) {
+    // Room for what is still allowed, whatever the sequence asks for.
     List list;
+    list.reserve(std::min(sequence.items.size(), kMaxValues - values_));
     for (const auto* item : sequence.items) list.push_back(to_value(*item, depth + 1));
     return list;
   }

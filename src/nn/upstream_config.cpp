@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "config_keys.h"
-#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 

@@ -6,7 +6,6 @@
 #include <map>
 #include <utility>
 
-#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/weights.h"

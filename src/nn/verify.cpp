@@ -9,7 +9,6 @@
 #include <memory>
 #include <optional>
 
-#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/text.h"

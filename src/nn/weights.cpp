@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "printable.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"

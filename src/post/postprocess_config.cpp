@@ -60,7 +60,8 @@ class Names {
     for (std::size_t i = 0; i < classes_.size(); ++i) {
       if (data::canonical_class(classes_[i]) == canonical) return static_cast<std::uint8_t>(i);
     }
-    if (const auto number = to_integer(name); number && *number < std::ssize(classes_)) {
+    const auto number = to_integer(name);
+    if (number && *number >= 0 && *number < std::ssize(classes_)) {
       return static_cast<std::uint8_t>(*number);
     }
     const std::string near = nearest(name, classes_);

@@ -5,6 +5,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba {
@@ -72,6 +73,13 @@ TEST(CsvTest, SaysWhereATableIsMalformed) {
             "t.csv:2: a quote within a field that is not quoted as a whole");
   EXPECT_EQ(error_of("a,b\n\"1\"x,2"), "t.csv:2: a quoted field goes on after its closing quote");
   EXPECT_EQ(error_of("a,b\n\"1,2\n3,4"), "t.csv:2: a quoted field has no end");
+}
+
+TEST(CsvTest, TakesManyColumns) {
+  std::string header = "c0";
+  for (int i = 1; i < 200'000; ++i) header += concat(",c", i);
+  EXPECT_EQ(parse_csv(header, "t.csv").header.fields.size(), 200'000U);
+  EXPECT_EQ(error_of(header + ",c7"), "t.csv:1: there are two columns 'c7'");
 }
 
 }  // namespace

@@ -35,5 +35,17 @@ TEST(Json, IsNotNestedWithoutEnd) {
             "file.json: JSON nested deeper than 64");
 }
 
+// To find a key takes as long as there are keys.
+TEST(Json, ObjectsHaveNotAnyNumberOfKeys) {
+  const auto object = [](int keys) {
+    std::string text = "{\"a\": {}, \"b\": {";
+    for (int i = 0; i < keys; ++i) text += (i > 0 ? ", \"" : "\"") + std::to_string(i) + "\": 0";
+    return text + "}}";
+  };
+  EXPECT_EQ(parse_json(object(20'000), "a").at("b").size(), 20'000U);
+  EXPECT_EQ(error_of([&] { parse_json(object(20'001), "file.json"); }),
+            "file.json: a JSON object with more than 20000 keys");
+}
+
 }  // namespace
 }  // namespace segmamba

@@ -6,6 +6,8 @@
 #include <limits>
 #include <locale>
 
+#include "segmamba/core/error.h"
+
 namespace segmamba {
 namespace {
 
@@ -44,7 +46,8 @@ TEST(Text, NumbersForPeopleAndMachines) {
   EXPECT_EQ(to_bytes("1.5 GiB"), 1'610'612'736);
   EXPECT_EQ(to_bytes("512m"), 512 * 1024 * 1024);
   EXPECT_EQ(to_bytes("4096"), 4096);
-  for (const char* text : {"", "GB", "-1GB", "0", "nan", "1e300", "6 GBs", "6X", "6 G B"}) {
+  for (const char* text :
+       {"", "GB", "-1GB", "0", "nan", "1e300", "6 GBs", "6X", "6 G B", "0.4", "1e-9 GB"}) {
     EXPECT_EQ(to_bytes(text), std::nullopt) << text;
   }
   EXPECT_EQ(format_duration(95), "1:35");
@@ -57,6 +60,22 @@ TEST(Text, AWholeNumberIsNothingElse) {
   for (const char* text : {"", "4x", " 4", "4.0", "9223372036854775808"}) {
     EXPECT_EQ(to_integer(text), std::nullopt) << text;
   }
+}
+
+TEST(Text, WhatIsPrintedDoesNotControlTheTerminal) {
+  EXPECT_EQ(printable("a\x1b[2J\r\nb\t\x7f"), "a?[2J??b??");
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "2J caf\xc3\xa9"),
+            "?2J caf\xc3\xa9");
+  EXPECT_EQ(printable("12345", 5), "12345");
+  EXPECT_EQ(printable("123456", 5), "12345...");
+  EXPECT_EQ(printable("123\xc3\xa9", 4), "123...");
+}
+
+TEST(Text, AnErrorIsOneLineWhateverItQuotes) {
+  EXPECT_STREQ(Error("key '\x1b[31m\n' stands twice").what(), "key '?[31m?' stands twice");
+  EXPECT_EQ(std::string(UsageError(std::string(1'000'000, 'x')).what()),
+            std::string(4000, 'x') + "...");
 }
 
 TEST(Text, NearestFindsTyposOnly) {

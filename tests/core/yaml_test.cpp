@@ -35,5 +35,15 @@ TEST(YamlValues, NamesThePlaceOfWhatItCannotList) {
   EXPECT_EQ(error("a: &x [*x]\n"), "file:1: nested more than 8 levels deep");
 }
 
+TEST(YamlValues, ATextHasNotAnyNumberOfValues) {
+  const auto error = [](const std::string& text) {
+    return test::error_of([&] { yaml_values(text, "file"); });
+  };
+  std::string list = "a: 1\nb:\n";
+  for (int i = 0; i < 100'000; ++i) list += "- x\n";
+  EXPECT_EQ(error(list), "file:99999: has more than 100000 values");
+  EXPECT_EQ(error("a: " + std::string(65, '[')), "file:1: nested more than 64 levels deep");
+}
+
 }  // namespace
 }  // namespace segmamba

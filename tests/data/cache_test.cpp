@@ -15,6 +15,8 @@
 #include "prepared_scene.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/hash.h"
+#include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/data/case_store.h"
@@ -111,6 +113,71 @@ TEST(PreparedFile, EveryChangedByteIsNoticed) {
        {std::size_t{0}, std::size_t{10}, std::size_t{500}, content.size() - 1}) {
     write_file_atomically(path, content.substr(0, size));
     EXPECT_THAT(error_of([&] { map_prepared(path); }), HasSubstr("x.case")) << size;
+  }
+}
+
+// Headers that fit their hash, as those of a hostile file do, and lie all the same.
+TEST(PreparedFile, HeadersThatLieAreRefused) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "x.case";
+  write_prepared(path, test::prepared_case({2, 3, 4}), {}, "settings");
+  const std::string content = read_file(path);
+  const auto header_bytes = content.substr(0, 4096).rfind('}') - 31;
+  const Json sound = parse_json(content.substr(32, header_bytes), "x.case");
+  const auto error_with = [&](const std::string& key, const Json& value) {
+    Json header = sound;
+    header[key] = value;
+    const std::string text = header.dump();
+    const Hash128 hash = hash_bytes(text.data(), text.size());
+    std::string file = content.substr(0, 8);
+    for (const std::uint64_t number : {std::uint64_t{text.size()}, hash.high, hash.low}) {
+      file.append(reinterpret_cast<const char*>(&number), sizeof number);
+    }
+    file += text;
+    file.resize(4096, '\0');
+    write_file_atomically(path, file + content.substr(4096));
+    return error_of([&] { map_prepared(path); });
+  };
+  EXPECT_EQ(error_with("classes", sound.at("classes")), "");
+  const auto large = std::int64_t{1} << 62;
+  const std::vector<std::pair<std::string, Json>> lies = {
+      {"size", {large, 4, 1}},  // whose product is 0 in 64 bits
+      {"size", {large, large, large}},
+      {"size", {-2, -3, 4}},
+      {"size", {2.5, 3, 4}},
+      {"size", {1e300, 3, 4}},
+      {"size", {2, 3}},
+      {"channels", large},
+      {"channels", -1},
+      {"classes", large},
+      {"classes", 1},  // fewer than class_counts has
+      {"class_counts", {1, 2, 3}},
+      {"class_counts", {1e300}},
+      {"axes", {0, 1, 3}},
+      {"axes", {0, 1, 1}},
+      {"axes", {0, 1, -1}},
+      {"outside", {0}},
+      {"outside", "text"},
+      {"sources", {{{"bytes", 1}}}},
+      {"hash", 5}};
+  for (const auto& [key, value] : lies) {
+    EXPECT_THAT(error_with(key, value), HasSubstr("x.case: has a damaged header"))
+        << key << " " << value;
+  }
+}
+
+TEST_F(CacheTest, LabelValuesThatAreNoneAreRefused) {
+  build();
+  const auto path = cache() / "manifest.json";
+  Json manifest = read_json(path);
+  for (const Json& pair : {Json{256, 1}, Json{1, -1}, Json{1e300, 1}, Json{1}}) {
+    manifest["label_values"] = Json::array({pair});
+    write_json(path, manifest);
+    EXPECT_THAT(error_of([&] {
+                  cached_dataset(cache(), kBratsChannels, kBratsClasses, Labels::kOptional);
+                }),
+                HasSubstr("manifest.json: is damaged"))
+        << pair;
   }
 }
 

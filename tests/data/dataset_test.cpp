@@ -223,6 +223,15 @@ TEST_F(DatasetTest, ConfigsThatMakeNoSense) {
 constexpr const char* kNnunetChannels =
     R"("channel_names": {"0": "FLAIR", "1": "T1w", "2": "t1gd"})";
 
+TEST_F(DatasetTest, LabelsAreNotAnyNumber) {
+  std::string labels = "\"background\": 0";
+  for (int i = 0; i < 1000; ++i) labels += concat(", \"r", i, "\": [1]");
+  write("dataset.json", concat("{", kNnunetChannels, ", \"labels\": {", labels, "}}"));
+  DatasetConfig two = config();
+  two.channels = {"t1c", "t2f"};
+  EXPECT_THAT(error_of(two), HasSubstr("dataset.json: has more than 1000 labels"));
+}
+
 TEST_F(DatasetTest, NnunetVersionTwo) {
   write("dataset.json", concat("{", kNnunetChannels, R"x(, "file_ending": ".nii",
     "labels": {"background": 0, "edema": 1, "non-enhancing tumor (NCR)": 2,

@@ -94,5 +94,12 @@ TEST(Regions, RefusesWhatClassesDoNotFollowFrom) {
   EXPECT_EQ(error({"TC", "ET"}), "data.regions: no region holds the class oedema");
 }
 
+TEST(Regions, RefusesMoreThanThereAreClasses) {
+  Names entries;
+  for (int i = 0; i < 256; ++i) entries.push_back("r" + std::to_string(i) + "=oedema");
+  EXPECT_EQ(test::error_of([&] { parse_regions(entries, kBratsClasses); }),
+            "data.regions: lists 256 regions; 255 are possible");
+}
+
 }  // namespace
 }  // namespace segmamba::data

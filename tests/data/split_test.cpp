@@ -209,5 +209,12 @@ TEST_F(SplitFileTest, RefusesMistakes) {
   EXPECT_THAT(error_of("train: ["), HasSubstr("split.yaml"));
 }
 
+TEST_F(SplitFileTest, RefusesTooManyFolds) {
+  std::string folds;
+  for (int i = 0; i < 1001; ++i)
+    folds += "fold_" + std::to_string(i) + ": [c" + std::to_string(i) + "]\n";
+  EXPECT_THAT(error_of(folds), HasSubstr("split.yaml: has more than 1000 folds"));
+}
+
 }  // namespace
 }  // namespace segmamba::data

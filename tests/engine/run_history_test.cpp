@@ -104,5 +104,15 @@ TEST_F(RunHistoryTest, TheLossIsThatOfTheLastHundredSteps) {
   EXPECT_EQ(summarise(read(text), {}).loss, 250.5);
 }
 
+TEST_F(RunHistoryTest, NumbersBeyondIntegersAreCut) {
+  const auto history = read("iteration,loss,seconds,skipped,dice_mean\n1e300,1,1,inf,0.5\n");
+  EXPECT_EQ(history.iterations(), std::int64_t{1} << 53);
+  const auto summary = summarise(history, {{"training.epochs", "9223372036854775807"},
+                                           {"training.iterations_per_epoch", "2"}});
+  EXPECT_EQ(summary.best_iteration, std::int64_t{1} << 53);
+  EXPECT_EQ(summary.skipped_steps, std::int64_t{1} << 53);
+  EXPECT_EQ(summary.total_iterations, std::int64_t{1} << 53);
+}
+
 }  // namespace
 }  // namespace segmamba::engine

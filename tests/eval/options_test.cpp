@@ -5,6 +5,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::eval {
@@ -96,6 +97,9 @@ TEST_F(RegionFile, SaysWhatIsWrongWhere) {
   EXPECT_THAT(message("regions: {a: [1, 5]}\nlabels: [1]\n"),
               HasSubstr("region a has label 5, which `labels` lacks"));
   EXPECT_THROW(parse_regions({(folder_.path() / "absent.yaml").string()}), Error);
+  std::string many = "regions:\n";
+  for (int i = 0; i < 1001; ++i) many += concat("  r", i, ": [1]\n");
+  EXPECT_THAT(message(many), HasSubstr("regions.yaml: has more than 1000 regions"));
 }
 
 TEST(Options, Metrics) {

@@ -51,6 +51,29 @@ TEST_F(DicomTest, SlicesGoByTheirPlace) {
   EXPECT_FALSE(geometry.header);
 }
 
+// Slices that are nearly nothing as they lie there: room for them is made as they are decoded.
+TEST_F(DicomTest, BlankSlicesUnfoldFar) {
+  constexpr int kSize = 2048;
+  constexpr std::size_t kPlane = std::size_t{kSize} * kSize;
+  write_series([&](int z, DicomBytes& slice) {
+    slice.number(tag::kRows, kSize).number(tag::kColumns, kSize).number(tag::kSigned, 0);
+    slice.number(tag::kBitsAllocated, 8).number(tag::kBitsStored, 8).number(tag::kHighBit, 7);
+    slice.numbers(tag::kPixels, "OB",
+                  std::vector<std::uint8_t>(kPlane, static_cast<std::uint8_t>(z + 1)));
+  });
+  for (int z = 0; z < kSlices; ++z) compress(file(z), gdcm::TransferSyntax::RLELossless);
+  const Image image = read_dicom(series_);
+  ASSERT_EQ(image.voxels.size(), kSlices * kPlane);
+  for (std::size_t z = 0; z < kSlices; ++z) {
+    const auto* const slice = image.voxels.data() + z * kPlane;
+    EXPECT_EQ(std::count(slice, slice + kPlane, static_cast<float>(z + 1)), kPlane) << z;
+  }
+  // Of a slice that holds nothing to decode nothing is made.
+  const std::string bytes = read_bytes(file(2));
+  write_bytes(file(2), bytes.substr(0, bytes.size() - 1000));
+  EXPECT_THROW(read_dicom(series_), DamagedFileError);
+}
+
 TEST_F(DicomTest, ReadersOfVolumesTakeASeries) {
   write_series();
   EXPECT_EQ(read_image(series_).voxels, expected_values());

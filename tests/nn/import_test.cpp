@@ -292,6 +292,19 @@ TEST(Plans, OfEveryVersion) {
   };
   EXPECT_THAT(error("3d"), HasSubstr("plans.json: there is no configuration \"3d\", only 2d, 3d_"));
   EXPECT_THAT(error("circle"), HasSubstr("circle inherits from itself"));
+  // Widths that no integer holds when they are doubled, and such that are none.
+  const auto width_error = [&](const Json& base, const Json& most) {
+    Json changed = plans;
+    changed["configurations"]["old"]["UNet_base_num_features"] = base;
+    changed["configurations"]["old"]["unet_max_num_features"] = most;
+    return error_of([&] { config_from_plans(changed, "old", "", kEnds, "plans.json"); });
+  };
+  const auto largest = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(width_error(largest, 12), "");
+  EXPECT_THAT(width_error(largest / 2, largest), HasSubstr("features_per_stage"));
+  for (const Json& width : {Json(0), Json(-1), Json(std::numeric_limits<std::uint64_t>::max())}) {
+    EXPECT_THAT(width_error(width, 12), HasSubstr("the numbers of features or of stages are none"));
+  }
   EXPECT_THAT(error("other"), HasSubstr("plans.json: other: the network is a OtherUNet"));
   EXPECT_THAT(error("own"), HasSubstr("plans.json: own: the network is a OtherUNet"));
   EXPECT_THAT(error("2d"), ::testing::AllOf(HasSubstr("plans.json: 2d: "), HasSubstr("conv_op")));

@@ -110,6 +110,7 @@ TEST(PostprocessConfig, ErrorsNameKeyAndEntry) {
             "postprocess.fill_holes: 'adema': there is no class 'adema' in data.classes "
             "(background, NCR, edema, ET); did you mean 'edema'?");
   EXPECT_THAT(error(fill, "4"), HasSubstr("there is no class '4'"));
+  EXPECT_THAT(error(fill, "-1"), HasSubstr("there is no class '-1'"));
   PostprocessConfig config;
   config.connectivity = 8;
   EXPECT_EQ(error_of([&] { make_rules(config, kClasses); }),

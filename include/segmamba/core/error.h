@@ -7,10 +7,11 @@
 namespace segmamba {
 
 // Anything a user can mend: a bad file, a bad value, a full disk. Programs print what() as one line
-// and exit with 1.
+// and exit with 1. Messages quote names of files and what stands in them, which may hold anything:
+// what() is printable (core/text.h) whatever the message.
 class Error : public std::runtime_error {
  public:
-  explicit Error(const std::string& message) : std::runtime_error(message) {}
+  explicit Error(const std::string& message);
 };
 
 // A command line that asks for something that does not exist. Programs exit with 2.

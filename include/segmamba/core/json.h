@@ -9,7 +9,8 @@ namespace segmamba {
 
 using Json = nlohmann::ordered_json;
 
-// Throws Error naming `origin` and the position, or that the text is nested deeper than 64.
+// Throws Error naming `origin` and the position, or that the text is nested deeper than 64 or has
+// an object of more than 20,000 keys.
 Json parse_json(const std::string& text, const std::string& origin);
 Json read_json(const std::filesystem::path& path);
 // Indented by two; bytes that are not UTF-8 become U+FFFD. Numbers that may be NaN or infinite go

@@ -38,6 +38,9 @@ std::string join(const Range& range, std::string_view separator) {
 std::vector<std::string> split(std::string_view text, char separator);
 std::string trim(std::string_view text);
 std::string to_lower(std::string_view text);
+// Text of a file that cannot be trusted, fit for one line of a terminal or a log: control
+// characters become "?", and "..." stands for what is beyond `max_bytes`.
+std::string printable(std::string text, std::size_t max_bytes = 1000);
 bool starts_with(std::string_view text, std::string_view prefix);
 bool ends_with(std::string_view text, std::string_view suffix);
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -49,7 +50,7 @@ class Value {
   Value(const char* value) : data_(std::string(value)) {}
   Value(torch::Tensor value) : data_(std::move(value)) {}
   Value(List value) : data_(std::move(value)) {}
-  Value(Dict value) : data_(std::move(value)) {}
+  Value(Dict value) : data_(std::make_shared<const Dict>(std::move(value))) {}
 
   bool is_none() const { return holds<std::monostate>(); }
   bool is_bool() const { return holds<bool>(); }
@@ -58,7 +59,7 @@ class Value {
   bool is_text() const { return holds<std::string>(); }
   bool is_tensor() const { return holds<torch::Tensor>(); }
   bool is_list() const { return holds<List>(); }
-  bool is_dict() const { return holds<Dict>(); }
+  bool is_dict() const { return holds<SharedDict>(); }
 
   bool boolean() const;
   std::int64_t integer() const;
@@ -69,6 +70,9 @@ class Value {
   const Dict& dict() const;
 
  private:
+  // Shared, which nobody sees as it never changes, so that a number takes no more than a text does.
+  using SharedDict = std::shared_ptr<const Dict>;
+
   template <class T>
   bool holds() const {
     return std::holds_alternative<T>(data_);
@@ -76,7 +80,8 @@ class Value {
   template <class T>
   const T& get(const char* wanted) const;
 
-  std::variant<std::monostate, bool, std::int64_t, double, std::string, torch::Tensor, List, Dict>
+  std::variant<std::monostate, bool, std::int64_t, double, std::string, torch::Tensor, List,
+               SharedDict>
       data_;
 };
 

@@ -1,0 +1,71 @@
+#include "yaml_text.h"
+
+#include <yaml-cpp/eventhandler.h>
+
+#include <sstream>
+
+#include "segmamba/core/error.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba {
+namespace {
+
+constexpr int kMaxDepth = 64;
+constexpr std::size_t kMaxValues = 100'000;
+
+// Goes through a text without keeping anything of it.
+class SizeCheck final : public YAML::EventHandler {
+ public:
+  explicit SizeCheck(const std::string& origin) : origin_(origin) {}
+
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { count(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { count(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                const std::string&) override {
+    count(mark);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    descend(mark);
+  }
+  void OnSequenceEnd() override { --depth_; }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    descend(mark);
+  }
+  void OnMapEnd() override { --depth_; }
+
+ private:
+  void count(const YAML::Mark& mark) {
+    if (++values_ <= kMaxValues) return;
+    throw Error(concat(origin_, ":", mark.line + 1, ": has more than ", kMaxValues, " values"));
+  }
+  void descend(const YAML::Mark& mark) {
+    count(mark);
+    if (++depth_ <= kMaxDepth) return;
+    throw Error(
+        concat(origin_, ":", mark.line + 1, ": nested more than ", kMaxDepth, " levels deep"));
+  }
+
+  const std::string& origin_;
+  std::size_t values_ = 0;
+  int depth_ = 0;
+};
+
+}  // namespace
+
+YAML::Node load_yaml(const std::string& text, const std::string& origin) {
+  try {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    SizeCheck check(origin);
+    parser.HandleNextDocument(check);
+    return YAML::Load(text);
+  } catch (const YAML::Exception& error) {
+    throw Error(concat(origin, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
+  }
+}
+
+}  // namespace segmamba

@@ -1,0 +1,109 @@
+#include "readers.h"
+#include "scratch.h"
+#include "segmamba/core/json.h"
+#include "segmamba/nn/archive.h"
+#include "segmamba/nn/nnunet_plans.h"
+#include "segmamba/nn/state_dict.h"
+#include "segmamba/nn/upstream_weights.h"
+#include "segmamba/nn/weights.h"
+
+namespace segmamba::fuzz {
+namespace {
+
+template <class Unsigned>
+std::string little_endian(Unsigned value) {
+  std::string bytes;
+  for (std::size_t i = 0; i < sizeof value; ++i) {
+    bytes += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xff);
+  }
+  return bytes;
+}
+std::string u16(std::size_t value) { return little_endian(static_cast<std::uint16_t>(value)); }
+std::string u32(std::size_t value) { return little_endian(static_cast<std::uint32_t>(value)); }
+
+// A zip archive as torch.save writes it, without check sums.
+std::string zip_of(const std::vector<std::pair<std::string, std::string_view>>& entries) {
+  std::string file, directory;
+  for (const auto& [name, content] : entries) {
+    const auto facts = u16(0) + u16(0) + u32(0) + u32(0) + u32(content.size()) +
+                       u32(content.size()) + u16(name.size());
+    directory += "PK\1\2" + u16(20) + u16(20) + facts + u16(0) + u16(0) + u16(0) + u16(0) + u32(0) +
+                 u32(file.size()) + name;
+    file += "PK\3\4" + u16(20) + facts + u16(0) + name;
+    file += content;
+  }
+  const auto end = "PK\5\6" + u16(0) + u16(0) + u16(entries.size()) + u16(entries.size()) +
+                   u32(directory.size()) + u32(file.size()) + u16(0);
+  return file + directory + end;
+}
+
+// All that is done with a file of weights before there is a network to put them into.
+void read_weights(const std::filesystem::path& path) {
+  auto file = nn::read_state_dict(path);
+  nn::ModelConfig config;
+  Calls call;
+  if (!file.config.empty()) {
+    call([&] {
+      ConfigDocument::from_text(file.config, path.string()).section("model").read(config);
+    });
+  }
+  call([&] { nn::input_size_hint(config, file.tensors, nullptr); });
+  call([&] { nn::adapt_state_dict(config, file.tensors); });
+  call.finish();
+}
+
+void read_safetensors_bytes(std::string_view input) {
+  const auto path = scratch_file("bytes.safetensors", input);
+  Calls call;
+  call([&] { nn::read_safetensors(path); });
+  call([&] { read_weights(path); });
+  call.finish();
+}
+
+// The header as JSON, and the data behind the cut: the harness adds the header's length.
+void read_safetensors_header(std::string_view input) {
+  const auto texts = parts(input, 2);
+  auto file = little_endian(std::uint64_t{texts[0].size()}) + std::string(texts[0]);
+  file += texts.size() > 1 ? std::string(texts[1]) : std::string(64, '\0');
+  read_weights(scratch_file("header.safetensors", file));
+}
+
+void read_archive_bytes(std::string_view input) {
+  const auto path = scratch_file("bytes.pt", input);
+  const auto value = nn::read_archive(path);
+  if (value.is_dict()) nn::content_hash(value.dict());
+}
+
+// A pickle in an archive with two storages.
+void read_pickle(std::string_view input) {
+  const std::string zeros(256, '\0');
+  const auto zip = zip_of({{"x/data.pkl", input}, {"x/data/0", zeros}, {"x/data/1", zeros}});
+  read_weights(scratch_file("pickle.pt", zip));
+}
+
+// Plans of nnU-Net v2 for a network of four channels and three classes.
+void read_plans(std::string_view input) {
+  static const nn::TensorMap kTensors = {
+      {"encoder.stem.0.conv1.weight", torch::zeros({2, 4, 1, 1, 1})},
+      {"decoder.seg_layers.0.weight", torch::zeros({3, 2, 1, 1, 1})}};
+  const auto plans = parse_json(std::string(input), "plans.json");
+  Calls call;
+  for (const auto* network : {"", "umamba_enc"}) {
+    call([&] { nn::config_from_plans(plans, "3d_fullres", network, kTensors, "plans.json"); });
+  }
+  call.finish();
+}
+
+}  // namespace
+
+std::vector<Reader> weight_readers() {
+  return {
+      {"safetensors", "json", read_safetensors_bytes},
+      {"safetensors_header", "json", read_safetensors_header},
+      {"archive", "weights", read_archive_bytes},
+      {"pickle", "weights", read_pickle},
+      {"plans", "json", read_plans},
+  };
+}
+
+}  // namespace segmamba::fuzz
