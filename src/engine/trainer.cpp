@@ -80,12 +80,7 @@ void check_metric(const TrainConfig& config) {
 
 // Keeps `path` under a second name, so that there is a whole file at every moment.
 void keep_copy(const fs::path& path, const fs::path& copy) {
-  if (!fs::exists(path)) return;
-  write_file_atomically(copy, [&](const fs::path& temporary) {
-    std::error_code error;
-    fs::create_hard_link(path, temporary, error);
-    if (error) fs::copy_file(path, temporary);  // a file system without links
-  });
+  if (fs::exists(path)) copy_file_atomically(path, copy);
 }
 
 // Of ranks other than the first: what a person must know still reaches the log.
@@ -201,7 +196,7 @@ std::string Trainer::Impl::choose_checkpoint(std::vector<std::string>& damages) 
     throw Error(concat("cannot resume ", folder.path.string(), ": no checkpoint is whole (",
                        join(damages, "; "), "). --overwrite starts anew"));
   }
-  for (const auto& path : damaged) fs::rename(path, path.string() + ".damaged");
+  for (const auto& path : damaged) rename_file(path, path.string() + ".damaged");
   return chosen;
 }
 
@@ -297,7 +292,7 @@ void Trainer::Impl::save_last() {
   // there were before.
   save(folder.next_checkpoint());
   keep_copy(folder.last_checkpoint(), folder.previous_checkpoint());
-  fs::rename(folder.next_checkpoint(), folder.last_checkpoint());
+  rename_file(folder.next_checkpoint(), folder.last_checkpoint());
   observer.on_checkpoint(folder.last_checkpoint(), state.iteration);
 }
 
@@ -320,7 +315,7 @@ void Trainer::Impl::remove_other_best() {
         std::any_of(state.best.begin(), state.best.end(), [&](const BestValidation& best) {
           return config.validation.keep_best > 1 && path == folder.best_checkpoint(best.iteration);
         });
-    if (!is_kept) fs::remove(path);
+    if (!is_kept) remove_file(path);
   }
 }
 
