@@ -98,6 +98,7 @@ struct Trainer::Impl {
   void resume(bool allow_config_change);
   std::string choose_checkpoint(std::vector<std::string>& damages);
   void load(const Checkpoint& checkpoint, const fs::path& path, bool allow_config_change);
+  void undo_validation();
   void open_data();
 
   RunEnd run_to_end(const std::atomic<bool>& stop);
@@ -214,6 +215,17 @@ void Trainer::Impl::resume(bool allow_config_change) {
   }
   saved_iteration = state.iteration;
   is_saved = chosen == folder.last_checkpoint().filename();
+  if (starts_with(chosen, "best")) undo_validation();
+}
+
+// The best are saved within a validation. One that was killed there has left neither all files of
+// the best nor its scores: it is done again.
+void Trainer::Impl::undo_validation() {
+  if (state.validated_iteration != state.iteration) return;
+  --state.validated_iteration;
+  std::erase_if(state.best,
+                [&](const BestValidation& best) { return best.iteration == state.iteration; });
+  state.validations_since_best = std::max<std::int64_t>(0, state.validations_since_best - 1);
 }
 
 void Trainer::Impl::load(const Checkpoint& checkpoint, const fs::path& path,

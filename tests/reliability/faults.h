@@ -23,7 +23,7 @@ struct Call {
 
 struct Fault {
   fs::path folder;           // whose files count
-  std::string action;        // see fault_shim.cpp; "" for none
+  std::string action = {};   // see fault_shim.cpp; "" for none
   std::int64_t at = 0;       // counted from 1
   std::string times = "1";   // or "all"
   std::string on = "write";  // or "read"
