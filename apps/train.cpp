@@ -12,7 +12,6 @@
 #include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
-#include "segmamba/core/write_error.h"
 #include "segmamba/engine/compare_runs.h"
 #include "segmamba/engine/device.h"
 #include "segmamba/engine/dry_run.h"

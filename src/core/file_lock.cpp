@@ -12,9 +12,9 @@
 
 #include "host.h"
 #include "retry.h"
+#include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
-#include "segmamba/core/write_error.h"
 
 namespace segmamba {
 namespace {

@@ -17,10 +17,10 @@
 
 #include "host.h"
 #include "retry.h"
+#include "segmamba/core/error.h"
 #include "segmamba/core/hash.h"
 #include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
-#include "segmamba/core/write_error.h"
 
 namespace segmamba {
 namespace {

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "retry.h"
+#include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
-#include "segmamba/core/write_error.h"
 
 namespace segmamba {
 namespace {

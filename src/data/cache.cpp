@@ -18,7 +18,6 @@
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
-#include "segmamba/core/write_error.h"
 
 namespace segmamba::data {
 namespace {

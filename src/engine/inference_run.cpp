@@ -13,7 +13,6 @@
 #include "segmamba/core/file_lock.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
-#include "segmamba/core/write_error.h"
 #include "segmamba/data/dataset.h"
 #include "segmamba/data/preprocess.h"
 #include "segmamba/engine/out_of_memory.h"

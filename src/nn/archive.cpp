@@ -18,7 +18,6 @@
 #include "segmamba/core/hash.h"
 #include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
-#include "segmamba/core/write_error.h"
 #include "unpickler.h"
 #include "zip_reader.h"
 

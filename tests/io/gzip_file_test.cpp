@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <string>
 
 #include "nifti_bytes.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
 #include "segmamba/core/parallel.h"
 #include "support/temporary_folder.h"
 

@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "segmamba/core/error.h"
 #include "segmamba/core/tensorboard.h"
-#include "segmamba/core/write_error.h"
 #include "segmamba/engine/observer.h"
 
 namespace segmamba::engine {
