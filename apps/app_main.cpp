@@ -9,6 +9,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
+#include "segmamba/core/lost_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 
@@ -200,6 +201,7 @@ int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
     complain(explain(*impl_->app, error) + "; see --help");
     return kUsage;
   }
+  explain_lost_files(impl_->name);
   if (impl_->quiet) set_log_level(LogLevel::kWarning);
   if (impl_->verbose) set_log_level(LogLevel::kDebug);
   try {

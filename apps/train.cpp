@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <csignal>
 #include <iostream>
+#include <optional>
 
 #include "app_main.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/file_lock.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
@@ -69,6 +71,15 @@ engine::TrainConfig read_config(const Options& options) {
   return config;
 }
 
+// The log tells a person what other files and the terminal hold: a run does without if it must.
+void open_log(const engine::RunFolder& run) {
+  try {
+    open_log_file(run.log());
+  } catch (const WriteError& error) {
+    log_warning(concat("no log file: ", error.what()));
+  }
+}
+
 void train(const Options& options) {
   if (!options.compare.empty()) {
     std::cout << engine::compare_runs({options.compare.begin(), options.compare.end()});
@@ -115,9 +126,11 @@ void train(const Options& options) {
   const engine::RunFolder run{options.output};
   // What is wrong is found before an earlier run is removed.
   if (mode != engine::StartMode::kResume) engine::check_start(config, device, ranks->size());
+  std::optional<FolderLock> lock;
   if (is_first) {
+    lock.emplace(options.output);
     engine::RunFolder::prepare(options.output, mode);
-    open_log_file(run.log());
+    open_log(run);
     log_debug("segmamba-train " + version() + " in " + fs::absolute(run.path).string());
   }
   ranks->barrier();  // the folder is ready

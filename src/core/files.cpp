@@ -8,10 +8,18 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <mutex>
+#include <optional>
+#include <set>
 
+#include "host.h"
+#include "retry.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/hash.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba {
@@ -21,148 +29,205 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kTemporaryMark = ".segmamba-tmp-";
 
-[[noreturn]] void fail(const std::string& what, const fs::path& path, int code) {
-  throw Error(concat(what, " ", path.string(), ": ", std::strerror(code)));
+std::string message(const std::string& what, const fs::path& path, int code) {
+  return concat(what, " ", path.string(), ": ", std::strerror(code));
+}
+
+[[noreturn]] void fail_reading(const fs::path& path, int code) {
+  throw Error(message("cannot read", path, code));
+}
+[[noreturn]] void fail_writing(const fs::path& path, int code) {
+  throw WriteError(message("cannot write", path, code));
 }
 
 class Descriptor {
  public:
-  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const fs::path& path, int flags)
+      : fd_(retry_interrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC); })) {}
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return fd_; }
-  // Closes and reports; network file systems report a full disk only here.
-  int close() {
-    const int result = ::close(fd_);
-    fd_ = -1;
-    return result;
-  }
 
  private:
   int fd_;
 };
 
-void flush_to_disk(const fs::path& path, int flags) {
-  Descriptor file(::open(path.c_str(), flags | O_CLOEXEC));
-  if (file.get() < 0) fail("cannot open", path, errno);
-  if (::fsync(file.get()) != 0) fail("cannot flush", path, errno);
+// Up to `size` bytes; fewer only at the end of the file.
+std::size_t read_some(const Descriptor& file, const fs::path& path, char* target,
+                      std::size_t size) {
+  std::size_t done = 0;
+  while (done < size) {
+    const auto count =
+        retry_interrupted([&] { return ::read(file.get(), target + done, size - done); });
+    if (count < 0) fail_reading(path, errno);
+    if (count == 0) break;
+    done += static_cast<std::size_t>(count);
+  }
+  return done;
 }
 
 // Of this machine or container: processes of another one cannot be asked whether they live.
 std::string host_mark() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return hash_bytes(name.data(), std::strlen(name.data())).to_string().substr(0, 8);
+  const std::string name = host_name();
+  return hash_bytes(name.data(), name.size()).to_string().substr(0, 8);
 }
 
-// "case.nii.gz" becomes ".segmamba-tmp-HOST-PID-N-case.nii.gz" in the same folder, so that rename()
-// is atomic and the suffix stays.
+// When a process began, in ticks since the machine did; nothing where that is not told. With it a
+// process is told from a later one of the same number, which in a container is the rule.
+std::optional<std::int64_t> start_of_process(std::int64_t process) {
+  constexpr int kFieldsBefore = 19;  // between the name and the start (proc(5))
+  std::ifstream file(concat("/proc/", process, "/stat"));
+  std::string line;
+  if (!std::getline(file, line)) return {};
+  const auto fields = split(line.substr(line.rfind(')') + 1), ' ');
+  if (fields.size() <= kFieldsBefore + 1) return {};
+  return to_integer(fields[kFieldsBefore + 1]);
+}
+
+// "case.nii.gz" becomes ".segmamba-tmp-HOST-PROCESS-START-N-case.nii.gz" in the same folder, so
+// that rename() is atomic. Of a long name the end suffices.
 fs::path temporary_beside(const fs::path& path) {
   static std::atomic<unsigned> counter{0};
-  return path.parent_path() / concat(kTemporaryMark, host_mark(), "-", ::getpid(), "-", counter++,
-                                     "-", path.filename().string());
+  constexpr std::size_t kMostOfName = 100;
+  std::string name = path.filename().string();
+  if (name.size() > kMostOfName) name.erase(0, name.size() - kMostOfName);
+  return path.parent_path() / concat(kTemporaryMark, host_mark(), "-", ::getpid(), "-",
+                                     start_of_process(::getpid()).value_or(0), "-", counter++, "-",
+                                     name);
+}
+
+// Whether the process that writes a file of this name has ended.
+bool is_stale(const std::string& name) {
+  if (!starts_with(name, kTemporaryMark)) return false;
+  const auto parts = split(name.substr(kTemporaryMark.size()), '-');
+  if (parts.size() < 5 || parts[0] != host_mark()) return false;
+  const auto process = to_integer(parts[1]), start = to_integer(parts[2]);
+  if (!process || !start || *process < 1 || *process > INT32_MAX) return false;
+  if (::kill(static_cast<pid_t>(*process), 0) != 0 && errno == ESRCH) return true;
+  const auto start_now = start_of_process(*process);
+  return start_now && *start != 0 && *start_now != *start;
+}
+
+// The rename itself reaches the disk with its folder. Some file systems cannot flush a folder; the
+// content is safe without it.
+void flush_folder_of(const fs::path& path) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const Descriptor directory(folder, O_RDONLY | O_DIRECTORY);
+  if (directory.get() < 0) return;
+  const int result = retry_interrupted([&] { return ::fsync(directory.get()); });
+  if (result != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) {
+    fail_writing(path, errno);
+  }
+}
+
+void clean_at_first_write(const fs::path& path) {
+  static std::mutex mutex;
+  static std::set<fs::path> cleaned;
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  {
+    const std::lock_guard lock(mutex);
+    if (!cleaned.insert(folder).second) return;
+  }
+  remove_stale_temporaries(folder);
+}
+
+// `make` makes the temporary file.
+void replace_atomically(const fs::path& path,
+                        const std::function<void(const fs::path& temporary)>& make) {
+  clean_at_first_write(path);
+  const fs::path temporary = temporary_beside(path);
+  try {
+    make(temporary);
+    rename_file(temporary, path);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  flush_folder_of(path);
 }
 
 }  // namespace
 
 std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
-  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.get() < 0) fail("cannot read", path, errno);
+  const Descriptor file(path, O_RDONLY);
+  if (file.get() < 0) fail_reading(path, errno);
   struct stat status {};
-  if (::fstat(file.get(), &status) != 0) fail("cannot read", path, errno);
+  if (::fstat(file.get(), &status) != 0) fail_reading(path, errno);
   if (S_ISDIR(status.st_mode)) throw Error(concat("cannot read ", path.string(), ": is a folder"));
   if (static_cast<std::uint64_t>(status.st_size) > max_bytes) {
     throw Error(concat("cannot read ", path.string(), ": ", format_bytes(status.st_size),
                        " is more than the ", format_bytes(max_bytes), " such a file may have"));
   }
-  std::string content;
-  content.resize(static_cast<std::size_t>(status.st_size));
-  std::size_t done = 0;
   // Pipes and /proc files report size 0: read on until the end.
+  std::string content;
+  std::size_t done = 0, room = static_cast<std::size_t>(status.st_size) + 1;
   while (true) {
-    if (done == content.size()) {
-      if (done > max_bytes) throw Error(concat("cannot read ", path.string(), ": too large"));
-      content.resize(done + 4096);
-    }
-    const ssize_t count = ::read(file.get(), content.data() + done, content.size() - done);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      fail("cannot read", path, errno);
-    }
-    if (count == 0) break;
-    done += static_cast<std::size_t>(count);
+    content.resize(room);
+    done += read_some(file, path, content.data() + done, room - done);
+    if (done < room) break;
+    if (done > max_bytes) throw Error(concat("cannot read ", path.string(), ": too large"));
+    room = done + 4096;
   }
   content.resize(done);
   return content;
 }
 
-void write_file_atomically(const fs::path& path,
-                           const std::function<void(const fs::path&)>& write) {
-  const fs::path temporary = temporary_beside(path);
-  try {
-    write(temporary);
-    flush_to_disk(temporary, O_RDONLY);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail("cannot write", path, errno);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw;
-  }
-  // The rename itself reaches the disk with its folder. Some file systems cannot flush a folder;
-  // the content is safe without it.
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.get() >= 0) ::fsync(directory.get());
+void write_file_atomically(const fs::path& path, const std::function<void(OutputFile&)>& write) {
+  replace_atomically(path, [&](const fs::path& temporary) {
+    OutputFile file(temporary, path);
+    write(file);
+    file.finish();
+  });
 }
 
 void write_file_atomically(const fs::path& path, const std::string& content) {
-  write_file_atomically(path, [&](const fs::path& temporary) {
-    Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-    if (file.get() < 0) fail("cannot write", path, errno);
-    std::size_t done = 0;
-    while (done < content.size()) {
-      const ssize_t count = ::write(file.get(), content.data() + done, content.size() - done);
-      if (count < 0) {
-        if (errno == EINTR) continue;
-        fail("cannot write", path, errno);
-      }
-      done += static_cast<std::size_t>(count);
+  write_file_atomically(path, [&](OutputFile& file) { file.write(content); });
+}
+
+void copy_file_atomically(const fs::path& path, const fs::path& copy) {
+  replace_atomically(copy, [&](const fs::path& temporary) {
+    if (::link(path.c_str(), temporary.c_str()) == 0) return;
+    const Descriptor from(path, O_RDONLY);
+    if (from.get() < 0) fail_reading(path, errno);
+    OutputFile to(temporary, copy);
+    std::string piece(std::size_t{1} << 20, '\0');
+    while (const auto count = read_some(from, path, piece.data(), piece.size())) {
+      to.write(piece.data(), count);
     }
-    if (file.close() != 0) fail("cannot write", path, errno);
+    to.finish();
   });
+}
+
+void rename_file(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail_writing(to, errno);
+}
+
+void remove_file(const fs::path& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    throw WriteError(message("cannot remove", path, errno));
+  }
 }
 
 void remove_stale_temporaries(const fs::path& folder) {
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!starts_with(name, kTemporaryMark)) continue;
-    const auto parts = split(name.substr(kTemporaryMark.size()), '-');
-    if (parts.size() < 3 || parts[0] != host_mark()) continue;
-    const std::string& process = parts[1];
-    if (process.empty() || process.size() > 9 ||
-        process.find_first_not_of("0123456789") != std::string::npos) {
-      continue;
-    }
-    // A living process may still be writing it.
-    const pid_t pid = std::stoi(process);
-    if (pid > 0 && pid != ::getpid() && ::kill(pid, 0) != 0 && errno == ESRCH) {
-      std::error_code ignored;
-      fs::remove(entry.path(), ignored);
-    }
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (is_stale(entry->path().filename().string())) ::unlink(entry->path().c_str());
   }
 }
 
 void make_folders(const fs::path& folder) {
   std::error_code error;
   if (fs::exists(folder, error) && !fs::is_directory(folder, error)) {
-    throw Error(concat("cannot make the folder ", folder.string(), ": a file has that name"));
+    throw WriteError(concat("cannot make the folder ", folder.string(), ": a file has that name"));
   }
   fs::create_directories(folder, error);
-  if (error) throw Error(concat("cannot make the folder ", folder.string(), ": ", error.message()));
+  if (error) {
+    throw WriteError(concat("cannot make the folder ", folder.string(), ": ", error.message()));
+  }
 }
 
 }  // namespace segmamba

@@ -2,13 +2,15 @@
 // docs/architecture.md), so no file may include both.
 #include "segmamba/core/log.h"
 
-#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
 #include <memory>
+#include <mutex>
 
+#include "segmamba/core/append_file.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/progress.h"
 
@@ -38,6 +40,21 @@ spdlog::logger terminal_logger(const char* pattern) {
   return logger;
 }
 
+class AppendSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit AppendSink(const std::filesystem::path& path) : file_(path) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    file_.write({line.data(), line.size()});
+  }
+  void flush_() override {}  // nothing waits
+
+  AppendFile file_;
+};
+
 // Information stands plain; only what needs attention names its level.
 struct Loggers {
   spdlog::logger plain = terminal_logger("%v");
@@ -52,7 +69,13 @@ struct Loggers {
       auto& logger = message_level == LogLevel::kInfo ? plain : labelled;
       logger.log(to_spdlog(message_level), message);
     }
-    if (file) file->log(to_spdlog(message_level), message);
+    const auto log = file;  // which the line may turn out to be the last of
+    if (log) log->log(to_spdlog(message_level), message);
+  }
+  // What it tells stands on the terminal, too.
+  void give_file_up(const std::string& why) {
+    file.reset();
+    write(LogLevel::kWarning, "no more lines in the log file: " + why);
   }
 };
 
@@ -68,16 +91,11 @@ void set_log_level(LogLevel level) { loggers().level = level; }
 LogLevel log_level() { return loggers().level; }
 
 void open_log_file(const std::filesystem::path& path) {
-  try {
-    auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string());
-    auto logger = std::make_shared<spdlog::logger>("file", sink);
-    logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
-    logger->set_level(spdlog::level::debug);
-    logger->flush_on(spdlog::level::debug);
-    loggers().file = logger;
-  } catch (const spdlog::spdlog_ex& error) {
-    throw Error("cannot open the log file " + path.string() + ": " + error.what());
-  }
+  auto logger = std::make_shared<spdlog::logger>("file", std::make_shared<AppendSink>(path));
+  logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
+  logger->set_level(spdlog::level::debug);
+  logger->set_error_handler([](const std::string& why) { loggers().give_file_up(why); });
+  loggers().file = logger;
 }
 
 void close_log_file() { loggers().file.reset(); }

@@ -1,12 +1,8 @@
 #include "segmamba/data/cache.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -17,11 +13,13 @@
 #include <utility>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/file_lock.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/hash.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/mapped_file.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
@@ -334,39 +332,6 @@ class PreparedFile {
   PreparedCase item_;
 };
 
-// A lock that other processes see and that ends with its process.
-class FileLock {
- public:
-  explicit FileLock(fs::path path)
-      : path_(std::move(path)), file_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    if (file_ < 0) {
-      throw Error(concat("cannot write ", path_.string(), ": ", std::strerror(errno)));
-    }
-  }
-  ~FileLock() {
-    if (is_held_) ::unlink(path_.c_str());
-    ::close(file_);
-  }
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-
-  // False where another process holds it and `wait` is false.
-  bool acquire(bool wait) {
-    int result = 0;
-    do {
-      result = ::flock(file_, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
-    } while (result != 0 && errno == EINTR);
-    // File systems without locks do without: the work may be done twice, the result is the same.
-    is_held_ = result == 0 || errno != EWOULDBLOCK;
-    return is_held_;
-  }
-
- private:
-  fs::path path_;
-  int file_;
-  bool is_held_ = false;
-};
-
 class CacheBuild {
  public:
   CacheBuild(const Dataset& dataset, const PreprocessConfig& config, const fs::path& folder,
@@ -395,6 +360,7 @@ class CacheBuild {
     parallel_for(static_cast<std::int64_t>(busy.size()),
                  [&](std::int64_t i) { make(busy[static_cast<std::size_t>(i)], /*wait=*/true); });
     std::sort(report_.failed.begin(), report_.failed.end());
+    remove_stale_locks();
     write_manifest();
     return report_;
   }
@@ -434,6 +400,19 @@ class CacheBuild {
     return {};
   }
 
+  fs::path lock_path(const std::string& name) const {
+    return folder_ / concat(".", name, kLockSuffix);
+  }
+
+  // Those of killed processes: to get one that nobody holds and to give it back removes its file.
+  void remove_stale_locks() const {
+    for (const Case& item : dataset_.cases) {
+      if (!is_file_name(item.name) || !fs::exists(lock_path(item.name))) continue;
+      FileLock lock(lock_path(item.name));
+      static_cast<void>(lock.acquire(/*wait=*/false));
+    }
+  }
+
   // False where another process is at work on the case.
   bool make(std::int64_t index, bool wait) {
     const Case& item = dataset_.cases[static_cast<std::size_t>(index)];
@@ -443,7 +422,7 @@ class CacheBuild {
     try {
       file = ready(item);
       if (!file) {
-        FileLock lock(folder_ / concat(".", item.name, kLockSuffix));
+        FileLock lock(lock_path(item.name));
         if (!lock.acquire(wait)) return false;
         file = ready(item);
         if (!file) {
@@ -453,13 +432,15 @@ class CacheBuild {
           const auto prepared = prepare_case(read_case(dataset_, item), config_);
           write_prepared(path, prepared, sources, settings_);
           if (stamps_of(sources) != before) {
-            fs::remove(path);
+            remove_file(path);
             throw Error(concat("case ", item.name, ": a file changed while it was read"));
           }
           file.emplace(path);
           made = true;
         }
       }
+    } catch (const WriteError&) {
+      throw;  // no fault of the case
     } catch (const std::exception& error) {
       failure = error.what();
       // What an earlier build made of other files must not pass for this case.
@@ -561,23 +542,16 @@ void write_prepared(const fs::path& path, const PreparedCase& item,
                        {"hash", hash_of(item.image, item.labels)}};
   const std::string text = header.dump();
   const Prefix prefix = {kMagic, text.size(), hash_bytes(text.data(), text.size())};
-  write_file_atomically(path, [&](const fs::path& temporary) {
-    std::ofstream file(temporary, std::ios::binary);
+  write_file_atomically(path, [&](OutputFile& file) {
     const auto pad = [&](std::uint64_t bytes) {
-      const std::string zeros(aligned(bytes) - bytes, '\0');
-      file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+      file.write(std::string(aligned(bytes) - bytes, '\0'));
     };
-    file.write(reinterpret_cast<const char*>(&prefix), sizeof prefix);
-    file.write(text.data(), static_cast<std::streamsize>(text.size()));
+    file.write(&prefix, sizeof prefix);
+    file.write(text);
     pad(sizeof prefix + text.size());
-    const auto image = std::as_bytes(item.image);
-    file.write(reinterpret_cast<const char*>(image.data()),
-               static_cast<std::streamsize>(image.size()));
-    pad(image.size());
-    file.write(reinterpret_cast<const char*>(item.labels.data()),
-               static_cast<std::streamsize>(item.labels.size()));
-    file.close();
-    if (!file) throw Error(concat("cannot write ", path.string(), " (is the disk full?)"));
+    file.write(item.image.data(), item.image.size_bytes());
+    pad(item.image.size_bytes());
+    file.write(item.labels.data(), item.labels.size());
   });
 }
 

@@ -43,11 +43,7 @@ void CaseFiles::make_folders() const {
 // Where writing ends half-way, no label map must stand beside the new files.
 void CaseFiles::remove_earlier_labels(const std::string& name) const {
   if (options_.existing != Existing::kOverwrite) return;
-  std::error_code error;
-  fs::remove(labels_path(name), error);
-  if (error) {
-    throw Error(concat("cannot replace ", labels_path(name).string(), ": ", error.message()));
-  }
+  remove_file(labels_path(name));
 }
 
 void CaseFiles::write_region_masks(const Prediction& prediction) const {

@@ -24,7 +24,7 @@ void add_scores(Json& object, const RegionScores& scores) {
 }  // namespace
 
 EventsObserver::EventsObserver(const std::filesystem::path& path) : file_(path) {
-  file_.end_line();
+  file_.drop_half_line();
 }
 
 void EventsObserver::on_start(const RunStarted& event) {

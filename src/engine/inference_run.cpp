@@ -10,6 +10,8 @@
 #include "case_files.h"
 #include "inference_report.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/file_lock.h"
+#include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/dataset.h"
 #include "segmamba/data/preprocess.h"
@@ -69,7 +71,8 @@ class Run {
  public:
   Run(const Predictor& predictor, const data::DatasetSurvey& survey,
       const InferenceRunOptions& options, const InferenceProgress& progress)
-      : predictor_(predictor),
+      : lock_(options.folder, options.part),
+        predictor_(predictor),
         survey_(survey),
         options_(options),
         progress_(progress),
@@ -106,9 +109,11 @@ class Run {
   void take_kept(const KeptCase& kept);
   std::vector<io::Image> images_of_kept(const data::Case* item, const io::LabelMap& labels,
                                         CaseOutcome& outcome) const;
+  void report_what_is_done();
   void take_failure(const std::string& name, double seconds, const std::string& error);
   void take(const CaseOutcome& outcome);
 
+  const FolderLock lock_;  // before anything is looked for in the folder
   const Predictor& predictor_;
   const data::DatasetSurvey& survey_;
   const InferenceRunOptions& options_;
@@ -285,6 +290,8 @@ auto Run::attempt(const std::string& name, Work work) -> std::optional<decltype(
   const auto start = Clock::now();
   try {
     return work();
+  } catch (const WriteError&) {
+    throw;  // no fault of the case: the next one could not be written either
   } catch (const std::exception& error) {
     take_failure(name, seconds_since(start), message_of(error));
     return std::nullopt;
@@ -348,13 +355,28 @@ bool Run::compute_all() {
   return complete;
 }
 
+// Where it can be done on what may be a full disk.
+void Run::report_what_is_done() {
+  summary_.interrupted = true;
+  try {
+    report_.write(summary_);
+  } catch (const WriteError& error) {
+    log_debug(error.what());
+  }
+}
+
 InferenceSummary Run::run() {
   for (const auto& problem : survey_.missing) {
     if (!problem.case_name.empty()) take_failure(problem.case_name, 0, problem.message);
   }
   for (const auto& kept : kept_) take_kept(kept);
   report_.write(summary_);  // a folder that cannot be written to shows before the work
-  if (!compute_all()) summary_.interrupted = true;
+  try {
+    if (!compute_all()) summary_.interrupted = true;
+  } catch (const WriteError&) {
+    report_what_is_done();
+    throw;
+  }
   report_.write(summary_);
   summary_.report = report_.files().front();
   return summary_;

@@ -13,10 +13,22 @@
 namespace segmamba::engine {
 namespace fs = std::filesystem;
 
+namespace {
+
+// Apart from hidden files, such as the lock of the caller.
+bool holds_anything(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return false;
+  return std::any_of(fs::directory_iterator(folder), fs::directory_iterator(),
+                     [](const fs::directory_entry& entry) {
+                       return !starts_with(entry.path().filename().string(), ".");
+                     });
+}
+
+}  // namespace
+
 RunFolder RunFolder::prepare(const fs::path& path, StartMode mode) {
   RunFolder run{path};
-  std::error_code ignored;
-  const bool used = fs::is_directory(path, ignored) && !fs::is_empty(path, ignored);
+  const bool used = holds_anything(path);
   if (used && mode == StartMode::kNew) {
     throw Error(concat(path.string(), " is not empty: add --resume to continue the run in it, ",
                        "--overwrite to start anew, or take another folder"));
@@ -36,7 +48,7 @@ RunFolder RunFolder::prepare(const fs::path& path, StartMode mode) {
   make_folders(run.checkpoints());
   remove_stale_temporaries(run.path);
   remove_stale_temporaries(run.checkpoints());
-  fs::remove(run.next_checkpoint(), ignored);  // a killed process may have left it
+  remove_file(run.next_checkpoint());  // a killed process may have left it
   return run;
 }
 
@@ -46,8 +58,9 @@ fs::path RunFolder::best_checkpoint(std::int64_t iteration) const {
 
 std::vector<fs::path> RunFolder::all_checkpoints() const {
   std::vector<std::pair<std::int64_t, fs::path>> best;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(checkpoints(), error)) {
+  // Where the folder cannot be read, that is an error: a run with checkpoints must not start anew.
+  if (!fs::exists(checkpoints())) return {};
+  for (const auto& entry : fs::directory_iterator(checkpoints())) {
     const auto name = entry.path().filename().string();
     std::int64_t iteration = 0;
     const char* end = name.data() + name.size();
@@ -60,10 +73,10 @@ std::vector<fs::path> RunFolder::all_checkpoints() const {
   std::sort(best.begin(), best.end());
   std::vector<fs::path> all;
   for (const auto& path : {last_checkpoint(), previous_checkpoint()}) {
-    if (fs::exists(path, error)) all.push_back(path);
+    if (fs::exists(path)) all.push_back(path);
   }
   for (auto& [iteration, path] : best) all.push_back(std::move(path));
-  if (fs::exists(best_checkpoint(), error)) all.push_back(best_checkpoint());
+  if (fs::exists(best_checkpoint())) all.push_back(best_checkpoint());
   return all;
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::engine {
@@ -31,12 +32,33 @@ std::string as_markdown(const std::vector<std::pair<std::string, std::string>>& 
 TensorBoardObserver::TensorBoardObserver(std::filesystem::path folder)
     : folder_(std::move(folder)) {}
 
+template <class Work>
+void TensorBoardObserver::attempt(const Work& work) {
+  if (!writer_) return;
+  try {
+    work(*writer_);
+  } catch (const WriteError& error) {
+    give_up(error);
+  }
+}
+
+void TensorBoardObserver::give_up(const WriteError& error) {
+  log_warning(concat("no more for TensorBoard: ", error.what()));
+  writer_.reset();
+}
+
 void TensorBoardObserver::on_start(const RunStarted& event) {
-  // Also where it starts at 0: it may have been killed before its first checkpoint.
-  writer_.emplace(folder_, event.first_iteration + 1);
   best_tag_ = "best/" + event.best_metric;
-  writer_->add_hyper_parameters(event.config, best_tag_);
-  writer_->add_text(event.first_iteration, "config", as_markdown(event.config));
+  try {
+    // Also where it starts at 0: it may have been killed before its first checkpoint.
+    writer_.emplace(folder_, event.first_iteration + 1);
+  } catch (const WriteError& error) {
+    give_up(error);
+  }
+  attempt([&](TensorBoardWriter& writer) {
+    writer.add_hyper_parameters(event.config, best_tag_);
+    writer.add_text(event.first_iteration, "config", as_markdown(event.config));
+  });
 }
 
 void TensorBoardObserver::on_step(const StepDone& event) {
@@ -48,14 +70,14 @@ void TensorBoardObserver::on_step(const StepDone& event) {
     constexpr double kGiB = 1 << 30;
     scalars.emplace_back("train/device_gib", static_cast<double>(event.device_bytes) / kGiB);
   }
-  writer_->add_scalars(event.iteration, scalars);
+  attempt([&](TensorBoardWriter& writer) { writer.add_scalars(event.iteration, scalars); });
 }
 
 void TensorBoardObserver::on_patch_validation(const PatchValidationDone& event) {
   Scalars scalars;
   add_regions(scalars, "patch_dice", event.scores.regions, event.scores.dice,
               event.scores.mean_dice());
-  writer_->add_scalars(event.iteration, scalars);
+  attempt([&](TensorBoardWriter& writer) { writer.add_scalars(event.iteration, scalars); });
 }
 
 void TensorBoardObserver::on_validation(const ValidationDone& event) {
@@ -63,14 +85,17 @@ void TensorBoardObserver::on_validation(const ValidationDone& event) {
   add_regions(scalars, "dice", event.mean.regions, event.mean.dice, event.mean.mean_dice());
   add_regions(scalars, "hd95", event.mean.regions, event.mean.hd95, event.mean.mean_hd95());
   if (event.is_best) scalars.emplace_back(best_tag_, event.metric);
-  writer_->add_scalars(event.iteration, scalars);
-  for (const auto& picture : event.pictures) {
-    writer_->add_image(event.iteration, "validation/" + picture.role, picture.png);
-  }
+  attempt([&](TensorBoardWriter& writer) {
+    writer.add_scalars(event.iteration, scalars);
+    for (const auto& picture : event.pictures) {
+      writer.add_image(event.iteration, "validation/" + picture.role, picture.png);
+    }
+  });
 }
 
 void TensorBoardObserver::on_end(RunEnd end, std::int64_t) {
-  if (end == RunEnd::kComplete) writer_->add_completion();
+  if (end != RunEnd::kComplete) return;
+  attempt([](TensorBoardWriter& writer) { writer.add_completion(); });
 }
 
 }  // namespace segmamba::engine

@@ -80,12 +80,7 @@ void check_metric(const TrainConfig& config) {
 
 // Keeps `path` under a second name, so that there is a whole file at every moment.
 void keep_copy(const fs::path& path, const fs::path& copy) {
-  if (!fs::exists(path)) return;
-  write_file_atomically(copy, [&](const fs::path& temporary) {
-    std::error_code error;
-    fs::create_hard_link(path, temporary, error);
-    if (error) fs::copy_file(path, temporary);  // a file system without links
-  });
+  if (fs::exists(path)) copy_file_atomically(path, copy);
 }
 
 // Of ranks other than the first: what a person must know still reaches the log.
@@ -103,6 +98,7 @@ struct Trainer::Impl {
   void resume(bool allow_config_change);
   std::string choose_checkpoint(std::vector<std::string>& damages);
   void load(const Checkpoint& checkpoint, const fs::path& path, bool allow_config_change);
+  void undo_validation();
   void open_data();
 
   RunEnd run_to_end(const std::atomic<bool>& stop);
@@ -201,7 +197,7 @@ std::string Trainer::Impl::choose_checkpoint(std::vector<std::string>& damages) 
     throw Error(concat("cannot resume ", folder.path.string(), ": no checkpoint is whole (",
                        join(damages, "; "), "). --overwrite starts anew"));
   }
-  for (const auto& path : damaged) fs::rename(path, path.string() + ".damaged");
+  for (const auto& path : damaged) rename_file(path, path.string() + ".damaged");
   return chosen;
 }
 
@@ -219,6 +215,17 @@ void Trainer::Impl::resume(bool allow_config_change) {
   }
   saved_iteration = state.iteration;
   is_saved = chosen == folder.last_checkpoint().filename();
+  if (starts_with(chosen, "best")) undo_validation();
+}
+
+// The best are saved within a validation. One that was killed there has left neither all files of
+// the best nor its scores: it is done again.
+void Trainer::Impl::undo_validation() {
+  if (state.validated_iteration != state.iteration) return;
+  --state.validated_iteration;
+  std::erase_if(state.best,
+                [&](const BestValidation& best) { return best.iteration == state.iteration; });
+  state.validations_since_best = std::max<std::int64_t>(0, state.validations_since_best - 1);
 }
 
 void Trainer::Impl::load(const Checkpoint& checkpoint, const fs::path& path,
@@ -297,7 +304,7 @@ void Trainer::Impl::save_last() {
   // there were before.
   save(folder.next_checkpoint());
   keep_copy(folder.last_checkpoint(), folder.previous_checkpoint());
-  fs::rename(folder.next_checkpoint(), folder.last_checkpoint());
+  rename_file(folder.next_checkpoint(), folder.last_checkpoint());
   observer.on_checkpoint(folder.last_checkpoint(), state.iteration);
 }
 
@@ -320,7 +327,7 @@ void Trainer::Impl::remove_other_best() {
         std::any_of(state.best.begin(), state.best.end(), [&](const BestValidation& best) {
           return config.validation.keep_best > 1 && path == folder.best_checkpoint(best.iteration);
         });
-    if (!is_kept) fs::remove(path);
+    if (!is_kept) remove_file(path);
   }
 }
 

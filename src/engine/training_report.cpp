@@ -358,29 +358,37 @@ void ReportObserver::on_end(RunEnd end, std::int64_t) {
 }
 
 void ReportObserver::on_failure(const std::string& message, std::int64_t) {
-  write("failed: " + message);
+  // The run ends with what failed; that the report then cannot be written either is no news.
+  try {
+    write_page("failed: " + message);
+  } catch (const std::exception& error) {
+    log_debug(concat("no report: ", error.what()));
+  }
 }
 
 void ReportObserver::write(const std::string& state) {
   try {
-    const RunHistory history = read_history(run_.metrics());
-    const ConfigValues config = read_config_values(run_);
-    const RunSummary summary = summarise(history, config);
-    const Json start = last_start(run_.environment());
-    const std::string body =
-        header(run_, started_, state, start) +
-        facts(history, summary, started_, start, device_bytes_, state != kFinished) +
-        html_section("curves", "Curves", curves(history, summary, started_.regions)) +
-        kValidationBegin + validation_ + kValidationEnd +
-        html_section("config", "Config: keys that differ from their defaults",
-                     config_html(run_, config)) +
-        html_section("environment", "Environment", environment_html(start));
-    write_file_atomically(run_.report(),
-                          html_page(concat("Training ", run_.path.filename().string()),
-                                    concat(kChartStyle, kStyle), body));
+    write_page(state);
   } catch (const std::exception& error) {
     log_warning(concat("no report: ", error.what()));
   }
+}
+
+void ReportObserver::write_page(const std::string& state) const {
+  const RunHistory history = read_history(run_.metrics());
+  const ConfigValues config = read_config_values(run_);
+  const RunSummary summary = summarise(history, config);
+  const Json start = last_start(run_.environment());
+  const std::string body =
+      header(run_, started_, state, start) +
+      facts(history, summary, started_, start, device_bytes_, state != kFinished) +
+      html_section("curves", "Curves", curves(history, summary, started_.regions)) +
+      kValidationBegin + validation_ + kValidationEnd +
+      html_section("config", "Config: keys that differ from their defaults",
+                   config_html(run_, config)) +
+      html_section("environment", "Environment", environment_html(start));
+  write_file_atomically(run_.report(), html_page(concat("Training ", run_.path.filename().string()),
+                                                 concat(kChartStyle, kStyle), body));
 }
 
 }  // namespace segmamba::engine

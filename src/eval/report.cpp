@@ -211,12 +211,12 @@ void write_reports(const Evaluation& evaluation, const Analysis& analysis, const
   if (html) {
     write_file_atomically(folder / "report.html", report_html(evaluation, analysis));
   } else {
-    fs::remove(folder / "report.html");
+    remove_file(folder / "report.html");
   }
   if (!evaluation.problems.empty()) {
     write_file_atomically(folder / "problems.csv", problems_csv(evaluation));
   } else {
-    fs::remove(folder / "problems.csv");
+    remove_file(folder / "problems.csv");
   }
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <new>
 #include <optional>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 #include "segmamba/io/volume.h"
@@ -58,25 +58,28 @@ Part deflated(std::string_view content) {
 // RFC 1952.
 class GzipMember {
  public:
-  explicit GzipMember(std::ostream& file) : file_(file) {
+  explicit GzipMember(OutputFile& file) : file_(file) {
     constexpr std::string_view kHeader("\x1f\x8b\x08\0\0\0\0\0\0\xff", 10);
-    file_ << kHeader;
+    file_.write(kHeader);
   }
   void add(const Part& part, std::size_t content_bytes) {
-    file_ << part.bytes;
+    file_.write(part.bytes);
     crc_ = crc32_combine(crc_, part.crc, static_cast<z_off_t>(content_bytes));
     size_ += static_cast<std::uint32_t>(content_bytes);  // modulo 2^32 by the format
   }
   void finish() {
     constexpr std::string_view kEmptyLastBlock("\x03\0", 2);
-    file_ << kEmptyLastBlock;
+    file_.write(kEmptyLastBlock);
     for (const std::uint32_t field : {static_cast<std::uint32_t>(crc_), size_}) {
-      for (int byte = 0; byte < 4; ++byte) file_.put(static_cast<char>(field >> (8 * byte)));
+      for (int byte = 0; byte < 4; ++byte) {
+        const char value = static_cast<char>(field >> (8 * byte));
+        file_.write(&value, 1);
+      }
     }
   }
 
  private:
-  std::ostream& file_;
+  OutputFile& file_;
   uLong crc_ = 0;
   std::uint32_t size_ = 0;
 };
@@ -112,21 +115,20 @@ std::size_t InputFile::read(char* target, std::size_t size) {
   return static_cast<std::size_t>(count);
 }
 
-bool write_blocks(const fs::path& path, bool compressed, std::string_view head, std::int64_t size,
+void write_blocks(OutputFile& file, bool compressed, std::string_view head, std::int64_t size,
                   const FillBytes& fill) {
-  std::ofstream file(path, std::ios::binary);
   std::optional<GzipMember> member;
   if (compressed) {
     member.emplace(file);
     member->add(deflated(head), head.size());
   } else {
-    file << head;
+    file.write(head);
   }
   const int threads = std::min(thread_count(), kLargestThreads);
   const auto blocks_at_once = std::int64_t{2} * threads;
   std::vector<std::string> blocks(static_cast<std::size_t>(blocks_at_once));
   std::vector<Part> parts(blocks.size());
-  for (std::int64_t begin = 0; begin < size && file; begin += blocks_at_once * kBlockBytes) {
+  for (std::int64_t begin = 0; begin < size; begin += blocks_at_once * kBlockBytes) {
     const std::int64_t bytes = std::min(blocks_at_once * kBlockBytes, size - begin);
     const std::int64_t count = (bytes + kBlockBytes - 1) / kBlockBytes;
     parallel_for(
@@ -142,13 +144,11 @@ bool write_blocks(const fs::path& path, bool compressed, std::string_view head, 
       if (member) {
         member->add(parts[i], blocks[i].size());
       } else {
-        file << blocks[i];
+        file.write(blocks[i]);
       }
     }
   }
   if (member) member->finish();
-  file.close();
-  return static_cast<bool>(file);
 }
 
 }  // namespace segmamba::io

@@ -9,6 +9,8 @@
 #include <span>
 #include <string_view>
 
+#include "segmamba/core/output_file.h"
+
 namespace segmamba::io {
 
 // gzip and plain files alike.
@@ -33,12 +35,11 @@ class InputFile {
 // Fills `bytes` with what stands at `offset` of a file's content. Offsets are multiples of 16.
 using FillBytes = std::function<void(std::int64_t offset, std::span<char> bytes)>;
 
-// A file of `head` and `size` bytes more, which are made a block at a time: `fill` is called by
+// Writes `head` and `size` bytes more, which are made a block at a time: `fill` is called by
 // several threads at once, for different blocks. Where `compressed`, the file is one member of
 // gzip, the same whatever the number of threads, without a time or name in it. Memory: 2 MiB a
-// block, two blocks a thread. False where the file could not be written, with the reason in errno;
-// throws what `fill` throws.
-[[nodiscard]] bool write_blocks(const std::filesystem::path& path, bool compressed,
-                                std::string_view head, std::int64_t size, const FillBytes& fill);
+// block, two blocks a thread. Throws WriteError, and what `fill` throws.
+void write_blocks(OutputFile& file, bool compressed, std::string_view head, std::int64_t size,
+                  const FillBytes& fill);
 
 }  // namespace segmamba::io

@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 
 #include "nifti_types.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 
@@ -63,11 +62,8 @@ void write_nifti(const fs::path& path, NiftiHeader header, const NiftiContent& c
   header.voxel_offset =
       static_cast<std::int64_t>(header_bytes(header, description).size() + extension.size());
   const std::string head = header_bytes(header, description) + extension;
-  write_file_atomically(path, [&](const fs::path& temporary) {
-    errno = 0;
-    if (!write_blocks(temporary, is_compressed, head, header.data_bytes(), fill)) {
-      fail(path, std::strerror(errno));
-    }
+  write_file_atomically(path, [&](OutputFile& file) {
+    write_blocks(file, is_compressed, head, header.data_bytes(), fill);
   });
 }
 

@@ -71,11 +71,13 @@ std::string encode_png(const Picture& picture) {
 }
 
 void write_png(const std::filesystem::path& path, const Picture& picture) {
+  std::string bytes;
   try {
-    write_file_atomically(path, encode_png(picture));
+    bytes = encode_png(picture);
   } catch (const Error& error) {
     throw Error(concat(path.string(), ": ", error.what()));
   }
+  write_file_atomically(path, bytes);
 }
 
 }  // namespace segmamba::io

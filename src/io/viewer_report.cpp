@@ -1,10 +1,8 @@
 #include "segmamba/io/viewer_report.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <locale>
 #include <numeric>
@@ -13,6 +11,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/html.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 #include "segmamba/io/picture.h"
@@ -333,11 +332,9 @@ void ViewerReport::print(std::ostream& out) const {
 }
 
 void ViewerReport::write(const std::filesystem::path& path) const {
-  write_file_atomically(path, [&](const std::filesystem::path& temporary) {
-    std::ofstream file(temporary, std::ios::binary);
-    print(file);
-    file.close();
-    if (!file) throw Error(concat("cannot write ", path.string(), ": ", std::strerror(errno)));
+  write_file_atomically(path, [&](OutputFile& file) {
+    OutputStream stream(file);
+    print(stream);
   });
 }
 

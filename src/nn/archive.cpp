@@ -7,6 +7,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <fstream>
 #include <set>
 #include <unordered_map>
@@ -14,6 +15,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/hash.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 #include "unpickler.h"
 #include "zip_reader.h"
@@ -223,13 +225,17 @@ void write_archive(const std::filesystem::path& path, const Dict& content) {
   pickler.pushIValue(to_ivalue(content));
   pickler.stop();
 
-  write_file_atomically(path, [&](const std::filesystem::path& temporary) {
-    std::ofstream stream(temporary, std::ios::binary);
+  write_file_atomically(path, [&](OutputFile& file) {
+    // A write that fails is told below: the writer would answer it with an exception, and with
+    // another one out of its destructor, which ends the program.
+    std::exception_ptr failure;
     try {
-      // A write that fails is seen below: the writer would answer it with an exception, and with
-      // another one out of its destructor, which ends the program.
-      caffe2::serialize::PyTorchStreamWriter writer([&stream](const void* data, std::size_t size) {
-        stream.write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
+      caffe2::serialize::PyTorchStreamWriter writer([&](const void* data, std::size_t size) {
+        try {
+          if (!failure) file.write(data, size);
+        } catch (const WriteError&) {
+          failure = std::current_exception();
+        }
         return size;
       });
       writer.writeRecord("data.pkl", pickle.data(), pickle.size());
@@ -242,8 +248,7 @@ void write_archive(const std::filesystem::path& path, const Dict& content) {
     } catch (const c10::Error& error) {
       throw Error(path.string() + ": cannot be written: " + first_line(error));
     }
-    stream.close();
-    if (!stream) throw Error(path.string() + ": cannot be written (is the disk full?)");
+    if (failure) std::rethrow_exception(failure);
   });
 }
 

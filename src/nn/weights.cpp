@@ -15,6 +15,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/state_dict.h"
 
@@ -231,17 +232,11 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data aligned to 8 bytes
-  write_file_atomically(path, [&](const std::filesystem::path& temporary) {
-    std::ofstream stream(temporary, std::ios::binary);
+  write_file_atomically(path, [&](OutputFile& stream) {
     const std::uint64_t length = text.size();
-    stream.write(reinterpret_cast<const char*>(&length), sizeof length);
-    stream.write(text.data(), static_cast<std::streamsize>(length));
-    for (const auto& tensor : tensors) {
-      stream.write(static_cast<const char*>(tensor.data_ptr()),
-                   static_cast<std::streamsize>(tensor.nbytes()));
-    }
-    stream.close();
-    if (!stream) throw Error(path.string() + ": cannot be written");
+    stream.write(&length, sizeof length);
+    stream.write(text);
+    for (const auto& tensor : tensors) stream.write(tensor.data_ptr(), tensor.nbytes());
   });
 }
 

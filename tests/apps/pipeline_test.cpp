@@ -242,7 +242,7 @@ TEST_F(Pipeline, AFullDiskEndsWithOneLineAndTheLastCheckpoint) {
                             });
   const Outcome full = finish(folder_.path(), child);
   EXPECT_EQ(full.exit_code, 1);
-  EXPECT_THAT(full.err, HasSubstr("next.pt: cannot be written (is the disk full?)\n"));
+  EXPECT_THAT(full.err, HasSubstr("cannot write run/checkpoints/next.pt: File too large\n"));
   EXPECT_EQ(read_file(last), before);
   for (const auto& entry : fs::directory_iterator(folder_.path() / "run/checkpoints")) {
     EXPECT_FALSE(starts_with(entry.path().filename().string(), ".segmamba-tmp")) << entry.path();

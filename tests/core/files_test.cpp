@@ -4,11 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <fstream>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
+#include "support/error_of.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba {
@@ -37,9 +38,8 @@ TEST(Files, FailedWriteKeepsTheOldFileAndLeavesNothing) {
   const fs::path path = folder.path() / "case.nii.gz";
   write_file_atomically(path, "old");
   EXPECT_THROW(write_file_atomically(path,
-                                     [](const fs::path& temporary) {
-                                       EXPECT_TRUE(ends_with(temporary.string(), ".nii.gz"));
-                                       std::ofstream(temporary) << "half";
+                                     [](OutputFile& file) {
+                                       file.write(std::string(100000, 'h'));
                                        throw Error("interrupted");
                                      }),
                Error);
@@ -79,8 +79,8 @@ TEST(Files, StaleTemporariesOfDeadProcessesAreRemoved) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    write_file_atomically(path, [](const fs::path& temporary) {
-      std::ofstream(temporary) << "half" << std::flush;
+    write_file_atomically(path, [](OutputFile& file) {
+      file.write(std::string(100000, 'h'));
       _exit(0);  // as a kill in the middle of writing
     });
   }
@@ -92,6 +92,66 @@ TEST(Files, StaleTemporariesOfDeadProcessesAreRemoved) {
   remove_stale_temporaries(folder.path());
   EXPECT_EQ(entries(folder.path()), 2u);
   EXPECT_EQ(read_file(path), "good");
+}
+
+// Of a temporary file that this process has not made and that has its host, its number and, where
+// `same_start`, its start.
+fs::path temporary_of_this_process(const fs::path& folder, bool same_start) {
+  fs::path made;
+  try {
+    write_file_atomically(folder / "name", [&](OutputFile&) {
+      made = fs::directory_iterator(folder)->path();
+      throw Error("its name is known");
+    });
+  } catch (const Error&) {
+  }
+  auto parts = split(made.filename().string(), '-');  // "", "segmamba", "tmp", host, process, start
+  if (!same_start) parts.at(4) += "1";
+  parts.at(5) = "999";
+  std::ofstream(folder / join(parts, "-")) << "half";
+  return folder / join(parts, "-");
+}
+
+// In a container the program often has the same number each time it is started.
+TEST(Files, AnEarlierProcessOfTheSameNumberIsDead) {
+  const test::TemporaryFolder folder;
+  const auto living = temporary_of_this_process(folder.path(), true);
+  remove_stale_temporaries(folder.path());
+  EXPECT_TRUE(fs::remove(living));
+  const auto dead = temporary_of_this_process(folder.path(), false);
+  remove_stale_temporaries(folder.path());
+  EXPECT_FALSE(fs::exists(dead));
+}
+
+TEST(Files, TheFirstWriteIntoAFolderCleansIt) {
+  const test::TemporaryFolder folder, other;
+  const auto stale = temporary_of_this_process(other.path(), false);
+  fs::rename(stale, folder.path() / stale.filename());
+  write_file_atomically(folder.path() / "file", "content");
+  EXPECT_EQ(entries(folder.path()), 1u);
+}
+
+TEST(Files, LongNamesAreWritten) {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / std::string(255, 'n');
+  write_file_atomically(path, "content");
+  EXPECT_EQ(read_file(path), "content");
+}
+
+TEST(Files, CopiesAreWholeAndOfTheirOwn) {
+  const test::TemporaryFolder folder;
+  const fs::path first = folder.path() / "first", second = folder.path() / "second";
+  const std::string large(3 << 20, 'x');
+  write_file_atomically(first, large);
+  copy_file_atomically(first, second);
+  write_file_atomically(first, "new");
+  EXPECT_EQ(read_file(second), large);
+  // Between file systems there are no links.
+  copy_file_atomically("/proc/self/status", second);
+  EXPECT_THAT(read_file(second), ::testing::HasSubstr("VmRSS:"));
+  EXPECT_EQ(test::error_of([&] { copy_file_atomically(folder.path() / "none", second); }),
+            "cannot read " + (folder.path() / "none").string() + ": No such file or directory");
+  EXPECT_EQ(entries(folder.path()), 2u);
 }
 
 }  // namespace

@@ -147,25 +147,5 @@ TEST(TensorBoardWriter, NamesTheFileThatCannotGrow) {
   EXPECT_EQ(message, "cannot write " + writer.path().string() + ": File too large");
 }
 
-TEST(AppendFile, CompletesTheLastLine) {
-  test::TemporaryFolder folder;
-  const auto path = folder.path() / "rows";
-  for (const char* row : {"one\n", "two", "three\n"}) {
-    AppendFile file(path);
-    file.end_line();
-    file.write(row);
-  }
-  EXPECT_EQ(read_file(path), "one\ntwo\nthree\n");
-}
-
-TEST(AppendFile, NamesWhatIsWrong) {
-  test::TemporaryFolder folder;
-  EXPECT_EQ(
-      test::error_of([&] { AppendFile(folder.path() / "none/rows"); }),
-      "cannot write " + (folder.path() / "none/rows").string() + ": No such file or directory");
-  EXPECT_EQ(test::error_of([] { AppendFile("/dev/full").write("row"); }),
-            "cannot write /dev/full: No space left on device");
-}
-
 }  // namespace
 }  // namespace segmamba

@@ -1,6 +1,8 @@
 #pragma once
 // A file that grows row by row while a long run goes on.
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string_view>
 
@@ -10,19 +12,22 @@ namespace segmamba {
 // writing.
 class AppendFile {
  public:
-  // Makes the file where there is none. Throws Error.
+  // Makes the file where there is none. Throws WriteError.
   explicit AppendFile(std::filesystem::path path);
   ~AppendFile();
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;
 
-  // Throws Error naming the file and the reason, such as a full disk.
+  // All of it or, as far as the system lets, nothing. Throws WriteError naming the file and the
+  // reason, such as a full disk.
   void write(std::string_view bytes);
-  // Writes a line break where the last line has none because its writer was killed.
-  void end_line();
+  // Cuts the last line away where it has no line break, because its writer was killed.
+  void drop_half_line();
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  void take_back(off_t bytes);
+
   std::filesystem::path path_;
   int descriptor_;
 };

@@ -14,6 +14,13 @@ class Error : public std::runtime_error {
   explicit Error(const std::string& message);
 };
 
+// What could not be written: a full disk, a read-only folder. It is no fault of the case at hand,
+// so that going on with the next one would be in vain.
+class WriteError : public Error {
+ public:
+  explicit WriteError(const std::string& message) : Error(message) {}
+};
+
 // A command line that asks for something that does not exist. Programs exit with 2.
 class UsageError : public Error {
  public:

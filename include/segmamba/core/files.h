@@ -5,30 +5,38 @@
 #include <filesystem>
 #include <functional>
 #include <string>
-#include <vector>
 
 namespace segmamba {
+
+class OutputFile;
 
 // Reads a whole file. Throws Error where it is missing, unreadable or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path,
                       std::uint64_t max_bytes = std::uint64_t{1} << 32);
 
-// Writes to a temporary file beside `path`, flushes it to the disk and renames it: `path` holds
-// either its old content or all of the new one, whatever happens. Throws Error (full disk,
-// read-only folder, ...), leaving no temporary file behind.
+// Writes to a temporary file beside `path`, brings it to the disk and renames it: `path` holds
+// either its old content or all of the new one, whatever happens. Throws WriteError naming `path`
+// and the reason (full disk, read-only folder, ...), leaving no temporary file behind; what killed
+// processes left in the folder is removed at the first write into it.
 void write_file_atomically(const std::filesystem::path& path, const std::string& content);
+// The same for content that is made bit by bit. What `write` throws is passed on.
+void write_file_atomically(const std::filesystem::path& path,
+                           const std::function<void(OutputFile&)>& write);
 
-// The same for writers that take a path (ITK, LibTorch). The temporary name keeps the suffix of
-// `path` (".nii.gz"), because such writers choose the format by it.
-void write_file_atomically(
-    const std::filesystem::path& path,
-    const std::function<void(const std::filesystem::path& temporary)>& write);
+// The content of `path` under a second name, atomically; by a hard link where the file system has
+// them. Throws Error where `path` cannot be read, WriteError as above.
+void copy_file_atomically(const std::filesystem::path& path, const std::filesystem::path& copy);
 
-// Removes what a killed process of this host left of write_file_atomically in `folder` (not
-// recursive).
+// Renames in one step, replacing `to`. Throws WriteError naming `to`.
+void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// Removes a file where there is one. Throws WriteError.
+void remove_file(const std::filesystem::path& path);
+
+// Removes the temporary files of killed processes of this host from `folder` (not recursive).
 void remove_stale_temporaries(const std::filesystem::path& folder);
 
-// mkdir -p. Throws Error.
+// mkdir -p. Throws WriteError.
 void make_folders(const std::filesystem::path& folder);
 
 }  // namespace segmamba

@@ -36,7 +36,7 @@ struct CacheReport {
 // (core/parallel.h). May be killed and run again at any time. Cases that cannot be prepared are
 // listed in the result; training treats them as bad cases. `progress` is called after each case,
 // one call at a time. Throws Error where `folder` is a cache with other settings (they are named),
-// or cannot be written.
+// WriteError where it cannot be written: the cache is then not finished.
 CacheReport build_cache(
     const Dataset& dataset, const PreprocessConfig& config, const std::filesystem::path& folder,
     const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});

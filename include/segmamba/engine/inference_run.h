@@ -72,7 +72,9 @@ struct InferenceProgress {
 
 // `missing`, of a survey, are reported as cases that failed. Throws Error where a label map or a
 // report exists and must not be replaced or a label map would replace an input, before anything is
-// computed, and where the reports cannot be written, which is tried first.
+// computed, and where another process writes into the folder, for the same part. Throws WriteError
+// where a file cannot be written; the reports are tried first. The cases before stay, and kSkip
+// goes on with them.
 InferenceSummary run_inference(const Predictor& predictor, const data::DatasetSurvey& survey,
                                const InferenceRunOptions& options,
                                const InferenceProgress& progress = {});

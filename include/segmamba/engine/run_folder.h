@@ -7,7 +7,7 @@
 namespace segmamba::engine {
 
 enum class StartMode {
-  kNew,        // refuses a folder that holds anything
+  kNew,        // refuses a folder that holds anything but hidden files
   kOverwrite,  // removes an earlier run's files first (and nothing else)
   kResume,     // goes on from the newest checkpoint where there is one
 };
@@ -16,7 +16,8 @@ enum class StartMode {
 struct RunFolder {
   std::filesystem::path path;
 
-  // Makes the folder ready. Throws Error saying what to do where it may not be used.
+  // Makes the folder ready, of which the caller holds the FolderLock. Throws Error saying what to
+  // do where it may not be used.
   static RunFolder prepare(const std::filesystem::path& path, StartMode mode);
 
   std::filesystem::path config() const { return path / "config.yaml"; }
@@ -39,7 +40,7 @@ struct RunFolder {
   // One of several that validation.keep_best keeps beside best.pt.
   std::filesystem::path best_checkpoint(std::int64_t iteration) const;
 
-  // The checkpoints that are there, the newest first.
+  // The checkpoints that are there, the newest first. Throws where the folder cannot be read.
   std::vector<std::filesystem::path> all_checkpoints() const;
 };
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "segmamba/core/error.h"
 #include "segmamba/core/tensorboard.h"
 #include "segmamba/engine/observer.h"
 
@@ -15,6 +16,8 @@ namespace segmamba::engine {
 //   best/METRIC, a point where a validation was the best so far
 //   validation/best, median, worst: pictures; config: text
 // and the page HPARAMS, with every key of the config and best/METRIC.
+// metrics.csv holds the same numbers: where the files cannot be written, the run goes on without
+// them, and a warning says so.
 class TensorBoardObserver final : public Observer {
  public:
   // A file for each start of the run, in `folder`.
@@ -26,6 +29,11 @@ class TensorBoardObserver final : public Observer {
   void on_end(RunEnd end, std::int64_t iteration) override;
 
  private:
+  // Calls work(writer_) as long as there is one.
+  template <class Work>
+  void attempt(const Work& work);
+  void give_up(const WriteError& error);
+
   std::filesystem::path folder_;
   std::optional<TensorBoardWriter> writer_;
   std::string best_tag_;

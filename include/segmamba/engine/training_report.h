@@ -26,6 +26,7 @@ class ReportObserver final : public Observer {
 
  private:
   void write(const std::string& state);
+  void write_page(const std::string& state) const;
 
   RunFolder run_;
   RunStarted started_;

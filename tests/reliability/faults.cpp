@@ -1,0 +1,74 @@
+#include "faults.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "segmamba/core/files.h"
+#include "segmamba/core/text.h"
+
+namespace segmamba::test {
+namespace {
+
+constexpr const char* kTraceName = "calls.txt";
+constexpr unsigned kMostSeconds = 300;  // then SIGALRM ends a program that hangs
+
+}  // namespace
+
+std::string Call::known_name() const {
+  const std::string file = fs::path(path).filename().string();
+  if (!starts_with(file, ".segmamba-tmp-")) return file;
+  auto parts = split(file, '-');  // ".segmamba", "tmp", host, process, start, number, name
+  parts.erase(parts.begin(), parts.begin() + 6);
+  return join(parts, "-");
+}
+
+bool Call::is_in_folder(const std::string& folder) const {
+  return path.find("/" + folder + "/") != std::string::npos || ends_with(path, "/" + folder);
+}
+
+std::int64_t number_from_environment(const char* name, std::int64_t otherwise) {
+  const char* const text = std::getenv(name);
+  if (text == nullptr) return otherwise;
+  return to_integer(text).value_or(otherwise);
+}
+
+fs::path FaultyPrograms::new_folder(const std::string& name) const {
+  const auto folder = folder_.path() / name;
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  return folder;
+}
+
+pid_t FaultyPrograms::start_with(const fs::path& folder, const std::vector<std::string>& words,
+                                 const Fault& fault) const {
+  const auto trace = folder / kTraceName;
+  fs::remove(trace);
+  const std::vector<std::pair<const char*, std::string>> variables = {
+      {"LD_PRELOAD", SEGMAMBA_FAULT_SHIM},      {"SEGMAMBA_FAULT_FOLDER", fault.folder.string()},
+      {"SEGMAMBA_FAULT_TRACE", trace.string()}, {"SEGMAMBA_FAULT_ON", fault.on},
+      {"SEGMAMBA_FAULT_AT", concat(fault.at)},  {"SEGMAMBA_FAULT_TIMES", fault.times},
+      {"SEGMAMBA_FAULT_ACTION", fault.action}};
+  return start(folder, words, [&] {
+    for (const auto& [name, value] : variables) ::setenv(name, value.c_str(), 1);
+    ::alarm(kMostSeconds);
+  });
+}
+
+Outcome FaultyPrograms::run_with(const fs::path& folder, const std::vector<std::string>& words,
+                                 const Fault& fault) const {
+  return finish(folder, start_with(folder, words, fault));
+}
+
+std::vector<Call> FaultyPrograms::calls(const fs::path& folder) {
+  std::vector<Call> all;
+  const auto trace = folder / kTraceName;
+  if (!fs::exists(trace)) return all;
+  for (const auto& line : split(read_file(trace), '\n')) {
+    const auto cut = line.find(' ');
+    if (cut != std::string::npos) all.push_back({line.substr(0, cut), line.substr(cut + 1)});
+  }
+  return all;
+}
+
+}  // namespace segmamba::test

@@ -1,0 +1,147 @@
+// Programs that are killed again and again, and started again each time, end with the bits of those
+// that nobody disturbed; and at no moment a reader sees half a file.
+//   SEGMAMBA_KILLS=N  so many kills of each program, instead of a few
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <csignal>
+#include <map>
+#include <thread>
+
+#include "scenarios.h"
+#include "segmamba/core/random.h"
+#include "segmamba/engine/checkpoint.h"
+#include "segmamba/engine/run_folder.h"
+#include "whole.h"
+
+namespace segmamba {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Outcome;
+using test::Scenario;
+using Clock = std::chrono::steady_clock;
+using Contents = std::map<std::string, std::string>;
+
+// What a killed process was at, for the figures.
+std::string phase_of(const test::Call& call) {
+  const bool is_temporary = fs::path(call.path).filename().string().starts_with(".segmamba-tmp-");
+  std::string file = call.known_name();
+  if (starts_with(file, "BraTS-GLI")) file = "a case's file";
+  if (call.is_in_folder("tensorboard")) file = "TensorBoard's file";
+  return concat(call.name, is_temporary ? " of the new " : " of ", file);
+}
+
+class Kills : public test::Scenarios {
+ protected:
+  // Kills `scenario` until it was killed so often, starting it anew whenever it has ended, and
+  // holds what it leaves to `expected`. `look` is called after each kill.
+  void kill_often(const Scenario& scenario, const std::function<void(const fs::path&)>& look = {});
+
+ private:
+  // One run; whether it was killed.
+  bool run_and_kill(const Scenario& scenario, const fs::path& folder, Random& random);
+  bool kill_in_a_call(const Scenario& scenario, const fs::path& folder, Random& random);
+  bool kill_by_the_clock(const Scenario& scenario, const fs::path& folder, Random& random);
+
+  std::int64_t calls_ = 0;  // of an undisturbed run
+  double seconds_ = 0;
+  std::map<std::string, int> phases_;
+};
+
+bool Kills::kill_in_a_call(const Scenario& scenario, const fs::path& folder, Random& random) {
+  const auto at = 1 + random.integer(calls_);
+  const bool is_after = random.chance(0.5);
+  const Outcome outcome =
+      run_with(folder, scenario.words,
+               {.folder = folder / "out", .action = is_after ? "kill_after" : "kill", .at = at});
+  if (outcome.exit_code == 0) return false;
+  EXPECT_EQ(outcome.exit_code, 1000 + SIGKILL) << outcome.err;
+  const auto made = calls(folder);
+  if (!made.empty()) ++phases_[concat(is_after ? "after " : "in ", phase_of(made.back()))];
+  return true;
+}
+
+bool Kills::kill_by_the_clock(const Scenario& scenario, const fs::path& folder, Random& random) {
+  const auto wait = std::chrono::duration<double>(random.uniform() * seconds_);
+  const pid_t child = start(folder, scenario.words);
+  std::this_thread::sleep_for(wait);
+  ::kill(child, SIGKILL);
+  const Outcome outcome = finish(folder, child);
+  if (outcome.exit_code == 0) return false;
+  EXPECT_EQ(outcome.exit_code, 1000 + SIGKILL) << outcome.err;
+  ++phases_["by the clock"];
+  return true;
+}
+
+bool Kills::run_and_kill(const Scenario& scenario, const fs::path& folder, Random& random) {
+  return random.chance(0.7) ? kill_in_a_call(scenario, folder, random)
+                            : kill_by_the_clock(scenario, folder, random);
+}
+
+void Kills::kill_often(const Scenario& scenario, const std::function<void(const fs::path&)>& look) {
+  const auto undisturbed = folder_for("undisturbed");
+  const auto start = Clock::now();
+  const Outcome outcome = run_with(undisturbed, scenario.words, {.folder = undisturbed / "out"});
+  seconds_ = std::chrono::duration<double>(Clock::now() - start).count();
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  calls_ = std::ssize(calls(undisturbed));
+  const Contents expected = test::contents(undisturbed / "out");
+
+  const auto wanted = test::number_from_environment("SEGMAMBA_KILLS", 5);
+  Random random(11);
+  int ended = 0;
+  std::int64_t kills = 0;
+  auto folder = folder_for("killed");
+  const auto end_it = [&] {
+    EXPECT_EQ(test::difference(test::contents(folder / "out"), expected), "");
+    ++ended;
+  };
+  while (kills < wanted) {
+    if (!run_and_kill(scenario, folder, random)) {
+      end_it();
+      folder = folder_for("killed");
+      continue;
+    }
+    ++kills;
+    SCOPED_TRACE(concat("kill ", kills));
+    EXPECT_NO_THROW(test::read_whole(folder / "out"));
+    if (look) look(folder / "out");
+    if (HasFailure()) return;
+  }
+  const Outcome last = run_in(folder, scenario.words);
+  EXPECT_EQ(last.exit_code, 0) << last.err;
+  end_it();
+
+  std::printf("%s: %lld kills, %d runs to the end, the same bits as undisturbed\n",
+              scenario.name.c_str(), static_cast<long long>(kills), ended);
+  for (const auto& [phase, count] : phases_) std::printf("%6d %s\n", count, phase.c_str());
+}
+
+// The newest checkpoint that is whole is never older than one that was there before.
+TEST_F(Kills, Training) {
+  std::int64_t newest = 0;
+  kill_often(training(), [&](const fs::path& out) {
+    const engine::RunFolder run{out};
+    const auto checkpoints = run.all_checkpoints();
+    if (checkpoints.empty()) {
+      newest = 0;  // a new run
+      return;
+    }
+    const auto iteration = engine::load_checkpoint(checkpoints.front()).training.iteration;
+    const bool is_new_run = !fs::exists(run.previous_checkpoint()) && iteration <= 5;
+    EXPECT_TRUE(iteration >= newest || is_new_run) << iteration << " after " << newest;
+    newest = iteration;
+  });
+}
+TEST_F(Kills, TrainingThatKeepsSeveralOfTheBest) {
+  kill_often(training({"--set", "validation.keep_best=3", "validation.every=3",
+                       "validation.patches_every=2", "training.ema_decay=0.9"}));
+}
+TEST_F(Kills, Inference) { kill_often(inference()); }
+TEST_F(Kills, InferenceOfEverything) { kill_often(inference_of_everything()); }
+TEST_F(Kills, Preparation) { kill_often(preparation()); }
+TEST_F(Kills, Phantoms) { kill_often(phantoms()); }
+
+}  // namespace
+}  // namespace segmamba

@@ -1,0 +1,182 @@
+// A disk that is full, fails, or may not be written, at each call by which a program changes a
+// file.
+//   SEGMAMBA_FAULTS=N  so many places of each command, evenly spread (0: all), instead of a few
+#include <gmock/gmock.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "scenarios.h"
+#include "segmamba/core/random.h"
+#include "segmamba/core/text.h"
+#include "whole.h"
+
+namespace segmamba {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Call;
+using test::Fault;
+using test::Outcome;
+using test::Scenario;
+
+constexpr std::array kReasons = {ENOSPC, EIO, EDQUOT, EACCES, EROFS};
+
+// What a program does about a call that fails.
+enum class Answer {
+  kError,    // it ends with exit code 1 and one line
+  kWarning,  // one line, and it goes on: what it could not write only tells what other files hold
+  kNothing   // it does without, or has another way
+};
+
+Answer answer_to(const Call& call, int reason) {
+  const std::string name = call.known_name();
+  // Other processes are told by the lock, not by its file.
+  const bool is_lock = name.find("-lock") != std::string::npos;
+  if (is_lock && (call.name == "unlink" || call.name == "close")) return Answer::kNothing;
+  if (call.name == "link") return Answer::kNothing;  // there is copying
+  const bool is_for_people = call.is_in_folder("tensorboard") || name == "train.log";
+  const bool has_rows = is_for_people || name == "metrics.csv" || name == "events.jsonl";
+  // Rows are the system's when they are written.
+  if (has_rows && call.name == "close" && ends_with(call.path, "/" + name)) {
+    return Answer::kNothing;
+  }
+  // Some file systems cannot flush folders.
+  const bool is_told_of_a_folder = reason == ENOSPC || reason == EIO || reason == EDQUOT;
+  if (call.name == "fsync" && fs::path(call.path).extension().empty() && !is_told_of_a_folder) {
+    return Answer::kNothing;
+  }
+  return is_for_people ? Answer::kWarning : Answer::kError;
+}
+
+class WriteFaults : public test::Scenarios {
+ protected:
+  void survive(const Scenario& scenario);
+  void survive(const Scenario& scenario, const std::vector<Call>& calls,
+               const std::map<std::string, std::string>& expected, std::size_t place);
+};
+
+// The report of a training is written from its other files, and again at the next validation.
+Answer answer_of(const Scenario& scenario, const Call& call, int reason) {
+  const auto answer = answer_to(call, reason);
+  const bool is_report = scenario.name == "training" && call.known_name() == "report.html";
+  return is_report && answer == Answer::kError ? Answer::kWarning : answer;
+}
+
+void expect_answer(Answer answer, const Scenario& scenario, const Call& call, int reason,
+                   const Outcome& outcome) {
+  if (answer == Answer::kNothing) {
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(outcome.err, "");
+    return;
+  }
+  const bool is_error = answer == Answer::kError;
+  EXPECT_EQ(outcome.exit_code, is_error ? 1 : 0);
+  EXPECT_EQ(test::line_count(outcome.err), 1) << outcome.err;
+  EXPECT_TRUE(starts_with(outcome.err, is_error ? scenario.words[0] + ": " : "warning: "))
+      << outcome.err;
+  EXPECT_THAT(outcome.err, ::testing::HasSubstr(call.known_name()));
+  EXPECT_THAT(outcome.err, ::testing::HasSubstr(std::strerror(reason)));
+}
+
+void WriteFaults::survive(const Scenario& scenario, const std::vector<Call>& calls,
+                          const std::map<std::string, std::string>& expected, std::size_t place) {
+  const auto& call = calls[place];
+  const int reason = kReasons[place % kReasons.size()];
+  SCOPED_TRACE(concat(scenario.name, ", call ", place + 1, " of ", calls.size(), ", ", call.name,
+                      " ", call.path, ": ", std::strerror(reason)));
+  const auto folder = folder_for("fault");
+  const Fault fault = {.folder = folder / "out",
+                       .action = concat(reason),
+                       .at = static_cast<std::int64_t>(place) + 1};
+  const Outcome outcome = run_with(folder, scenario.words, fault);
+  expect_answer(answer_of(scenario, call, reason), scenario, call, reason, outcome);
+  EXPECT_NO_THROW(test::read_whole(folder / "out"));
+  const Outcome again = run_in(folder, scenario.words);
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(test::difference(test::contents(folder / "out"), expected), "");
+}
+
+void WriteFaults::survive(const Scenario& scenario) {
+  SCOPED_TRACE(scenario.name);
+  const auto folder = folder_for("undisturbed");
+  const Outcome undisturbed = run_with(folder, scenario.words, {.folder = folder / "out"});
+  ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  EXPECT_EQ(undisturbed.err, "");
+  const auto expected = test::contents(folder / "out");
+  // Of another folder's paths only the names are looked at.
+  const auto all = calls(folder);
+  ASSERT_FALSE(all.empty());
+
+  // What the system does to any call at times, all the time: nothing comes of it.
+  for (const char* action : {"interrupted", "short"}) {
+    SCOPED_TRACE(action);
+    const auto other = folder_for(action);
+    const Outcome outcome =
+        run_with(other, scenario.words,
+                 {.folder = other / "out", .action = action, .at = 1, .times = "all"});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(outcome.err, "");
+    EXPECT_EQ(test::difference(test::contents(other / "out"), expected), "");
+    EXPECT_GT(calls(other).size(), all.size());
+  }
+
+  const auto wanted = test::number_from_environment("SEGMAMBA_FAULTS", 3);
+  const auto count = static_cast<std::size_t>(wanted);
+  if (count == 0 || count >= all.size()) {
+    for (std::size_t place = 0; place < all.size(); ++place) {
+      survive(scenario, all, expected, place);
+    }
+  } else {
+    Random random = Random::keyed(7, {all.size()});
+    for (std::size_t i = 0; i < count; ++i) {
+      survive(scenario, all, expected,
+              static_cast<std::size_t>(random.integer(static_cast<std::int64_t>(all.size()))));
+    }
+  }
+  std::printf("%s: %zu calls that write\n", scenario.name.c_str(), all.size());
+}
+
+TEST_F(WriteFaults, Training) { survive(training()); }
+TEST_F(WriteFaults, Inference) { survive(inference()); }
+TEST_F(WriteFaults, InferenceOfEverything) { survive(inference_of_everything()); }
+TEST_F(WriteFaults, Evaluation) { survive(evaluation()); }
+TEST_F(WriteFaults, Phantoms) { survive(phantoms()); }
+TEST_F(WriteFaults, Preparation) { survive(preparation()); }
+TEST_F(WriteFaults, Division) { survive(division()); }
+TEST_F(WriteFaults, Check) { survive(check()); }
+TEST_F(WriteFaults, Preview) { survive(preview()); }
+TEST_F(WriteFaults, Import) {
+  survive(import_of(".safetensors"));
+  survive(import_of(".pt"));
+}
+TEST_F(WriteFaults, Export) { survive(export_of(".pt")); }
+
+// From one call on, for good.
+TEST_F(WriteFaults, ADiskThatStaysFullEndsTheFirstCase) {
+  for (const auto& scenario : {inference(), preparation()}) {
+    SCOPED_TRACE(scenario.name);
+    const auto folder = folder_for("full");
+    const auto undisturbed = folder_for("undisturbed");
+    ASSERT_EQ(run_with(undisturbed, scenario.words, {.folder = undisturbed / "out"}).exit_code, 0);
+    const auto all = calls(undisturbed);
+    const auto first_of_a_case = std::find_if(all.begin(), all.end(), [](const Call& call) {
+      return starts_with(call.known_name(), "BraTS-GLI") && call.name == "write";
+    });
+    ASSERT_NE(first_of_a_case, all.end());
+    const Outcome outcome = run_with(folder, scenario.words,
+                                     {.folder = folder / "out",
+                                      .action = concat(ENOSPC),
+                                      .at = first_of_a_case - all.begin() + 1,
+                                      .times = "all"});
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_EQ(test::line_count(outcome.err), 1) << outcome.err;
+    EXPECT_THAT(outcome.err, ::testing::HasSubstr(first_of_a_case->known_name()));
+    EXPECT_THAT(outcome.err, ::testing::HasSubstr("No space left on device"));
+    EXPECT_FALSE(fs::exists(folder / "out/manifest.json"));
+  }
+}
+
+}  // namespace
+}  // namespace segmamba
