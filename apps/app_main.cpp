@@ -9,6 +9,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 
@@ -190,6 +191,7 @@ CommandLine& CommandLine::command(const std::string& name, const std::string& he
 }
 
 int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
+  exit_where_memory_ends(impl_->name.c_str());
   const auto complain = [&](const std::string& message) {
     std::fprintf(stderr, "%s: %s\n", impl_->name.c_str(), message.c_str());
   };
