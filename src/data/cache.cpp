@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <optional>
 
 #include "segmamba/core/error.h"
@@ -390,6 +391,8 @@ class CacheBuild {
           made = true;
         }
       }
+    } catch (const std::bad_alloc&) {
+      failure = concat("case ", item.name, ": not enough memory to prepare it");
     } catch (const std::exception& error) {
       failure = error.what();
       // What an earlier build made of other files must not pass for this case.
