@@ -10,6 +10,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/lost_file.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 
@@ -191,6 +192,7 @@ CommandLine& CommandLine::command(const std::string& name, const std::string& he
 }
 
 int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
+  exit_where_memory_ends(impl_->name.c_str());
   const auto complain = [&](const std::string& message) {
     std::fprintf(stderr, "%s: %s\n", impl_->name.c_str(), message.c_str());
   };

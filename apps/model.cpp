@@ -53,19 +53,24 @@ void print_row(const std::string& name, const std::string& value) {
   std::printf("  %-36s %20s\n", name.c_str(), value.c_str());
 }
 
+// Of the weights of a file, which errors name.
+std::shared_ptr<nn::SegmentationModel> make_model(const nn::ModelConfig& config,
+                                                  const nn::TensorMap& weights,
+                                                  const std::filesystem::path& path) {
+  const auto origin = path.string();
+  try {
+    return nn::make_model(config, weights);
+  } catch (const Error& error) {
+    throw Error(starts_with(error.what(), origin) ? error.what() : origin + ": " + error.what());
+  }
+}
+
 // The model that a weights file names, with its weights. Errors name the file.
 std::shared_ptr<nn::SegmentationModel> load_model(const std::filesystem::path& path,
                                                   nn::ModelConfig& config) {
   const auto file = nn::read_state_dict(path);
   config = read_model_config(config_inside(file, path, "--config instead"));
-  const auto origin = path.string();
-  try {
-    auto model = nn::make_model(config);
-    nn::load_state_dict(*model, file.tensors);
-    return model;
-  } catch (const Error& error) {
-    throw Error(starts_with(error.what(), origin) ? error.what() : origin + ": " + error.what());
-  }
+  return make_model(config, file.tensors, path);
 }
 
 void info(const Options& options) {
@@ -136,14 +141,9 @@ void forward(const Options& options) {
       read_model_config(options.config.empty() ? config_inside(file, options.weights, "--config")
                                                : ConfigDocument::from_file(options.config));
   if (input.dim() == 5) fill_input_size(config, input.sizes().slice(2).vec());
-  const auto model = nn::make_model(config);
+  const auto model = make_model(config, file.tensors, options.weights);
   model->to(dtype);
-  try {
-    nn::load_state_dict(*model, file.tensors);
-  } catch (const Error& error) {
-    const auto path = options.weights.string();
-    throw Error(starts_with(error.what(), path) ? error.what() : path + ": " + error.what());
-  }
+  if (dtype != torch::kFloat32) nn::load_state_dict(*model, file.tensors);  // with all its digits
   if (!options.precision.empty()) {
     nn::prepare_for_inference(*model, parse_precision(options.precision));
   }

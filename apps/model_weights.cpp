@@ -99,6 +99,22 @@ nn::FirstLayer parse_first_layer(const std::string& name) {
   throw UsageError("--first-layer: expected random, repeat or mean, got \"" + name + "\"");
 }
 
+bool names_no_network(const Options& options) {
+  return options.config.empty() && options.plans.empty() && options.model.empty();
+}
+
+// What a file says of its network counts only where it holds most of it: plans of nnU-Net, for one,
+// also lie beside the weights of networks that its users have put in place of its own. And a file
+// must not ask for more memory than it has numbers for.
+void check_own_word(const Options& options, const Imported& imported,
+                    const torch::nn::Module& shape) {
+  const auto report = nn::match_state_dict(shape, imported.tensors);
+  if (nn::warning_of_few(report).empty()) return;
+  throw Error(concat(options.from.string(), ": the file says that it is of ", imported.config.name,
+                     ", but holds less than half of that network's numbers: which one is it of? "
+                     "Give --model, --config or --plans"));
+}
+
 // `fits_sizes`: weights of a network of other sizes are made to fit where there is a way.
 Imported read_for_network(const Options& options, bool fits_sizes) {
   auto file = nn::read_state_dict(options.from, options.key);
@@ -114,21 +130,25 @@ Imported read_for_network(const Options& options, bool fits_sizes) {
   } catch (const Error& error) {
     throw Error(concat(options.from.string(), ": ", error.what()));
   }
-  torch::manual_seed(static_cast<std::uint64_t>(options.seed));
-  try {
-    result.model = nn::make_model(result.config);
-  } catch (const Error& error) {
-    const auto* size = nn::fixed_input_size(result.config);
-    if (size == nullptr || !size->empty()) throw;
-    throw Error(concat(error.what(), ": ",
-                       nn::input_size_hint(result.config, result.tensors, nullptr),
-                       ", what the weights were trained with"));
-  }
-  print_notes(nn::fit_first_layer(result.config, *result.model,
-                                  parse_first_layer(options.first_layer), result.tensors));
+  const auto shape = [&] {
+    try {
+      return nn::make_meta_model(result.config);
+    } catch (const Error& error) {
+      const auto* size = nn::fixed_input_size(result.config);
+      if (size == nullptr || !size->empty()) throw;
+      throw Error(concat(error.what(), ": ",
+                         nn::input_size_hint(result.config, result.tensors, nullptr),
+                         ", what the weights were trained with"));
+    }
+  }();
+  print_notes(nn::fit_first_layer(result.config, *shape, parse_first_layer(options.first_layer),
+                                  result.tensors));
   if (fits_sizes) {
-    print_notes(nn::enlarge_kernels(result.config, *result.model, result.tensors));
+    print_notes(nn::enlarge_kernels(result.config, *shape, result.tensors));
   }
+  if (names_no_network(options)) check_own_word(options, result, *shape);
+  torch::manual_seed(static_cast<std::uint64_t>(options.seed));
+  result.model = nn::make_model(result.config);
   result.report = nn::match_state_dict(*result.model, result.tensors);
   std::printf("network %s:\n", result.config.name.c_str());
   print_notes(nn::describe(result.report, /*all_names=*/log_level() == LogLevel::kDebug));

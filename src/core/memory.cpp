@@ -2,10 +2,66 @@
 
 #include <malloc.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <fstream>
+#include <limits>
+#include <new>
+#include <string>
+
+#include "segmamba/core/text.h"
 
 namespace segmamba {
+namespace {
+
+constexpr auto kUnknown = std::numeric_limits<std::uint64_t>::max();
+
+std::uint64_t free_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::uint64_t sum = 0;
+  bool known = false;
+  for (std::string line; std::getline(file, line);) {
+    const bool is_memory = starts_with(line, "MemAvailable:");
+    if (!is_memory && !starts_with(line, "SwapFree:")) continue;
+    sum += std::strtoull(line.c_str() + line.find(':') + 1, nullptr, 10) << 10;
+    known = known || is_memory;
+  }
+  return known ? sum : kUnknown;
+}
+
+// A limit is a number, or "max".
+std::uint64_t limit_in(const std::string& path) {
+  std::ifstream file(path);
+  std::uint64_t limit = 0;
+  return file >> limit ? limit : kUnknown;
+}
+
+// Of the groups that this process is in, from its own up to the root; of both versions of cgroups.
+std::uint64_t group_limit() {
+  std::uint64_t limit = kUnknown;
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    const auto parts = split(line, ':');
+    if (parts.size() < 3) continue;
+    const bool is_second = parts[1].empty();
+    if (!is_second && parts[1].find("memory") == std::string::npos) continue;
+    const std::string root = is_second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    const char* name = is_second ? "memory.max" : "memory.limit_in_bytes";
+    for (auto group = parts[2];; group.resize(group.rfind('/'))) {
+      limit = std::min(limit, limit_in(concat(root, group, "/", name)));
+      if (group.find('/') == std::string::npos) break;
+    }
+  }
+  return limit;
+}
+
+}  // namespace
 
 void prefer_huge_pages(void* memory, std::size_t bytes) {
   constexpr std::uintptr_t kHugePage = 1 << 21;
@@ -22,5 +78,51 @@ void keep_freed_memory() {
   mallopt(M_TRIM_THRESHOLD, -1);  // no end of the heap given back
 #endif
 }
+
+namespace {
+
+const char* program_name = "";
+std::terminate_handler handler_before = nullptr;
+
+// What to say of what ended the process; null where it was no lack of memory.
+const char* words_for(const std::exception_ptr& exception) {
+  constexpr const char* kOutOfMemory = ": out of memory\n";
+  // A function of a library promised not to throw, and what it threw is gone.
+  if (!exception) return ": ended inside a library (out of memory?)\n";
+  try {
+    std::rethrow_exception(exception);
+  } catch (const std::bad_alloc&) {
+    return kOutOfMemory;
+  } catch (const std::exception& error) {
+    // LibTorch's own
+    return std::strstr(error.what(), "allocate memory") == nullptr ? nullptr : kOutOfMemory;
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// Takes no memory itself. Several threads may come here at once: one of them speaks.
+[[noreturn]] void end_process() {
+  if (const char* words = words_for(std::current_exception())) {
+    static std::atomic_flag is_told = ATOMIC_FLAG_INIT;
+    while (is_told.test_and_set()) ::pause();
+    for (const char* part : {program_name, words}) {
+      static_cast<void>(!::write(STDERR_FILENO, part, std::strlen(part)));
+    }
+    ::_exit(1);
+  }
+  if (handler_before != nullptr) handler_before();
+  std::abort();
+}
+
+}  // namespace
+
+void exit_where_memory_ends(const char* program) {
+  program_name = program;
+  const auto before = std::set_terminate(end_process);
+  if (before != end_process) handler_before = before;
+}
+
+std::uint64_t available_memory() { return std::min(free_memory(), group_limit()); }
 
 }  // namespace segmamba

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -22,7 +23,11 @@ int available_processors() {
 void work_in_new_threads(int threads, const std::function<void()>& work) {
   std::vector<std::jthread> others;
   others.reserve(static_cast<std::size_t>(threads) - 1);
-  for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  try {
+    for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  } catch (const std::system_error&) {
+    // The system has no more threads, or no memory for their stacks: those there are do the work.
+  }
   work();
 }
 

@@ -1,5 +1,7 @@
 #include "segmamba/data/batch_loader.h"
 
+#include <optional>
+#include <system_error>
 #include <utility>
 
 #include "segmamba/core/error.h"
@@ -43,7 +45,9 @@ BatchLoader::BatchLoader(PatchSource& source, LoaderOptions options, std::int64_
   }
   try {
     for (std::int64_t i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { work(); });
-  } catch (...) {  // no more threads to be had
+  } catch (const std::system_error&) {
+    // The system has no more threads: those there are make the same batches, or next() itself.
+  } catch (...) {
     stop();
     throw;
   }
@@ -86,7 +90,7 @@ void BatchLoader::make_sample(Slot& slot, std::int64_t iteration, std::int64_t p
 }
 
 void BatchLoader::work() {
-  PatchScratch scratch;
+  std::optional<PatchScratch> scratch;  // what fails in a thread must go by a slot
   std::unique_lock lock(mutex_);
   while (true) {
     // The caller still holds the batch before `next_`.
@@ -109,7 +113,8 @@ void BatchLoader::work() {
     lock.unlock();
     std::exception_ptr failure;
     try {
-      make_sample(slot, iteration, place, scratch);
+      if (!scratch) scratch.emplace();
+      make_sample(slot, iteration, place, *scratch);
     } catch (...) {
       failure = std::current_exception();
     }

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <type_traits>
@@ -441,6 +442,8 @@ class CacheBuild {
       }
     } catch (const WriteError&) {
       throw;  // no fault of the case
+    } catch (const std::bad_alloc&) {
+      failure = concat("case ", item.name, ": not enough memory to prepare it");
     } catch (const std::exception& error) {
       failure = error.what();
       // What an earlier build made of other files must not pass for this case.

@@ -25,13 +25,15 @@ void DataConfig::visit(ConfigVisitor& v) {
   v.value({.name = "patch_size",
            .help = "Training patch and inference window [D, H, W], in voxels",
            .min = 1,
+           .max = 4096,
            .min_items = 3,
            .max_items = 3},
           patch_size);
   v.value({.name = "memory_gb",
            .help = "Without a cache: GiB of a machine's memory for prepared cases, shared by its "
                    "ranks; cases beyond it are prepared again each time",
-           .min = 0},
+           .min = 0,
+           .max = 1e9},
           memory_gb);
   v.value({.name = "max_bad_cases",
            .help = "Training cases that may turn out unreadable; each is left out and named",

@@ -1,6 +1,7 @@
 #include "segmamba/data/patch_source.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "segmamba/core/error.h"
@@ -47,6 +48,8 @@ std::shared_ptr<const PreparedCase> PatchSource::find_case(std::int64_t sample) 
     }
     try {
       return cases_.get(index);
+    } catch (const std::bad_alloc&) {
+      throw;  // the machine's trouble: to leave the case out would change the run
     } catch (const std::exception& error) {
       const std::lock_guard lock(mutex_);
       if (is_bad_[index]) continue;

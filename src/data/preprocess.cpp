@@ -13,6 +13,8 @@ namespace segmamba::data {
 namespace {
 
 constexpr float kLargestHalf = 65504;
+// Of the bounds and statistics of a config: as floats they leave room to compute with.
+constexpr double kLargestBound = 1e30, kSmallestWindow = 1e-30;
 
 // The keys that a recipe sets.
 void set_recipe(PreprocessConfig& config) {
@@ -62,6 +64,17 @@ Box box_of_nonzero(const RawCase& raw) {
     throw Error(concat("case ", raw.name, ": every voxel of every channel is 0"));
   }
   return box;
+}
+
+// Files with such voxels are refused when they are read; cases may also be made in memory.
+void check_finite(const RawCase& raw) {
+  for (std::size_t c = 0; c < raw.channels.size(); ++c) {
+    const auto& voxels = raw.channels[c];
+    if (std::all_of(voxels.begin(), voxels.end(), [](float v) { return std::isfinite(v); })) {
+      continue;
+    }
+    throw Error(concat("case ", raw.name, ": channel ", c, " has voxels that are NaN or infinite"));
+  }
 }
 
 Box whole_box(const RawCase& raw) {
@@ -157,10 +170,16 @@ float percentile(std::vector<float>& values, double share) {
   const double position = share / 100 * static_cast<double>(values.size() - 1);
   const auto nth = values.begin() + static_cast<std::ptrdiff_t>(position);
   std::nth_element(values.begin(), nth, values.end());
-  const float low = *nth;
-  if (nth + 1 == values.end()) return low;
-  const float high = *std::min_element(nth + 1, values.end());
-  return low + static_cast<float>(position - std::floor(position)) * (high - low);
+  // In double: the distance of two floats may be no float.
+  const double low = *nth;
+  if (nth + 1 == values.end()) return *nth;
+  const double high = *std::min_element(nth + 1, values.end());
+  return static_cast<float>(low + (position - std::floor(position)) * (high - low));
+}
+
+// Normalised voxels are kept as 16-bit floats: those beyond become the largest there are.
+float within_half(double value) {
+  return static_cast<float>(std::clamp<double>(value, -kLargestHalf, kLargestHalf));
 }
 
 class Normaliser {
@@ -192,7 +211,7 @@ class Normaliser {
     // A constant channel becomes 0.
     const double scale = deviation > 1e-6 * std::abs(mean) && deviation > 0 ? 1 / deviation : 0;
     const auto normalised = [&](float value) {
-      return static_cast<float>((static_cast<double>(value) - mean) * scale);
+      return within_half((static_cast<double>(value) - mean) * scale);
     };
     for_each_chosen(values, [&](float& value) { value = normalised(value); });
     if (config_.normalise == "mask") {
@@ -336,15 +355,26 @@ void PreprocessConfig::visit(ConfigVisitor& visitor) {
                  .max = 100,
                  .max_items = 2},
                 clip_percentiles);
-  visitor.value(
-      {.name = "clip", .help = "Clip to these bounds, [low, high]; []: not", .max_items = 2}, clip);
+  visitor.value({.name = "clip",
+                 .help = "Clip to these bounds, [low, high]; []: not",
+                 .min = -kLargestBound,
+                 .max = kLargestBound,
+                 .max_items = 2},
+                clip);
   visitor.value({.name = "normalise",
                  .help = "z-score over the non-zero voxels, their filled mask or the crop; clip to "
                          "[0, 1]; or by means and deviations",
                  .choices = {"nonzero", "mask", "crop", "window", "statistics"}},
                 normalise);
-  visitor.value({.name = "means", .help = "Of statistics: one a channel"}, means);
-  visitor.value({.name = "deviations", .help = "Of statistics: one a channel", .min = 1e-12},
+  visitor.value({.name = "means",
+                 .help = "Of statistics: one a channel",
+                 .min = -kLargestBound,
+                 .max = kLargestBound},
+                means);
+  visitor.value({.name = "deviations",
+                 .help = "Of statistics: one a channel",
+                 .min = 1e-12,
+                 .max = kLargestBound},
                 deviations);
   visitor.value({.name = "spacing",
                  .help = "Resample to this spacing in mm, [D, H, W]; []: keep the files'",
@@ -383,8 +413,10 @@ void check(const PreprocessConfig& config, std::size_t channels) {
   };
   pair(config.clip_percentiles, "preprocess.clip_percentiles");
   pair(config.clip, "preprocess.clip");
-  if (config.normalise == "window" && config.clip.empty()) {
-    throw Error("preprocess.normalise is window: preprocess.clip must be [low, high]");
+  if (config.normalise == "window" &&
+      (config.clip.empty() || config.clip[1] - config.clip[0] < kSmallestWindow)) {
+    throw Error(concat("preprocess.normalise is window: preprocess.clip must be [low, high]",
+                       config.clip.empty() ? "" : ", and not so close to one another"));
   }
   if (!config.spacing.empty() && config.spacing.size() != 3) {
     throw Error("preprocess.spacing must be three numbers, [D, H, W], or []");
@@ -400,6 +432,7 @@ void check(const PreprocessConfig& config, std::size_t channels) {
 
 PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
   check(config, raw.channels.size());
+  check_finite(raw);
   PreparedCase item;
   item.name = raw.name;
   item.geometry = raw.geometry;
@@ -432,7 +465,7 @@ PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
     }
     Half* target = owned->image.data() + c;
     for (const float value : values) {
-      *target = to_half(std::clamp(value, -kLargestHalf, kLargestHalf));
+      *target = to_half(within_half(value));  // a spline may overshoot
       target += channels;
     }
   }

@@ -1,6 +1,7 @@
 #include "segmamba/engine/checkpoint.h"
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 
@@ -14,6 +15,8 @@ namespace {
 
 // Names how Random::keyed numbers are derived; a change of it changes what a resumed run draws.
 constexpr const char* kRandomScheme = "philox4x32-10 keyed by (seed, iteration, sample)";
+
+constexpr std::size_t kMaxConfigBytes = 256 << 10;  // YAML takes many times its text in memory
 
 std::map<std::string, torch::Tensor> on_cpu(const std::map<std::string, torch::Tensor>& tensors) {
   std::map<std::string, torch::Tensor> copies;
@@ -93,6 +96,35 @@ nn::Dict content_of(const Checkpoint& checkpoint) {
   return content;
 }
 
+// What the hash does not tell: that the numbers are those of a run. Training counts on with them.
+void check_numbers(const TrainingState& state) {
+  const auto check_count = [](std::int64_t value, const char* name) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 50;
+    if (value < 0 || value > kMost) throw Error(concat("no run counts so far: ", name, " ", value));
+  };
+  check_count(state.iteration, "iteration");
+  check_count(state.validated_iteration, "validated_iteration");
+  check_count(state.patch_validated_iteration, "patch_validated_iteration");
+  for (const auto& best : state.best) check_count(best.iteration, "best.iterations");
+  check_count(state.validations_since_best, "best.since");
+  check_count(state.skipped_steps, "skipped.steps");
+  check_count(state.skipped_in_a_row, "skipped.in_a_row");
+  check_count(state.step.scaler.good_steps, "scaler.good_steps");
+  check_count(state.step.average_updates, "average.updates");
+  if (!std::isfinite(state.step.scaler.scale) || state.step.scaler.scale < 0) {
+    throw Error(concat("no run has a scaler.scale of ", format_double(state.step.scaler.scale)));
+  }
+  const auto check_kind = [](const std::map<std::string, torch::Tensor>& tensors,
+                             const char* section) {
+    for (const auto& [name, tensor] : tensors) {
+      if (torch::isFloatingType(tensor.scalar_type())) continue;
+      throw Error(concat(section, ".", name, " holds no floating-point numbers"));
+    }
+  };
+  check_kind(state.step.optimizer, "optimizer");
+  check_kind(state.step.average, "average.weights");
+}
+
 void check_hash(const nn::Dict& content) {
   nn::Dict hashed;
   for (const auto& [key, value] : content.items()) {
@@ -132,6 +164,7 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
     check_hash(content);
     checkpoint = {nn::tensor_map(content.at("model").dict()), content.at("config").text(),
                   training_state(content), content.at("version").text()};
+    check_numbers(checkpoint.training);
     if (content.at("rng").dict().at("scheme").text() == kRandomScheme) return checkpoint;
   } catch (const Error& error) {
     std::string what = error.what();
@@ -145,6 +178,11 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
 }
 
 TrainConfig checkpoint_config(const Checkpoint& checkpoint, const std::filesystem::path& path) {
+  if (checkpoint.config.size() > kMaxConfigBytes) {
+    throw Error(concat(path.string(), ": the config inside takes ",
+                       format_bytes(checkpoint.config.size()), ", more than the ",
+                       format_bytes(kMaxConfigBytes), " that one may have"));
+  }
   TrainConfig config;
   ConfigDocument::from_text(checkpoint.config, path.string() + " (config inside)").read(config);
   return config;
@@ -153,14 +191,13 @@ TrainConfig checkpoint_config(const Checkpoint& checkpoint, const std::filesyste
 std::shared_ptr<nn::SegmentationModel> checkpoint_model(const Checkpoint& checkpoint,
                                                         const std::filesystem::path& path,
                                                         Weights weights) {
-  auto model = nn::make_model(checkpoint_config(checkpoint, path).model);
+  const auto config = checkpoint_config(checkpoint, path).model;
   try {
-    nn::load_state_dict(*model,
-                        weights == Weights::kTrained ? checkpoint.model : checkpoint.weights());
+    return nn::make_model(config,
+                          weights == Weights::kTrained ? checkpoint.model : checkpoint.weights());
   } catch (const Error& error) {
     throw Error(concat(path.string(), ": ", error.what()));
   }
-  return model;
 }
 
 }  // namespace segmamba::engine

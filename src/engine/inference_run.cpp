@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
+#include <memory>
 #include <optional>
 #include <set>
 #include <utility>
@@ -300,8 +301,10 @@ auto Run::attempt(const std::string& name, Work work) -> std::optional<decltype(
 
 // Returns whether all cases were reached.
 bool Run::compute_all() {
-  // Without overlap the work of a future is done by its get().
-  const auto policy = options_.overlap_files ? std::launch::async : std::launch::deferred;
+  // Without overlap, or where the system has no more threads, the work of a future is done by its
+  // get().
+  const auto policy =
+      options_.overlap_files ? std::launch::async | std::launch::deferred : std::launch::deferred;
   const auto start_reading = [&](std::size_t place) {
     return std::async(policy, [this, place] { return read(*todo_[place]); });
   };
@@ -344,11 +347,13 @@ bool Run::compute_all() {
     const double seconds = seconds_since(start);
     finish_writing();
     writing_name = name;
-    writing = std::async(policy, [this, seconds, prediction = std::move(*prediction),
-                                  item = std::move(*item)]() mutable {
-      item.prepared = {};
-      return write(std::move(prediction), std::move(item), seconds);
-    });
+    item->prepared = {};
+    const auto done =
+        std::make_shared<std::pair<Prediction, ReadCase>>(std::move(*prediction), std::move(*item));
+    const auto write_it = [this, seconds, done] {
+      return write(std::move(done->first), std::move(done->second), seconds);
+    };
+    writing = std::async(policy, write_it);  // copied: a thread that fails to start takes it along
     if (!options_.overlap_files) finish_writing();
   }
   finish_writing();

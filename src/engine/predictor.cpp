@@ -8,6 +8,7 @@
 #include "prediction_maps.h"
 #include "predictor_impl.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/engine/classes.h"
 #include "segmamba/engine/device.h"
@@ -75,6 +76,22 @@ class Course {
 
 }  // namespace
 
+namespace {
+
+// A window of the config must be one that the machine can hold at all, with its scores.
+void check_window_fits(const std::array<std::int64_t, 3>& window, std::int64_t channels,
+                       std::int64_t outputs) {
+  double bytes = static_cast<double>(sizeof(float)) * static_cast<double>(channels + outputs);
+  for (const auto size : window) bytes *= static_cast<double>(size);
+  const auto available = available_memory();
+  if (bytes <= static_cast<double>(available)) return;
+  throw Error(concat("data.patch_size is [", join(window, ", "), "]: a window takes ",
+                     format_bytes(static_cast<std::uint64_t>(bytes)), ", and this machine has ",
+                     format_bytes(available), " left: take a smaller one"));
+}
+
+}  // namespace
+
 Predictor::Impl::Impl(WindowScores::Models models,
                       const std::vector<nn::ModelConfig>& architectures, TrainConfig config,
                       const PredictorOptions& options, Owner owner)
@@ -91,6 +108,7 @@ Predictor::Impl::Impl(WindowScores::Models models,
       limits_(options.limits),
       most_windows_(config_.inference.sw_batch_size) {
   if (models_.empty()) throw Error("there is no model to segment with");
+  check_window_fits(window_, std::ssize(config_.data.channels), std::ssize(outputs_));
   for (const auto& model : models_) {
     check_window(*model, window_, "data.patch_size");
     model->to(device_);

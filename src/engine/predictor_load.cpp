@@ -75,6 +75,7 @@ Predictor Predictor::load(const std::vector<fs::path>& checkpoints,
     }
   }
   if (options.configure) options.configure(config);
+  check(config);  // a file may say anything
   for (const auto& model : models) {
     model->eval();
     for (auto& parameter : model->parameters()) parameter.requires_grad_(false);

@@ -81,6 +81,11 @@ bool decides_the_weights(const std::string& key) {
 
 bool is_zero(double value) { return value == 0; }
 
+// The numbers of iterations and of patches: beyond what anyone trains, and their products fit into
+// 64 bits.
+constexpr double kMostEpochs = 1e6, kMostIterations = kMostEpochs * kMostEpochs,
+                 kMostPatches = 65536;
+
 void check(const LossConfig& loss, const nn::ModelConfig& model, bool of_regions) {
   const auto& weights = loss.class_weights;
   if (!weights.empty()) {
@@ -176,26 +181,32 @@ void ScheduleConfig::visit(ConfigVisitor& v) {
 }
 
 void TrainingConfig::visit(ConfigVisitor& v) {
-  constexpr double kMost = 1e9;  // whose square is an integer still
-  v.value(
-      {.name = "epochs", .help = "Epochs, of iterations_per_epoch each", .min = 0, .max = kMost},
-      epochs);
-  v.value(
-      {.name = "iterations_per_epoch", .help = "Optimizer steps an epoch", .min = 1, .max = kMost},
-      iterations_per_epoch);
+  v.value({.name = "epochs",
+           .help = "Epochs, of iterations_per_epoch each",
+           .min = 0,
+           .max = kMostEpochs},
+          epochs);
+  v.value({.name = "iterations_per_epoch",
+           .help = "Optimizer steps an epoch",
+           .min = 1,
+           .max = kMostEpochs},
+          iterations_per_epoch);
   v.value({.name = "iterations",
            .help = "Optimizer steps of the run; 0: epochs * iterations_per_epoch",
-           .min = 0},
+           .min = 0,
+           .max = kMostIterations},
           iterations);
   v.value({.name = "batch_size",
            .help = "Patches an update, of all GPUs together: a run makes the same updates whatever "
                    "their number",
-           .min = 1},
+           .min = 1,
+           .max = kMostPatches},
           batch_size);
   v.value({.name = "micro_batch_size",
            .help = "Patches a forward and backward pass: a GPU's share of the batch is done in "
                    "passes of so many, their gradients added. 0: in one",
-           .min = 0},
+           .min = 0,
+           .max = kMostPatches},
           micro_batch_size);
   v.value({.name = "precision",
            .help = "fp32; tf32 (products of 10-bit mantissas, on GPUs); bf16 or fp16: mixed "
@@ -282,7 +293,10 @@ void ValidationConfig::visit(ConfigVisitor& v) {
            .help = "Iterations between two cheap validations on patches; 0: never",
            .min = 0},
           patches_every);
-  v.value({.name = "patches", .help = "Patches of a cheap validation, always the same", .min = 1},
+  v.value({.name = "patches",
+           .help = "Patches of a cheap validation, always the same",
+           .min = 1,
+           .max = kMostPatches},
           patches);
 }
 
@@ -301,7 +315,9 @@ void InferenceConfig::visit(ConfigVisitor& v) {
            .min = 0.01,
            .max = 10},
           sigma_scale);
-  v.value({.name = "sw_batch_size", .help = "Windows a forward pass", .min = 1}, sw_batch_size);
+  v.value(
+      {.name = "sw_batch_size", .help = "Windows a forward pass", .min = 1, .max = kMostPatches},
+      sw_batch_size);
   v.value({.name = "mirror_axes",
            .help = "Axes mirrored for test-time augmentation, 0 1 2 for D H W; []: none",
            .min = 0,

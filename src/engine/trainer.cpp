@@ -105,6 +105,7 @@ struct Trainer::Impl {
   void announce();
   void train_one(data::BatchLoader& loader);
   void check_skipped(const StepResult& result) const;
+  void check_weights() const;
   bool validation_is_due() const;
   bool patch_validation_is_due() const;
   bool is_finished() const;
@@ -289,7 +290,21 @@ void Trainer::Impl::open_data() {
   validation_cases = cases_named(config, dataset, split.validation, memory * (1 - training_share));
 }
 
+// Finite gradients may have led to weights that are not. A checkpoint of them would be of no use,
+// and push out those that are.
+void Trainer::Impl::check_weights() const {
+  for (const auto& [name, tensor] : nn::state_dict(*model)) {
+    if (!torch::isFloatingType(tensor.scalar_type())) continue;
+    if (torch::isfinite(tensor).all().item<bool>()) continue;
+    throw Error(concat("iteration ", state.iteration, ": ", name,
+                       " is not finite any more; training stopped, and the checkpoints are of "
+                       "before. A smaller optimizer.learning_rate or training.gradient_clip_norm "
+                       "may help"));
+  }
+}
+
 Checkpoint Trainer::Impl::save(const fs::path& path) {
+  check_weights();
   Checkpoint checkpoint{nn::state_dict(*model), config_to_yaml(config), state, version()};
   checkpoint.training.step = step->state();
   save_checkpoint(path, checkpoint);

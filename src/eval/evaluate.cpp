@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <new>
 
 #include "labels.h"
 #include "segmamba/core/error.h"
@@ -123,6 +124,8 @@ Evaluation evaluate(const EvaluateOptions& options, const Plan& plan,
       results[i] = CaseScorer(plan.pairs[i], options, plan.regions).score();
     } catch (const Error& error) {
       results[i].error = error.what();
+    } catch (const std::bad_alloc&) {
+      results[i].error = "not enough memory to score it";
     }
     const std::scoped_lock lock(mutex);
     if (progress) progress(++done, total);

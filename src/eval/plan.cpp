@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -43,6 +44,9 @@ FileFacts look_at(const fs::path& path) {
   } catch (const Error& error) {
     facts.problem = ProblemKind::kUnreadable;
     facts.error = error.what();
+  } catch (const std::bad_alloc&) {
+    facts.problem = ProblemKind::kUnreadable;
+    facts.error = concat(path.string(), ": not enough memory to read it");
   }
   return facts;
 }

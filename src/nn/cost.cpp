@@ -364,18 +364,6 @@ class MetaAutocast {
 
 torch::TensorOptions meta() { return torch::TensorOptions(torch::kMeta); }
 
-// Module::to() cannot do this: it refuses to change a tensor's kind in place.
-std::shared_ptr<SegmentationModel> make_meta_model(const ModelConfig& config) {
-  auto model = make_model(config);
-  auto tensors = model->parameters();
-  for (const auto& buffer : model->buffers()) tensors.push_back(buffer);
-  for (const auto& tensor : tensors) {
-    const auto shape = torch::empty(tensor.sizes(), meta().dtype(tensor.scalar_type()));
-    tensor.unsafeGetTensorImpl()->shallow_copy_from(shape.getIntrusivePtr());
-  }
-  return model;
-}
-
 }  // namespace
 
 ForwardCost forward_cost(const ModelConfig& config, const std::vector<std::int64_t>& input_sizes) {

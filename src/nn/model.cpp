@@ -6,7 +6,9 @@
 #include <map>
 #include <utility>
 
+#include "meta_device.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/mednext.h"
 #include "segmamba/nn/nnformer.h"
@@ -20,6 +22,7 @@
 #include "segmamba/nn/uxnet.h"
 #include "segmamba/nn/vim.h"
 #include "segmamba/nn/vmamba.h"
+#include "segmamba/nn/weights.h"
 
 namespace segmamba::nn {
 namespace {
@@ -117,6 +120,10 @@ std::vector<torch::Tensor> SegmentationModel::forward_deep(const torch::Tensor& 
 
 std::vector<torch::Tensor> SegmentationModel::outputs(const torch::Tensor& input, bool deep) {
   const bool takes_any = in_channels_ == 0;
+  // Some operators of LibTorch divide by the batch.
+  if (input.dim() == 5 && (input.size(0) < 1 || input.size(1) < 1)) {
+    throw Error(concat("input must hold a volume and a channel at least, got ", input.sizes()));
+  }
   if (input.dim() != 5 || (!takes_any && input.size(1) != in_channels_)) {
     throw Error(concat("input must have shape [B, ", takes_any ? "C" : std::to_string(in_channels_),
                        ", D, H, W], got ", input.sizes()));
@@ -156,8 +163,47 @@ std::optional<std::string> InputSizes::misfit(const std::array<std::int64_t, 3>&
   return std::nullopt;
 }
 
-std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config) {
+namespace {
+
+// Of parameters and buffers. In floating point: the sum may be more than 64 bits hold.
+double state_bytes(const torch::nn::Module& module) {
+  double bytes = 0;
+  for (const auto& [name, tensor] : state_dict(module)) {
+    bytes += static_cast<double>(tensor.numel()) * static_cast<double>(tensor.element_size());
+  }
+  return bytes;
+}
+
+// What is taken without a look ends by the system's hand, which says nothing.
+void refuse_too_large(const ModelConfig& config, const torch::nn::Module& meta_model) {
+  const double wanted = state_bytes(meta_model);
+  const auto available = available_memory();
+  if (wanted <= static_cast<double>(available)) return;
+  constexpr double kMost = 1e18;
+  throw Error(concat("the network ", config.name, " of this config takes ",
+                     format_bytes(static_cast<std::uint64_t>(std::min(wanted, kMost))),
+                     " for its weights alone, and this machine has ", format_bytes(available),
+                     " left: take fewer channels or layers"));
+}
+
+}  // namespace
+
+std::shared_ptr<SegmentationModel> make_meta_model(const ModelConfig& config) {
+  const OnMetaDevice meta;
   return find_network(config).make(config);
+}
+
+std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config) {
+  refuse_too_large(config, *make_meta_model(config));
+  return find_network(config).make(config);
+}
+
+std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config,
+                                              const std::map<std::string, torch::Tensor>& weights) {
+  check_state_dict(*make_meta_model(config), weights);
+  auto model = make_model(config);
+  load_state_dict(*model, weights);
+  return model;
 }
 
 InputSizes input_sizes(const ModelConfig& config) {

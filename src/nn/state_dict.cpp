@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kMaxNesting = 4;
 constexpr std::size_t kShownNames = 5;
-constexpr std::size_t kMaxConfigBytes = 1 << 20;  // YAML takes many times its text in memory
+constexpr std::size_t kMaxConfigBytes = 256 << 10;  // YAML takes many times its text in memory
 // Arguments of an original: the keys of a JSON object are found one by one, in quadratic time.
 constexpr std::size_t kMaxArgumentsBytes = 64 << 10;
 
@@ -127,7 +127,7 @@ template <class Make>
 void take_config(StateDictFile& file, Make make) {
   try {
     const std::string yaml = make();
-    if (yaml.size() > kMaxConfigBytes) throw Error(concat(kConfigInside, ": above 1 MiB"));
+    if (yaml.size() > kMaxConfigBytes) throw Error(concat(kConfigInside, ": above 256 KiB"));
     ModelConfig config;
     ConfigDocument::from_text(yaml, kConfigInside).section("model").read(config);
     file.config = yaml;

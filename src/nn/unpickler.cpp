@@ -123,6 +123,7 @@ class Machine {
     }
     const auto* result = pop();
     if (!stack_.empty()) fail("objects left over");
+    std::vector<Object*>().swap(stack_);
     return to_value(*result, 0);
   }
   std::size_t position() const { return position_; }
@@ -685,8 +686,13 @@ class Machine {
 
   Value to_value(const Object& object, int depth) {
     if (depth > kMaxDepth) fail(concat("nested deeper than ", kMaxDepth));
-    if (++values_ > kMaxValues) fail("too many values");
     return std::visit([&](const auto& data) { return convert(data, depth); }, object.data);
+  }
+
+  // Values that are about to be made: the same object may be the content of many.
+  void claim(std::size_t values) {
+    values_ += values;
+    if (values_ > kMaxValues) fail("too many values");
   }
 
   const std::string& count(const std::string& text) {
@@ -710,13 +716,14 @@ class Machine {
   }
   Value convert(const std::string& text, int) { return count(text); }
   Value convert(const Sequence& sequence, int depth) {
-    // Room for what is still allowed, whatever the sequence asks for.
+    claim(sequence.items.size());
     List list;
-    list.reserve(std::min(sequence.items.size(), kMaxValues - values_));
+    list.reserve(sequence.items.size());
     for (const auto* item : sequence.items) list.push_back(to_value(*item, depth + 1));
     return list;
   }
   Value convert(const Mapping& mapping, int depth) {
+    claim(mapping.items.size());
     Dict dict;
     for (const auto& [key, item] : mapping.items) {
       auto value = to_value(*item, depth + 1);

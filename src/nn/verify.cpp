@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "meta_device.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/text.h"
@@ -25,6 +26,8 @@ namespace {
 using torch::Tensor;
 
 constexpr auto kPrefix = "golden/";
+// A thousand names of parameters take 60 KB.
+constexpr std::size_t kMaxArgumentsBytes = 64 << 10, kMaxParametersBytes = 256 << 10;
 // Allowed of the largest logit where the file does not say how far off float32 was.
 constexpr double kUnknownFloat32 = 1e-3;
 
@@ -109,9 +112,16 @@ class Golden {
     }
     return found->second;
   }
-  Json json(const std::string& key) const {
-    return parse_json(metadata(key), concat(origin_, " (", key, ")"));
+  // Of at most so many bytes: the keys of a JSON object are found one by one, in quadratic time.
+  Json json(const std::string& key, std::size_t most) const {
+    const auto& text = metadata(key);
+    if (text.size() > most) {
+      throw Error(concat(origin_, ": metadata ", key, " takes more than ",
+                         format_bytes(static_cast<std::uint64_t>(most))));
+    }
+    return parse_json(text, concat(origin_, " (", key, ")"));
   }
+  Json arguments() const { return json("config", kMaxArgumentsBytes); }
   bool has(const std::string& name) const { return file_.tensors.contains(kPrefix + name); }
   // A tensor of real numbers.
   const Tensor& at(const std::string& name) const {
@@ -139,7 +149,7 @@ class Golden {
     return tensor.to(torch::kFloat64);
   }
   std::vector<std::string> parameters() const {
-    const auto list = json("parameters");
+    const auto list = json("parameters", kMaxParametersBytes);
     if (!list.is_array() || list.empty() ||
         !std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_string(); })) {
       throw Error(origin_ + ": metadata parameters must be a list of texts, one at least");
@@ -209,14 +219,8 @@ class OwnWeights {
     tensors_ = adapt_state_dict(config_, given_).tensors;
   }
 
-  // Integer buffers may be left out: the network knows them.
-  void load_into(torch::nn::Module& module) const {
-    auto tensors = tensors_;
-    for (const auto& [name, tensor] : state_dict(module)) {
-      if (!torch::isFloatingType(tensor.scalar_type())) tensors.emplace(name, tensor);
-    }
-    load_state_dict(module, tensors);
-  }
+  void check(const torch::nn::Module& module) const { check_state_dict(module, completed(module)); }
+  void load_into(torch::nn::Module& module) const { load_state_dict(module, completed(module)); }
   // Our name of a parameter of the file; nothing where the network has none, as its original never
   // uses it.
   std::optional<std::string> name_of(std::string name) const {
@@ -231,6 +235,15 @@ class OwnWeights {
   }
 
  private:
+  // Integer buffers may be left out: the network knows them.
+  TensorMap completed(const torch::nn::Module& module) const {
+    auto tensors = tensors_;
+    for (const auto& [name, tensor] : state_dict(module)) {
+      if (!torch::isFloatingType(tensor.scalar_type())) tensors.emplace(name, tensor);
+    }
+    return tensors;
+  }
+
   ModelConfig config_;
   TensorMap given_, tensors_;
   std::vector<std::string> prefixes_;
@@ -270,8 +283,17 @@ Numbers run(const Golden& golden, const std::string& origin, torch::ScalarType t
   const auto names = golden.output_names(), parameters = golden.parameters();
   // A copy: the gradient is none of the file's.
   auto input = golden.at("input").detach().to(type, /*non_blocking=*/false, /*copy=*/true);
-  const auto subject = make_subject(golden.metadata("model"), golden.json("config"), origin);
-  const OwnWeights weights(golden, subject.config);
+  const auto make = [&] {
+    return make_subject(golden.metadata("model"), golden.arguments(), origin);
+  };
+  // The network takes memory only where the weights are its own: it is as large as the file says.
+  const auto shape = [&] {
+    const OnMetaDevice meta;
+    return make();
+  }();
+  const OwnWeights weights(golden, shape.config);
+  weights.check(*shape.module);
+  const auto subject = make();
   weights.load_into(*subject.module);
   subject.module->to(type);
   subject.module->eval();

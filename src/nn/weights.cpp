@@ -247,13 +247,18 @@ std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module)
   return tensors;
 }
 
-void load_state_dict(torch::nn::Module& module,
-                     const std::map<std::string, torch::Tensor>& tensors) {
+void check_state_dict(const torch::nn::Module& module,
+                      const std::map<std::string, torch::Tensor>& tensors) {
   auto report = match_state_dict(module, tensors);
   std::move(report.filled.begin(), report.filled.end(), std::back_inserter(report.missing));
   if (!report.is_complete()) {
     throw Error("weights do not fit the model; " + join(describe_misfits(report), "; "));
   }
+}
+
+void load_state_dict(torch::nn::Module& module,
+                     const std::map<std::string, torch::Tensor>& tensors) {
+  check_state_dict(module, tensors);
   const torch::NoGradGuard no_grad;
   for (auto& [name, tensor] : state_dict(module)) tensor.copy_(tensors.at(name));
 }

@@ -1,8 +1,14 @@
 #include "segmamba/core/parallel.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #include "segmamba/core/error.h"
@@ -45,6 +51,34 @@ TEST(Workers, UseThePoolThatTheyAreGiven) {
   EXPECT_EQ(calls, 1);
   EXPECT_THROW(workers.run(2, [](std::int64_t) { throw Error("stop"); }), Error);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// A process whose address space has no room for the stack of a thread.
+TEST(ParallelFor, GoesOnWhereTheSystemHasNoMoreThreads) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    std::int64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const auto bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + (1 << 20));
+    const rlimit limit{bytes, bytes};
+    setrlimit(RLIMIT_AS, &limit);
+    try {
+      std::thread([] {}).join();
+      _exit(2);  // there was room
+    } catch (const std::system_error&) {
+    }
+    std::atomic<int> visited{0};
+    parallel_for(
+        100, [&](std::int64_t) { ++visited; }, 16);
+    _exit(visited == 100 ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+#endif
 
 TEST(ParallelFor, NothingToDo) {
   parallel_for(0, [](std::int64_t) { FAIL(); });

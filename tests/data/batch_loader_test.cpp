@@ -120,6 +120,31 @@ TEST_F(LoaderTest, BatchesLieInTheMemoryThatWasGiven) {
   }
 }
 
+TEST_F(LoaderTest, TheStoreKeepsNoMoreThanItsBudget) {
+  const auto bytes_of = [](const PreparedCase& item) {
+    return item.image.size_bytes() + item.labels.size();
+  };
+  CaseStore none(dataset(), {}, std::uint64_t{0});
+  std::uint64_t all = 0;
+  for (std::size_t i = 0; i < none.size(); ++i) all += bytes_of(*none.get(i));
+  for (const std::uint64_t budget : {std::uint64_t{0}, all / 2, all - 1, all}) {
+    CaseStore store(dataset(), {}, budget);
+    std::vector<std::weak_ptr<const PreparedCase>> given;
+    for (int pass = 0; pass < 2; ++pass) {
+      for (std::size_t i = 0; i < store.size(); ++i) given.push_back(store.get(i));
+    }
+    std::set<const PreparedCase*> kept;
+    std::uint64_t held = 0;
+    for (const auto& item : given) {
+      const auto alive = item.lock();
+      if (alive && kept.insert(alive.get()).second) held += bytes_of(*alive);
+    }
+    EXPECT_LE(held, budget);
+    EXPECT_EQ(kept.empty(), budget == 0);
+    EXPECT_EQ(kept.size() == store.size(), budget == all);
+  }
+}
+
 TEST_F(LoaderTest, ABatchStaysUntilTheNextIsAskedFor) {
   CaseStore store(dataset(), {}, std::uint64_t{1} << 30);
   PatchSource source(store, options());

@@ -1,13 +1,16 @@
 // Weight files that lie: each gives one clear line, whatever it asks for.
 
 #include <gmock/gmock.h>
-#include <sys/resource.h>
 
+#include <array>
+#include <bit>
+#include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
+#include <limits>
 #include <random>
 
+#include "hostile_files.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
@@ -16,6 +19,7 @@
 #include "segmamba/nn/verify.h"
 #include "segmamba/nn/weights.h"
 #include "support/error_of.h"
+#include "support/peak_memory.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::nn {
@@ -23,75 +27,19 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::error_of;
+using test::global;
+using test::pickled;
+using test::repeated;
+using test::sound_pickle;
+using test::sound_zip;
 using test::TemporaryFolder;
+using test::u16;
+using test::u32;
+using test::u64;
+using test::Zip;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-template <class Unsigned>
-std::string little_endian(Unsigned value) {
-  std::string bytes;
-  for (std::size_t i = 0; i < sizeof value; ++i) {
-    bytes += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xff);
-  }
-  return bytes;
-}
-std::string u16(std::uint64_t value) { return little_endian(static_cast<std::uint16_t>(value)); }
-std::string u32(std::uint64_t value) { return little_endian(static_cast<std::uint32_t>(value)); }
-std::string u64(std::uint64_t value) { return little_endian(value); }
-
-// An entry of a zip archive as its directory tells it; what is not set is true.
-struct Entry {
-  std::string name, content = {};
-  std::uint16_t method = 0, flags = 0;
-  std::uint32_t checksum = 0;  // 0: none, as torch.save can be told to write
-  std::optional<std::uint64_t> size = {}, header = {};
-  std::string extra = {};
-};
-
-struct Zip {
-  std::vector<Entry> entries;
-  std::optional<std::uint64_t> count = {}, directory = {}, directory_bytes = {};
-  std::string before_end = {};  // such as 64-bit end records
-
-  std::string bytes() const {
-    std::string file, list;
-    for (const auto& entry : entries) {
-      const auto place = entry.header.value_or(file.size());
-      const auto size = u32(entry.size.value_or(entry.content.size()));
-      const auto facts = u16(entry.flags) + u16(entry.method) + u32(0) + u32(entry.checksum) +
-                         size + size + u16(entry.name.size());
-      if (!entry.header) {
-        file += "PK\3\4" + u16(20) + facts + u16(0) + entry.name + entry.content;
-      }
-      list += "PK\1\2" + u16(20) + u16(20) + facts + u16(entry.extra.size()) + u16(0) + u16(0) +
-              u16(0) + u32(0) + u32(place) + entry.name + entry.extra;
-    }
-    const auto start = file.size();
-    return file + list + before_end + "PK\5\6" + u16(0) + u16(0) +
-           u16(count.value_or(entries.size())) + u16(count.value_or(entries.size())) +
-           u32(directory_bytes.value_or(list.size())) + u32(directory.value_or(start)) + u16(0);
-  }
-};
-
-std::string pickled(const std::string& text) { return std::string("X") + u32(text.size()) + text; }
-
-std::string global(const std::string& module, const std::string& name) {
-  return "c" + module + "\n" + name + "\n";
-}
-
-// A dict with one float tensor of two elements, under "weight".
-std::string sound_pickle() {
-  return "\x80\2}" + pickled("weight") + global("torch._utils", "_rebuild_tensor_v2") + "((" +
-         pickled("storage") + global("torch", "FloatStorage") + pickled("0") + pickled("cpu") +
-         "K\2tQK" + std::string(1, '\0') + "K\2\x85K\1\x85\x89}tRs.";
-}
-
-Zip sound_zip(const std::string& pickle = sound_pickle()) {
-  return {.entries = {{.name = "x/data.pkl", .content = pickle},
-                      {.name = "x/data/0", .content = std::string(8, '\0')},
-                      {.name = "x/version", .content = "3\n"}}};
-}
 
 class HostileWeights : public ::testing::Test {
  protected:
@@ -273,19 +221,6 @@ TEST_F(HostileWeights, PicklesThatAskForCode) {
   EXPECT_THAT(error_with_pickle(global("a\x1b[2J", "b") + ")R"), HasSubstr("a?[2J.b"));
 }
 
-// The most that this process has held so far, in bytes.
-std::uint64_t peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) << 10;
-}
-
-std::string repeated(const std::string& text, int count) {
-  std::string result;
-  for (int i = 0; i < count; ++i) result += text;
-  return result;
-}
-
 // A few bytes that copy a long list or text again and again.
 TEST_F(HostileWeights, PicklesThatUnfold) {
   const std::string list = "](" + repeated("N", 100'000) + "eq\1";
@@ -315,9 +250,7 @@ TEST_F(HostileWeights, PicklesThatUnfold) {
 TEST_F(HostileWeights, PathsThatUnfold) {
   const std::string path = "(" + pickled(std::string(1 << 20, 'a')) + "q\1" +
                            global("pathlib", "PosixPath") + "(" + repeated("h\1", 1000) + "tRt";
-  const auto before = peak_memory();
   EXPECT_THAT(error_with_pickle(path), HasSubstr("it unfolds to too much"));
-  EXPECT_LT(peak_memory() - before, std::uint64_t{512} << 20);
 }
 
 TEST_F(HostileWeights, NamesThatUnfold) {
@@ -385,6 +318,190 @@ TEST_F(HostileWeights, TensorsThatLie) {
   EXPECT_THAT(tensor("UntypedStorage", "K\2", "K" + none + "K\2\x85K\1\x85"),
               HasSubstr("a tensor without a type"));
 }
+
+// Every opcode, also those that are unknown, after and before whatever may surround it.
+TEST_F(HostileWeights, EveryOpcodeInEveryPlace) {
+  const std::string zeros(12, '\0'), ones(12, '\xff');
+  const std::vector<std::string> before = {"",
+                                           "N",
+                                           "]",
+                                           "}",
+                                           "(",
+                                           "NN",
+                                           "(NN",
+                                           "]N",
+                                           "}NN",
+                                           "}(NNN",
+                                           "]q" + zeros.substr(0, 1),
+                                           "(K\1K\2t",
+                                           pickled("a"),
+                                           pickled("a") + pickled("b"),
+                                           pickled("storage") + "\x85",
+                                           global("collections", "OrderedDict") + ")",
+                                           global("argparse", "Namespace") + ")R}"};
+  const std::vector<std::string> after = {"", zeros, ones, "a\nb\n", "\1a", "."};
+  std::int64_t refused = 0;
+  for (int opcode = 0; opcode < 256; ++opcode) {
+    for (const auto& left : before) {
+      for (const auto& right : after) {
+        refused += error_with_pickle(left + static_cast<char>(opcode) + right).empty() ? 0 : 1;
+      }
+    }
+  }
+  // None of them holds any weights.
+  EXPECT_EQ(refused, 256 * std::ssize(before) * std::ssize(after));
+}
+
+// What a list, a dict or the memo refers to may be itself, or used as what it is not.
+TEST_F(HostileWeights, ObjectsThatReferToThemselves) {
+  EXPECT_THAT(error_with_pickle("}q\1h\1h\1s"), HasSubstr("holds no dict of tensors"));
+  EXPECT_THAT(error_with_pickle("}q\1K\1h\1s"), HasSubstr("nested deeper than 64"));
+  EXPECT_THAT(error_with_pickle("}q\1" + pickled("a") + "h\1s"),
+              HasSubstr("nested deeper than 64"));
+  EXPECT_THAT(error_with_pickle(global("argparse", "Namespace") + ")\x81q\1h\1b"),
+              HasSubstr("holds no dict of tensors"));
+  EXPECT_THAT(error_with_pickle("]q\1(h\1h\1h\1e"), HasSubstr("nested deeper than 64"));
+  EXPECT_THAT(error_with_pickle("]q\1\x85q\2h\2a"), HasSubstr("expected a list"));
+  EXPECT_THAT(error_with_pickle("h\1"), HasSubstr("an unknown memo entry"));
+  EXPECT_THAT(error_with_pickle("q\1"), HasSubstr("an object is missing"));
+  EXPECT_THAT(error_with_pickle("(q\1"), HasSubstr("an object is missing"));
+  EXPECT_THAT(error_with_pickle("Nr\xff\xff\xff\xffj\xff\xff\xff\xff\x86"),
+              HasSubstr("holds no dict of tensors"));
+  EXPECT_THAT(error_with_pickle("N" + repeated("\x85", 1'000'000)),
+              HasSubstr("nested deeper than 64"));
+  // Dict keys that Python would not take, or that stand twice.
+  EXPECT_THAT(error_with_pickle("}]Ns"), HasSubstr("neither text nor an integer"));
+  EXPECT_THAT(error_with_pickle("}(" + pickled("a") + "N" + pickled("a") + "K\1u"),
+              HasSubstr("holds no dict of tensors"));
+}
+
+// Numbers of any length are numbers.
+TEST_F(HostileWeights, HugeNumbers) {
+  const auto read = [&](const std::string& pickle) {
+    const auto path = folder_.path() / "number.pt";
+    std::ofstream(path, std::ios::binary) << sound_zip("\x80\2" + pickle + ".").bytes();
+    return read_archive(path);
+  };
+  EXPECT_EQ(read(std::string("\x8a\0", 2)).integer(), 0);
+  EXPECT_EQ(read("\x8a\x08" + std::string(7, '\xff') + "\x7f").integer(), INT64_MAX);
+  EXPECT_EQ(read("\x8a\x08" + std::string(7, '\0') + "\x80").integer(), INT64_MIN);
+  EXPECT_EQ(read("\x8a\x09" + std::string(8, '\0') + "\1").real(), 0x1p64);
+  EXPECT_EQ(read("\x8a\xff" + std::string(254, '\xff') + "\x7f").real(),
+            std::numeric_limits<double>::infinity());
+  EXPECT_TRUE(std::isnan(read("G\x7f\xf8" + std::string(6, '\0')).real()));
+  EXPECT_THAT(error_with_pickle("\x8b\xff\xff\xff\x7f"), HasSubstr("opcode 0x8b"));
+  EXPECT_THAT(error_with_pickle("X\xff\xff\xff\xff"), HasSubstr("ends too early"));
+  EXPECT_THAT(error_with_pickle("\x8d" + u64(~std::uint64_t{0})), HasSubstr("ends too early"));
+  EXPECT_THAT(error_with_pickle("\x8e" + u64(std::uint64_t{1} << 40)), HasSubstr("ends too early"));
+}
+
+// Tensors over one another's storage are tensors: each is what it shows. Another type may look at
+// the same bytes where there are enough of them.
+TEST_F(HostileWeights, TensorsThatShareAStorage) {
+  const std::string none(1, '\0');
+  const auto tensor = [&](const std::string& name, const std::string& type, char elements,
+                          char offset, char size, char stride) {
+    return pickled(name) + global("torch._utils", "_rebuild_tensor_v2") + "((" +
+           pickled("storage") + global("torch", type) + pickled("0") + pickled("cpu") + "K" +
+           elements + "tQK" + offset + "K" + size + "\x85K" + stride + "\x85\x89}tRs";
+  };
+  const auto path = folder_.path() / "shared.pt";
+  auto zip =
+      sound_zip("\x80\2}" + tensor("a", "FloatStorage", 2, 0, 2, 1) +
+                tensor("b", "FloatStorage", 2, 1, 1, 1) + tensor("c", "DoubleStorage", 1, 0, 1, 1) +
+                tensor("d", "ByteStorage", 8, 0, 4, 2) + ".");
+  zip.entries[1].content = std::string("\0\0\x80\x3f\0\0\0\x40", 8);
+  std::ofstream(path, std::ios::binary) << zip.bytes();
+  const auto read = read_state_dict(path).tensors;
+  EXPECT_TRUE(torch::equal(read.at("a"), torch::tensor({1.0F, 2.0F})));
+  EXPECT_TRUE(torch::equal(read.at("b"), torch::tensor({2.0F})));
+  EXPECT_EQ(read.at("c").item<double>(), std::bit_cast<double>(0x400000003f800000));
+  EXPECT_TRUE(torch::equal(read.at("d"), torch::tensor({0, 0x80, 0, 0}, torch::kUInt8)));
+  EXPECT_THAT(error_with_pickle("}" + tensor("a", "FloatStorage", 2, 0, 2, 1) +
+                                tensor("b", "DoubleStorage", 2, 0, 2, 1)),
+              HasSubstr("storage 0 is too short"));
+  EXPECT_THAT(error_with_pickle("}" + tensor("a", "FloatStorage", 2, 1, 2, 1)),
+              HasSubstr("outside its storage"));
+  EXPECT_THAT(error_with_pickle("}" + tensor("a", "FloatStorage", 2, 0, 2, 1) +
+                                tensor("b", "DoubleStorage", 1, 1, 1, 1)),
+              HasSubstr("outside its storage"));
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Of each byte of a pickle a new object: a file of 1 MB takes less than 100 MB.
+TEST_F(HostileWeights, AMegabyteTakesNoHundred) {
+  constexpr int kBytes = 1'000'000;
+  const auto path = folder_.path() / "megabyte.pt";
+  const auto memory_of = [&](const std::string& bytes) {
+    EXPECT_LT(bytes.size(), kBytes + 2000U);
+    std::ofstream(path, std::ios::binary) << bytes;
+    const auto before = test::held_memory();
+    error_of([&] { read_state_dict(path); });
+    return test::peak_memory() - before;
+  };
+  constexpr std::uint64_t kMost = 100'000'000;
+  const std::string empty = std::string("\x8c\0", 2);
+  for (const auto& unit :
+       {std::string("N"), std::string("]"), std::string("}"), std::string(")"), std::string("("),
+        std::string("\x8f"), std::string("K\1"), empty, std::string("]N") + "a", "}" + empty + "Ns",
+        std::string("]\x94"), std::string("c\n\n"), std::string("]\x85")}) {
+    const int count = kBytes / static_cast<int>(unit.size());
+    EXPECT_LT(memory_of(sound_zip("\x80\2(" + repeated(unit, count) + "t.").bytes()), kMost)
+        << unit;
+  }
+  EXPECT_LT(memory_of(sound_zip("\x80\2N" + repeated("\x85", kBytes) + ".").bytes()), kMost);
+  EXPECT_LT(memory_of(sound_zip("\x80\2N" + repeated("\x94", kBytes) + ".").bytes()), kMost);
+  // Keys of a dict, each another one.
+  std::string keys = "\x80\2}(";
+  for (int i = 0; keys.size() + 6 < kBytes; ++i) keys += "J" + u32(i) + "N";
+  EXPECT_LT(memory_of(sound_zip(keys + "u.").bytes()), kMost);
+  // Many small tensors of one storage; entry 1 of the memo is it, 2 a tuple of 1, 3 the function.
+  std::string tensors = "\x80\2](" + global("torch._utils", "_rebuild_tensor_v2") + "q\3(" +
+                        pickled("storage") + global("torch", "FloatStorage") + pickled("0") +
+                        pickled("cpu") + "K\2tQq\1K\1\x85q\2}q\4";
+  while (tensors.size() + 20 < kBytes) {
+    tensors += "h\3(h\1K" + std::string(1, '\0') + "h\2h\2\x89h\4tR";
+  }
+  EXPECT_LT(memory_of(sound_zip(tensors + "e.").bytes()), kMost);
+
+  const auto with_header = [&](const std::string& unit) {
+    std::string header = "{\"a\":[";
+    while (header.size() + unit.size() + 10 < kBytes) header += unit + ",";
+    header += unit + "]}";
+    return u64(header.size()) + header;
+  };
+  for (const auto* unit : {"0", "[]", "{}", "\"\"", "{\"\":0}", "[[]]"}) {
+    EXPECT_LT(memory_of(with_header(unit)), kMost) << unit;
+  }
+  std::string names = "{";
+  for (int i = 0; names.size() + 60 < kBytes; ++i) {
+    names += concat(i > 0 ? "," : "", "\"", i,
+                    "\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}");
+  }
+  names += "}";
+  EXPECT_LT(memory_of(u64(names.size()) + names), kMost);
+  std::string metadata = "{\"__metadata__\":{";
+  for (int i = 0; metadata.size() + 60 < kBytes; ++i) {
+    metadata += concat(i > 0 ? "," : "", "\"", i, "\":\"\"");
+  }
+  metadata += "}}";
+  EXPECT_LT(memory_of(u64(metadata.size()) + metadata), kMost);
+  // A config inside, as YAML and as JSON.
+  for (const auto* unit : {"a,", "[],", "{},", "[[]],"}) {
+    TensorFile file;
+    file.tensors = {{"a", torch::ones({2})}};
+    std::string list = "model: [";
+    while (list.size() < kBytes - 1000) list += unit;
+    file.metadata = {{"model", list + "]"}};
+    write_safetensors(folder_.path() / "config.safetensors", file);
+    EXPECT_LT(memory_of(read_file(folder_.path() / "config.safetensors")), kMost);
+    file.metadata["model"].resize(250'000);
+    file.metadata["model"] += "]";
+    write_safetensors(folder_.path() / "config.safetensors", file);
+    EXPECT_LT(memory_of(read_file(folder_.path() / "config.safetensors")), kMost) << unit;
+  }
+}
+#endif
 
 TEST_F(HostileWeights, FilesBeforePyTorch16) {
   const auto sound = data("python_legacy.pt");
@@ -466,8 +583,9 @@ TEST_F(HostileWeights, Safetensors) {
   EXPECT_THAT(with(many + "\"x\":0}"), HasSubstr("needs dtype, shape"));
 }
 
-// The arguments of an original are JSON in the metadata: nested too deep, they are none.
-TEST_F(HostileWeights, MetadataNestedTooDeep) {
+// The arguments of an original are JSON in the metadata: nested too deep, or too many, they are
+// none.
+TEST_F(HostileWeights, MetadataThatIsNoArguments) {
   TensorFile file;
   file.tensors = {{"a", torch::ones({2})},
                   {"golden/input", torch::ones({2})},
@@ -475,14 +593,66 @@ TEST_F(HostileWeights, MetadataNestedTooDeep) {
                   {"golden/grad_norm", torch::ones({1})},
                   {"golden/grad_dot", torch::ones({1})},
                   {"golden/grad_input", torch::ones({2})}};
-  file.metadata = {{"model", "segresnet"},
-                   {"parameters", "[\"a\"]"},
-                   {"config", "{\"a\":" + repeated("[", 900'000) + repeated("]", 900'000) + "}"}};
   const auto path = folder_.path() / "deep.safetensors";
-  write_safetensors(path, file);
-  EXPECT_EQ(read_state_dict(path).config, "");
-  EXPECT_THAT(error_of([&] { verify(file, path, torch::kFloat32); }),
+  const auto refusal = [&](const std::string& config, const std::string& parameters = "[\"a\"]") {
+    file.metadata = {{"model", "segresnet"}, {"parameters", parameters}, {"config", config}};
+    write_safetensors(path, file);
+    EXPECT_EQ(read_state_dict(path).config, "");
+    return error_of([&] { verify(file, path, torch::kFloat32); });
+  };
+  EXPECT_THAT(refusal("{\"a\":" + repeated("[", 30'000) + repeated("]", 30'000) + "}"),
               HasSubstr("nested deeper than 64"));
+  EXPECT_THAT(refusal("{\"a\":" + repeated("[", 900'000) + repeated("]", 900'000) + "}"),
+              HasSubstr("metadata config takes more than 64 KiB"));
+  std::string many = "{";
+  for (int i = 0; many.size() < (3 << 20); ++i) many += concat("\"", i, "\":0,");
+  EXPECT_THAT(refusal(many + "\"x\":0}"), HasSubstr("takes more than 64 KiB"));
+  EXPECT_THAT(refusal("{}", many + "\"x\":0}"), HasSubstr("parameters takes more than 256 KiB"));
+  EXPECT_THAT(refusal("{}", "[" + repeated("[", 1000) + repeated("]", 1000) + "]"),
+              HasSubstr("nested deeper than 64"));
+  for (const auto* parameters : {"{}", "[]", "[1]", "\"a\"", "null"}) {
+    EXPECT_THAT(refusal("{}", parameters),
+                HasSubstr("metadata parameters must be a list of texts"));
+  }
+}
+
+// A network as large as its config says would not fit any machine: the file's own weights show
+// that it is none of theirs, before it takes memory.
+TEST_F(HostileWeights, NetworksLargerThanTheirWeights) {
+  TensorFile file;
+  file.tensors = {{"a", torch::ones({2})},
+                  {"golden/input", torch::ones({1, 1, 8, 8, 8})},
+                  {"golden/logits", torch::ones({1, 2, 8, 8, 8})},
+                  {"golden/grad_norm", torch::ones({1})},
+                  {"golden/grad_dot", torch::ones({1})},
+                  {"golden/grad_input", torch::ones({2})}};
+  for (const auto& [model, config, why] : std::vector<std::array<std::string, 3>>{
+           {"segmamba", R"({"feat_size": [65536, 65536], "depths": [1024, 1024]})", "left: take"},
+           {"segmamba", R"({"feat_size": [4, 4], "depths": [1, 1], "hidden_size": 4096})",
+            "weights do not fit the model"},
+           {"segmamba", R"({"feat_size": [1099511627776]})", "must be an integer from 1 to 65536"},
+           {"segmamba", R"({"feat_size": [1e300]})", "must be an integer"},
+           {"segmamba", R"({"feat_size": [0]})", "must be an integer from 1 to 65536"},
+           {"segmamba", R"({"depths": [-1]})", "must be an integer from 1 to 1024"},
+           {"unetr", R"({"in_channels": 1, "out_channels": 2, "img_size": 4096,
+                         "hidden_size": 65536})",
+            "left: take"},
+           {"swin_unetr", R"({"in_channels": 1, "out_channels": 2, "window_size": [64, 64, 64]})",
+            "left: take"},
+           {"nnunet", R"({"input_channels": 1, "num_classes": 2, "n_stages": 1,
+                          "features_per_stage": [65536], "kernel_sizes": [31, 31, 31],
+                          "strides": [1], "n_conv_per_stage": [1024],
+                          "n_conv_per_stage_decoder": []})",
+            ""},
+           {"vim_blocks", R"({"depth": 1024, "length": 1000000000, "dim": 65536})", ""},
+           {"vmamba_block_2d", R"({"hidden_dim": 65536})", "weights do not fit the model"}}) {
+    file.metadata = {{"model", model}, {"parameters", "[\"a\"]"}, {"config", config}};
+    const auto before = test::held_memory();
+    EXPECT_THAT(error_of([&] { verify(file, "file", torch::kFloat32); }),
+                AllOf(HasSubstr("file: "), HasSubstr(why), Not(HasSubstr("\n"))))
+        << model << config;
+    EXPECT_LT(test::peak_memory() - before, std::uint64_t{512} << 20) << model << config;
+  }
 }
 
 // What a file says of its network is read in time that does not grow with its square.

@@ -106,7 +106,7 @@ TEST(ConfigInside, ThatCannotBeReadIsTold) {
               HasSubstr("widths"));
 
   EXPECT_THAT(read({{"model", std::string(2 << 20, '#')}}).config_problem,
-              HasSubstr("above 1 MiB"));
+              HasSubstr("above 256 KiB"));
 
   Dict content;
   content.set("model", tensor_dict({{"a", torch::ones({1})}}));

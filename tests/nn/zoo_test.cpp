@@ -13,7 +13,6 @@
 #include "segmamba/nn/model.h"
 #include "segmamba/nn/verify.h"
 #include "support/error_of.h"
-#include "support/meta_device.h"
 
 namespace segmamba::nn {
 namespace {
@@ -253,8 +252,7 @@ struct FullSize {
   std::shared_ptr<SegmentationModel> make() const {
     ModelConfig config;
     change(config);
-    const test::OnMetaDevice meta;
-    return make_model(config);
+    return make_meta_model(config);
   }
 };
 

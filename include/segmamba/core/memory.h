@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace segmamba {
 
@@ -14,5 +15,16 @@ void prefer_huge_pages(void* memory, std::size_t bytes);
 // their start; the most that they hold grows by the gaps between blocks. Does nothing but with
 // glibc's malloc.
 void keep_freed_memory();
+
+// The most that a process could still take, in bytes: what the machine has free or could free, with
+// its swap space, and no more than the control group (of a container, of a job) may have at all.
+// UINT64_MAX where the system does not say. A process that takes more is ended by the system, and
+// no exception tells it.
+std::uint64_t available_memory();
+
+// Where memory runs out in a place that no exception may leave (destructors of libraries beneath
+// take some themselves), the process would abort. From here on it ends there with one line,
+// `program` before it, and exit code 1. For programs to call once at their start.
+void exit_where_memory_ends(const char* program);
 
 }  // namespace segmamba

@@ -71,8 +71,9 @@ struct ReadOptions {
 // nowhere overlap), or a label is not in the map.
 RawCase read_case(const Dataset& dataset, const Case& item, const ReadOptions& options = {});
 
-// data/restore.h goes the way back. Throws Error where every voxel is 0, or a size would exceed
-// what memory can hold.
+// data/restore.h goes the way back. A constant channel becomes 0; normalised voxels beyond 16-bit
+// floats become the largest there are, 65504. Throws Error where every voxel is 0, one is NaN or
+// infinite, or a size would exceed what memory can hold.
 PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config);
 
 }  // namespace segmamba::data

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <array>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -89,9 +90,17 @@ std::vector<torch::Tensor> moved(Tensor&&... tensors) {
   return list;
 }
 
-// Throws Error where the config asks for something the model cannot be (naming the key). Parameters
-// get the initial values of the original, drawn from torch's default generator.
+// Throws Error where the config asks for something the model cannot be (naming the key), and,
+// before any memory is taken, for more numbers than this machine has memory for. Parameters get the
+// initial values of the original, drawn from torch's default generator.
 std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config);
+// With these weights: as load_state_dict() (weights.h), but what does not fit is refused before the
+// model takes any memory. So a file cannot ask for more than the numbers that it holds.
+std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config,
+                                              const std::map<std::string, torch::Tensor>& weights);
+// Of tensors of LibTorch's meta device, which have shapes and types, but no numbers and no memory.
+// Draws no random numbers.
+std::shared_ptr<SegmentationModel> make_meta_model(const ModelConfig& config);
 
 // Those of the model that make_model() would make.
 InputSizes input_sizes(const ModelConfig& config);

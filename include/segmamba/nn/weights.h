@@ -28,5 +28,9 @@ std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module)
 // (state_dict.h) has them, but integer buffers may not be left out; the module is then unchanged.
 void load_state_dict(torch::nn::Module& module,
                      const std::map<std::string, torch::Tensor>& tensors);
+// Throws as load_state_dict() and changes nothing. The content of tensors of the meta device is not
+// looked at.
+void check_state_dict(const torch::nn::Module& module,
+                      const std::map<std::string, torch::Tensor>& tensors);
 
 }  // namespace segmamba::nn
