@@ -16,7 +16,7 @@ model:
   hidden_size: 16
 data:
   root: {data}
-  cache: {cache}
+  cache: "{cache}"
   patch_size: [16, 16, 16]
 training:
   iterations: 100000000
@@ -89,6 +89,8 @@ def main():
     rows = train(programs, folder, hours * 3600)
     steps = step_seconds(metrics, before)
 
+    if len(rows) < 100 or len(steps) < 100:
+        sys.exit("soak: too short to say anything")
     tenths = np.array_split(rows[:, 2], 10)
     settled = rows[len(tenths[0]):]
     slope = np.polyfit(settled[:, 0] / 3600, settled[:, 2] / 2**20, 1)[0]
@@ -99,7 +101,7 @@ def main():
         print(f"{i + 1:5}  {np.median(memory) / 2**20:21.1f}  {1000 * np.median(times):16.2f}")
     print(f"resident memory: slope {slope:+.2f} MiB an hour after the first tenth; last tenth beside "
           f"the second {100 * growth:+.2f} %, at most {rows[:, 2].max() / 2**20:.1f} MiB")
-    sys.exit(growth > LARGEST_GROWTH)
+    sys.exit(int(growth > LARGEST_GROWTH))
 
 
 if __name__ == "__main__":
