@@ -47,7 +47,7 @@ TEST(Text, NumbersForPeopleAndMachines) {
   EXPECT_EQ(to_bytes("512m"), 512 * 1024 * 1024);
   EXPECT_EQ(to_bytes("4096"), 4096);
   for (const char* text :
-       {"", "GB", "-1GB", "0", "nan", "1e300", "6 GBs", "6X", "6 G B", "0.4", "1e-9 GB"}) {
+       {"", "GB", "-1GB", "0", "nan", "1e300", "6 GBs", "6X", "6 G B", "0.4", "1e-10 GB"}) {
     EXPECT_EQ(to_bytes(text), std::nullopt) << text;
   }
   EXPECT_EQ(format_duration(95), "1:35");
