@@ -11,10 +11,11 @@
 namespace segmamba {
 namespace {
 
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
 class Parser {
  public:
   Parser(std::string_view text, const std::string& origin) : text_(text), origin_(origin) {
-    constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
     if (text_.starts_with(kByteOrderMark)) text_.remove_prefix(kByteOrderMark.size());
   }
 
@@ -133,8 +134,8 @@ std::string csv_line(const std::vector<std::string>& fields) {
   std::string line;
   for (const auto& field : fields) {
     if (&field != &fields.front()) line += ',';
-    const bool is_plain =
-        field.find_first_of(",\"\r\n") == std::string::npos && trim(field) == field;
+    const bool is_plain = field.find_first_of(",\"\r\n") == std::string::npos &&
+                          trim(field) == field && !field.starts_with(kByteOrderMark);
     if (is_plain) {
       line += field;
       continue;

@@ -54,9 +54,8 @@ std::string printable(std::string text, std::size_t max_bytes) {
   }
   // U+0080 to U+009F are control characters, too: U+009B is what ESC [ is.
   for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-    if (text[i] == '\xc2' && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
-      text.replace(i, 2, 1, '?');
-    }
+    const auto second = static_cast<unsigned char>(text[i + 1]);
+    if (text[i] == '\xc2' && second >= 0x80 && second < 0xa0) text.replace(i, 2, 1, '?');
   }
   return text;
 }

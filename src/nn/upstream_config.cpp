@@ -572,7 +572,8 @@ class Derivation {
     if (!has("norm") || !is_group_norm(given_["norm"])) return;
     if (given_["norm"].is_array() && given_["norm"][1].contains("num_groups") &&
         (!has("norm_name") || given_["norm_name"] == "")) {
-      given_["num_groups"] = given_["norm"][1]["num_groups"];
+      const Json groups = given_["norm"][1]["num_groups"];  // a new key moves the others
+      given_["num_groups"] = groups;
     }
   }
 
@@ -692,9 +693,8 @@ class Derivation {
     };
     if (given_.contains("norm_op_kwargs")) given_["norm_affine"] = affine(given_["norm_op_kwargs"]);
     if (!has("norm_name") || !given_["norm_name"].is_array()) return;
-    for (const auto& item : given_["norm_name"]) {
-      if (affine(item)) given_["norm_affine"] = true;
-    }
+    const auto& layer = given_["norm_name"];
+    if (std::any_of(layer.begin(), layer.end(), affine)) given_["norm_affine"] = true;
   }
 
   std::string network_;

@@ -45,6 +45,9 @@ TEST(CsvTest, WhatIsWrittenReadsBack) {
   EXPECT_EQ(csv_line({"case", "1.5", ""}), "case,1.5,\n");
   const std::vector<std::string> fields = {"a, b", "say \"no\"", "two\nlines", " blanks ", "plain"};
   EXPECT_EQ(csv_line(fields), "\"a, b\",\"say \"\"no\"\"\",\"two\nlines\",\" blanks \",plain\n");
+  // What begins a file as a byte order mark would be passed over.
+  EXPECT_EQ(parse_csv(csv_line({"\xef\xbb\xbfname"}), "t.csv").header.fields.at(0),
+            "\xef\xbb\xbfname");
   const CsvTable table = parse_csv("a,b,c,d,e\n" + csv_line(fields), "t.csv");
   EXPECT_EQ(table.rows.at(0).fields, fields);
 }

@@ -47,7 +47,7 @@ TEST(Text, NumbersForPeopleAndMachines) {
   EXPECT_EQ(to_bytes("512m"), 512 * 1024 * 1024);
   EXPECT_EQ(to_bytes("4096"), 4096);
   for (const char* text :
-       {"", "GB", "-1GB", "0", "nan", "1e300", "6 GBs", "6X", "6 G B", "0.4", "1e-9 GB"}) {
+       {"", "GB", "-1GB", "0", "nan", "1e300", "6 GBs", "6X", "6 G B", "0.4", "1e-10 GB"}) {
     EXPECT_EQ(to_bytes(text), std::nullopt) << text;
   }
   EXPECT_EQ(format_duration(95), "1:35");
@@ -67,6 +67,7 @@ TEST(Text, WhatIsPrintedDoesNotControlTheTerminal) {
   EXPECT_EQ(printable("\xc2\x9b"
                       "2J caf\xc3\xa9"),
             "?2J caf\xc3\xa9");
+  EXPECT_EQ(printable("\xc2" "a \xc2\xc2\x80"), "\xc2" "a \xc2?");
   EXPECT_EQ(printable("12345", 5), "12345");
   EXPECT_EQ(printable("123456", 5), "12345...");
   EXPECT_EQ(printable("123\xc3\xa9", 4), "123...");

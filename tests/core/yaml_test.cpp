@@ -41,7 +41,7 @@ TEST(YamlValues, ATextHasNotAnyNumberOfValues) {
   };
   std::string list = "a: 1\nb:\n";
   for (int i = 0; i < 100'000; ++i) list += "- x\n";
-  EXPECT_EQ(error(list), "file:99999: has more than 100000 values");
+  EXPECT_EQ(error(list), "file:99998: has more than 100000 values");
   EXPECT_EQ(error("a: " + std::string(65, '[')), "file:1: nested more than 64 levels deep");
 }
 

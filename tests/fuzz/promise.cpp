@@ -22,8 +22,8 @@ std::string flaw_of(std::string_view message) {
   }
   for (std::size_t i = 0; i < message.size(); ++i) {
     const auto byte = static_cast<unsigned char>(message[i]);
-    const bool is_c1 =
-        byte == 0xc2 && i + 1 < message.size() && static_cast<unsigned char>(message[i + 1]) < 0xa0;
+    const auto next = i + 1 < message.size() ? static_cast<unsigned char>(message[i + 1]) : 0;
+    const bool is_c1 = byte == 0xc2 && next >= 0x80 && next < 0xa0;
     if (byte < 0x20 || byte == 0x7f || is_c1) {
       return concat("an Error with byte ", int{byte}, " in its message: ", message);
     }
