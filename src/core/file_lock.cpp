@@ -71,9 +71,10 @@ bool FileLock::acquire(bool wait) {
     if (file_ < 0) fail(path_);
     const int result =
         retry_interrupted([&] { return ::flock(file_, wait ? LOCK_EX : LOCK_EX | LOCK_NB); });
-    if (result != 0 && errno == EWOULDBLOCK) return false;
-    if (result != 0 || is_of_path()) break;
+    const bool is_taken = result != 0 && errno == EWOULDBLOCK;
+    if (!is_taken && (result != 0 || is_of_path())) break;
     ::close(std::exchange(file_, -1));
+    if (is_taken) return false;
   }
   is_held_ = true;
   return true;
