@@ -36,7 +36,8 @@ std::string phase_of(const test::Call& call) {
 class Kills : public test::Scenarios {
  protected:
   // Kills `scenario` until it was killed so often, starting it anew whenever it has ended, and
-  // holds what it leaves to `expected`. `look` is called after each kill.
+  // holds what it leaves to what an undisturbed run does. `look` is called after each kill, with
+  // the folder and whether it is the first kill of that run.
   void kill_often(const Scenario& scenario,
                   const std::function<void(const fs::path&, bool)>& look = {});
 
