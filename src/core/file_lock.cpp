@@ -23,6 +23,10 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFolderLockName = ".segmamba-lock";
 
+[[noreturn]] void fail(const fs::path& path) {
+  throw WriteError(concat("cannot write ", path.string(), ": ", std::strerror(errno)));
+}
+
 std::string this_process() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -64,24 +68,26 @@ bool FileLock::acquire(bool wait) {
   while (true) {
     file_ = retry_interrupted(
         [&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); });
-    if (file_ < 0) {
-      throw WriteError(concat("cannot write ", path_.string(), ": ", std::strerror(errno)));
-    }
+    if (file_ < 0) fail(path_);
     const int result =
         retry_interrupted([&] { return ::flock(file_, wait ? LOCK_EX : LOCK_EX | LOCK_NB); });
-    if (result != 0 && errno == EWOULDBLOCK) return false;
-    if (result != 0 || is_of_path()) break;
+    const bool is_taken = result != 0 && errno == EWOULDBLOCK;
+    if (!is_taken && (result != 0 || is_of_path())) break;
     ::close(std::exchange(file_, -1));
+    if (is_taken) return false;
   }
   is_held_ = true;
   return true;
 }
 
 void FileLock::write(const std::string& text) {
-  const auto size = static_cast<ssize_t>(text.size());
-  if (retry_interrupted([&] { return ::ftruncate(file_, 0); }) != 0 ||
-      retry_interrupted([&] { return ::pwrite(file_, text.data(), text.size(), 0); }) != size) {
-    throw WriteError(concat("cannot write ", path_.string(), ": ", std::strerror(errno)));
+  if (retry_interrupted([&] { return ::ftruncate(file_, 0); }) != 0) fail(path_);
+  for (std::size_t done = 0; done < text.size();) {
+    const auto count = retry_interrupted([&] {
+      return ::pwrite(file_, text.data() + done, text.size() - done, static_cast<off_t>(done));
+    });
+    if (count < 0) fail(path_);
+    done += static_cast<std::size_t>(count);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
 #include "segmamba/engine/events_observer.h"
+#include "segmamba/engine/tensorboard_observer.h"
 #include "support/error_of.h"
 #include "support/temporary_folder.h"
 
@@ -170,9 +171,8 @@ TEST(EventsObserver, ResumedRunGoesOnInTheFile) {
   AppendFile(path).write("{\"time\": \"20");  // killed
   EventsObserver(path).on_start(test_run::started(4));
   const auto lines = lines_of(path);
-  ASSERT_EQ(lines.size(), 3U);
-  EXPECT_EQ(lines[1], "{\"time\": \"20");
-  EXPECT_EQ(parse_json(lines[2], "line 3").at("iteration"), 4);
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(parse_json(lines[1], "line 2").at("iteration"), 4);
 }
 
 TEST(EventsObserver, FullDiskIsNamed) {
@@ -329,6 +329,21 @@ TEST(ConsoleObserver, PrintsALineOnlyEverySoOften) {
   ASSERT_EQ(lines.size(), 4U);
   EXPECT_THAT(lines[2], HasSubstr("train 100% 10/10"));
   EXPECT_EQ(lines[3], "info finished after 10 iterations");
+}
+
+TEST(TensorBoardObserver, ARunGoesOnWithoutIt) {
+  const test::TemporaryFolder folder;
+  write_file_atomically(folder.path() / "tensorboard", "a file where the folder belongs");
+  ::testing::internal::CaptureStderr();
+  TensorBoardObserver observer(folder.path() / "tensorboard");
+  observer.on_start(test_run::started());
+  observer.on_step(test_run::step(1));
+  observer.on_patch_validation(test_run::patch_validation(1));
+  observer.on_validation(test_run::validation(1, 1, true));
+  observer.on_end(RunEnd::kComplete, 1);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(),
+            concat("warning: no more for TensorBoard: cannot make the folder ",
+                   (folder.path() / "tensorboard").string(), ": a file has that name\n"));
 }
 
 }  // namespace

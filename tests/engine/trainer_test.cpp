@@ -516,6 +516,32 @@ TEST_F(TrainerTest, ResumesPastDamagedCheckpoints) {
                                          HasSubstr("--overwrite starts anew"))));
 }
 
+// Killed within the first validation: best.pt is there, and nothing else of what it would have
+// left.
+TEST_F(TrainerTest, AValidationThatWasKilledIsDoneAgain) {
+  auto config = tiny_config();
+  config.validation.keep_best = 3;
+  config.training.checkpoint_every = 100;
+  const RunFolder whole{out_.path() / "whole"};
+  train(config, whole.path, StartMode::kNew);
+  const auto run = RunFolder::prepare(out_.path() / "killed", StartMode::kNew);
+  fs::copy_file(whole.split(), run.split());
+  fs::copy_file(whole.best_checkpoint(4), run.best_checkpoint());
+  std::string table;
+  for (const auto& line : split(read_file(whole.metrics()), '\n')) {
+    table += line + "\n";
+    if (starts_with(line, "4,")) break;  // its step; the next row is the validation's
+  }
+  write_file_atomically(run.metrics(), table);
+
+  train(config, run.path, StartMode::kResume);
+  EXPECT_EQ(rows(run.path), rows(whole.path));
+  for (const auto& entry : fs::directory_iterator(whole.checkpoints())) {
+    const auto name = entry.path().filename();
+    EXPECT_EQ(read_file(run.checkpoints() / name), read_file(entry.path())) << name;
+  }
+}
+
 TEST_F(TrainerTest, RefusesPatchesThatTheModelCannotTake) {
   auto config = tiny_config();
   config.data.patch_size = {16, 20, 16};

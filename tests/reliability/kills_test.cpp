@@ -7,6 +7,7 @@
 #include <csignal>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "scenarios.h"
 #include "segmamba/core/random.h"
@@ -35,8 +36,10 @@ std::string phase_of(const test::Call& call) {
 class Kills : public test::Scenarios {
  protected:
   // Kills `scenario` until it was killed so often, starting it anew whenever it has ended, and
-  // holds what it leaves to `expected`. `look` is called after each kill.
-  void kill_often(const Scenario& scenario, const std::function<void(const fs::path&)>& look = {});
+  // holds what it leaves to what an undisturbed run does. `look` is called after each kill, with
+  // the folder and whether it is the first kill of that run.
+  void kill_often(const Scenario& scenario,
+                  const std::function<void(const fs::path&, bool)>& look = {});
 
  private:
   // One run; whether it was killed.
@@ -79,7 +82,8 @@ bool Kills::run_and_kill(const Scenario& scenario, const fs::path& folder, Rando
                             : kill_by_the_clock(scenario, folder, random);
 }
 
-void Kills::kill_often(const Scenario& scenario, const std::function<void(const fs::path&)>& look) {
+void Kills::kill_often(const Scenario& scenario,
+                       const std::function<void(const fs::path&, bool)>& look) {
   const auto undisturbed = folder_for("undisturbed");
   const auto start = Clock::now();
   const Outcome outcome = run_with(undisturbed, scenario.words, {.folder = undisturbed / "out"});
@@ -92,6 +96,7 @@ void Kills::kill_often(const Scenario& scenario, const std::function<void(const 
   Random random(11);
   int ended = 0;
   std::int64_t kills = 0;
+  bool is_new = true;
   auto folder = folder_for("killed");
   const auto end_it = [&] {
     EXPECT_EQ(test::difference(test::contents(folder / "out"), expected), "");
@@ -101,12 +106,13 @@ void Kills::kill_often(const Scenario& scenario, const std::function<void(const 
     if (!run_and_kill(scenario, folder, random)) {
       end_it();
       folder = folder_for("killed");
+      is_new = true;
       continue;
     }
     ++kills;
     SCOPED_TRACE(concat("kill ", kills));
     EXPECT_NO_THROW(test::read_whole(folder / "out"));
-    if (look) look(folder / "out");
+    if (look) look(folder / "out", std::exchange(is_new, false));
     if (HasFailure()) return;
   }
   const Outcome last = run_in(folder, scenario.words);
@@ -121,16 +127,11 @@ void Kills::kill_often(const Scenario& scenario, const std::function<void(const 
 // The newest checkpoint that is whole is never older than one that was there before.
 TEST_F(Kills, Training) {
   std::int64_t newest = 0;
-  kill_often(training(), [&](const fs::path& out) {
-    const engine::RunFolder run{out};
-    const auto checkpoints = run.all_checkpoints();
-    if (checkpoints.empty()) {
-      newest = 0;  // a new run
-      return;
-    }
-    const auto iteration = engine::load_checkpoint(checkpoints.front()).training.iteration;
-    const bool is_new_run = !fs::exists(run.previous_checkpoint()) && iteration <= 5;
-    EXPECT_TRUE(iteration >= newest || is_new_run) << iteration << " after " << newest;
+  kill_often(training(), [&](const fs::path& out, bool is_new) {
+    const auto checkpoints = engine::RunFolder{out}.all_checkpoints();
+    const auto iteration =
+        checkpoints.empty() ? 0 : engine::load_checkpoint(checkpoints.front()).training.iteration;
+    EXPECT_TRUE(is_new || iteration >= newest) << iteration << " after " << newest;
     newest = iteration;
   });
 }

@@ -104,6 +104,24 @@ TEST_F(ReadFaults, Evaluation) { survive(evaluation()); }
 TEST_F(ReadFaults, Preparation) { survive(preparation()); }
 TEST_F(ReadFaults, Import) { survive(import_of(".safetensors")); }
 
+// It would lose what it has.
+TEST_F(ReadFaults, ARunWhoseCheckpointsCannotBeListedDoesNotStartAnew) {
+  const auto scenario = training();
+  const auto folder = folder_for("work");
+  must(run_in(folder, scenario.words));
+  const auto before = test::contents(folder / "out");
+  const Outcome outcome = run_with(folder, scenario.words,
+                                   {.folder = folder / "out/checkpoints",
+                                    .action = concat(EIO),
+                                    .at = 1,
+                                    .times = "all",
+                                    .on = "read"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(test::line_count(outcome.err), 1) << outcome.err;
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("checkpoints: "), HasSubstr(std::strerror(EIO))));
+  EXPECT_EQ(test::difference(test::contents(folder / "out"), before), "");
+}
+
 // A data set whose folder is gone from some moment on, as an unmounted one.
 TEST_F(ReadFaults, ADataSetThatVanishesEndsTheRun) {
   const auto scenario = training();
