@@ -351,6 +351,44 @@ TEST_F(Numbers, ArePreparedShownAndScored) {
   }
 }
 
+TEST_F(Numbers, OneCaseAndTheSameTwiceTrain) {
+  fs::create_directories(folder_.path() / "one");
+  fs::copy(shared_->path() / "cases/plane-z", folder_.path() / "one/plane-z");
+  const auto train = [&](const std::string& output, const std::vector<std::string>& more) {
+    std::vector<std::string> words = {"segmamba-train",
+                                      "--config",
+                                      (shared_->path() / "odd.yaml").string(),
+                                      "--device",
+                                      "cpu",
+                                      "--output",
+                                      output,
+                                      "--set",
+                                      "data.root=one",
+                                      "data.split=",
+                                      "training.iterations=3"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  };
+  const auto alone = train("alone", {});
+  EXPECT_EQ(alone.exit_code, 0) << alone.err;
+  // Without a case to validate on, the last weights are the best there are.
+  EXPECT_TRUE(fs::exists(folder_.path() / "alone/checkpoints/best.pt"));
+  fs::create_directories(folder_.path() / "one/twin");
+  for (const auto* channel : {"t1n", "t1c", "seg"}) {
+    fs::copy(image("plane-z", channel),
+             folder_.path() / "one/twin" / concat("twin-", channel, ".nii.gz"));
+  }
+  const auto twins = train("twins", {"training.precision=fp16", "training.batch_size=4"});
+  EXPECT_EQ(twins.exit_code, 0) << twins.err;
+  // Rates that no weights survive: the run ends, and no checkpoint is of such weights.
+  const auto wild = train("wild", {"optimizer.learning_rate=1e300", "training.max_skipped_steps=1",
+                                   "training.checkpoint_every=1", "training.iterations=30"});
+  EXPECT_EQ(wild.exit_code, 1);
+  EXPECT_THAT(wild.err,
+              testing::AnyOf(HasSubstr("is not finite any more"), HasSubstr("not finite first: ")));
+  EXPECT_FALSE(fs::exists(folder_.path() / "wild/checkpoints/best.pt"));
+}
+
 // Masks that fill grids without thickness, and none: equal ones are perfect by every convention.
 TEST_F(Numbers, EqualMasksArePerfectInEveryGrid) {
   for (const auto& size : std::vector<std::array<std::int64_t, 3>>{
