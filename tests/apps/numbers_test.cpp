@@ -173,12 +173,13 @@ class Numbers : public test::Programs {
     // The cases may have leaked: they are in both parts on purpose.
     trained_ = run_in(shared_->path(), {"segmamba-train", "--config", "odd.yaml", "--device", "cpu",
                                         "--output", "run"});
-    segmented_ = run_in(
-        shared_->path(),
-        {"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt", "--input", "cases",
-         "--output", "labels", "--device", "cpu", "--threads", "1", "--precision", "fp32",
-         "--probabilities", "--uncertainty", "--pictures", "--postprocess", "rules.yaml"},
-        "remove_below_ml: [WT=0.002]\nfill_holes: [WT]\nreplace_below_ml: [ET=0.1->necrosis]\n");
+    segmented_ =
+        run_in(shared_->path(),
+               {"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt", "--input", "cases",
+                "--output", "labels", "--device", "cpu", "--threads", "1", "--precision", "fp32",
+                "--probabilities", "--uncertainty", "--pictures", "--postprocess", "rules.yaml"},
+               "postprocess:\n  remove_below_ml: [WT=0.002]\n  fill_holes: [WT]\n"
+               "  replace_below_ml: [ET=0.1->necrosis]\n");
   }
 
   static Outcome run_in(const fs::path& folder, std::vector<std::string> words,
@@ -338,7 +339,7 @@ TEST_F(Numbers, ArePreparedShownAndScored) {
   const auto checked = run_in(shared_->path(), {"segmamba-data", "check", "cases", "--channels",
                                                 "t1n", "t1c", "--html", "check.html"});
   EXPECT_EQ(checked.exit_code, 1);
-  EXPECT_THAT(checked.out, AllOf(HasSubstr("not-finite"), HasSubstr("unknown-labels"),
+  EXPECT_THAT(checked.out, AllOf(HasSubstr("not-finite"), HasSubstr("unknown-label"),
                                  HasSubstr("constant"), HasSubstr("empty")));
   for (const auto* prediction : {"labels", "cases"}) {
     const auto scored =
@@ -364,7 +365,7 @@ TEST_F(Numbers, OneCaseAndTheSameTwiceTrain) {
                                       output,
                                       "--set",
                                       "data.root=one",
-                                      "data.split=",
+                                      "data.split=\"\"",
                                       "training.iterations=3"};
     words.insert(words.end(), more.begin(), more.end());
     return run(words);
