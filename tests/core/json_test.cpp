@@ -48,7 +48,7 @@ TEST(Json, ObjectsHaveNotAnyNumberOfKeys) {
 }
 
 // The parser's own callbacks would look through the array at the end of every object.
-TEST(JsonTest, ArraysOfManyObjects) {
+TEST(Json, ArraysOfManyObjects) {
   constexpr int kCount = 300'000;
   std::string text = "[{}";
   for (int i = 1; i < kCount; ++i) text += ",{}";
