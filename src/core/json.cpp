@@ -1,39 +1,50 @@
 #include "segmamba/core/json.h"
 
-#include <array>
 #include <cmath>
+#include <vector>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/json_watcher.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba {
 namespace {
 
 // A value is copied and written by functions that call themselves once a level.
-constexpr int kMaxDepth = 64;
+constexpr std::size_t kMaxDepth = 64;
 // Json keeps the order of keys, and to find one takes as long as there are keys: a million of them
 // would take hours.
 constexpr std::size_t kMaxKeys = 20'000;
 
+class Bounds final : public JsonWatcher<Json> {
+ public:
+  explicit Bounds(const std::string& origin) : origin_(origin) {}
+
+ private:
+  void on_begin(bool) override {
+    if (keys_.size() == kMaxDepth) {
+      throw Error(concat(origin_, ": JSON nested deeper than ", kMaxDepth));
+    }
+    keys_.push_back(0);
+  }
+  void on_end(bool) override { keys_.pop_back(); }
+  void on_key(const std::string&) override {
+    if (++keys_.back() > kMaxKeys) {
+      throw Error(concat(origin_, ": a JSON object with more than ", kMaxKeys, " keys"));
+    }
+  }
+
+  const std::string& origin_;
+  std::vector<std::size_t> keys_;  // of each object and array that is open
+};
+
 }  // namespace
 
 Json parse_json(const std::string& text, const std::string& origin) {
-  std::array<std::size_t, kMaxDepth + 1> keys{};  // of the object at each depth
-  const auto check_size = [&](int depth, Json::parse_event_t event, const Json&) {
-    using Event = Json::parse_event_t;
-    const auto level = static_cast<std::size_t>(depth);
-    if (event == Event::array_start || event == Event::object_start) {
-      if (depth >= kMaxDepth) throw Error(concat(origin, ": JSON nested deeper than ", kMaxDepth));
-      keys[level + 1] = 0;
-    }
-    if (event == Event::key && ++keys[level] > kMaxKeys) {
-      throw Error(concat(origin, ": a JSON object with more than ", kMaxKeys, " keys"));
-    }
-    return true;
-  };
+  Bounds(origin).watch(text);
   try {
-    return Json::parse(text, check_size);
+    return Json::parse(text);
   } catch (const Json::exception& error) {
     // "[json.exception.parse_error.101] parse error at line 1, column 5: ..." without its tag.
     const std::string what = error.what();

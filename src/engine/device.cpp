@@ -6,8 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 
@@ -92,9 +97,40 @@ DeviceMemory device_memory(const c10::Device& device) {
   return memory;
 }
 
+namespace {
+
+// Whether the system gives so many threads at once.
+bool can_start(int threads) {
+  std::atomic<bool> may_end{false};
+  bool all = true;
+  std::vector<std::jthread> started;
+  started.reserve(static_cast<std::size_t>(threads));
+  try {
+    for (int i = 0; i < threads; ++i) started.emplace_back([&may_end] { may_end.wait(false); });
+  } catch (const std::system_error&) {
+    all = false;
+  }
+  may_end = true;
+  may_end.notify_all();
+  return all;
+}
+
+}  // namespace
+
 void set_compute_threads(std::int64_t count, std::int64_t processes) {
   if (count == 0 && processes > 1) count = std::max<std::int64_t>(thread_count() / processes, 1);
   if (count > 0) set_thread_count(static_cast<int>(count));
+  // LibTorch starts two pools of threads, and where one of them does not start it waits for it
+  // without end.
+  constexpr int kPools = 2;
+  const int wanted = thread_count();
+  while (thread_count() > 1 && !can_start(kPools * thread_count())) {
+    set_thread_count(thread_count() / 2);
+  }
+  if (thread_count() < wanted) {
+    log_warning(concat("the system has no memory for ", wanted, " threads: going on with ",
+                       thread_count()));
+  }
   at::set_num_threads(thread_count());
 }
 

@@ -93,6 +93,7 @@ InputFile::InputFile(const fs::path& path) : path_(path) {
   }
   errno = 0;
   file_ = gzopen(path.c_str(), "rb");
+  if (file_ == nullptr && (errno == 0 || errno == ENOMEM)) throw std::bad_alloc();
   if (file_ == nullptr) {
     throw Error(concat(path.string(), ": cannot be read: ", std::strerror(errno)));
   }
@@ -104,6 +105,7 @@ std::size_t InputFile::read(char* target, std::size_t size) {
   int code = Z_OK;
   const char* message = gzerror(file_, &code);
   if (count < 0 || (code != Z_OK && code != Z_STREAM_END)) {
+    if (code == Z_MEM_ERROR) throw std::bad_alloc();  // no damage of the file
     if (code == Z_ERRNO) {
       throw Error(concat(path_.string(), ": cannot be read: ", std::strerror(errno)));
     }

@@ -177,31 +177,9 @@ Value read_content(const std::filesystem::path& path) {
 
 }  // namespace
 
-Dict::Dict() = default;
-Dict::Dict(const Dict& other)
-    : items_(other.items_),
-      places_(other.places_ ? std::make_unique<Places>(*other.places_) : nullptr) {}
-Dict::Dict(Dict&& other) noexcept = default;
-Dict& Dict::operator=(const Dict& other) {
-  Dict copy(other);
-  return *this = std::move(copy);
-}
-Dict& Dict::operator=(Dict&& other) noexcept = default;
-Dict::~Dict() = default;
-
-std::size_t Dict::place_of(const std::string& key) const {
-  if (places_) {
-    const auto place = places_->find(key);
-    return place == places_->end() ? items_.size() : place->second;
-  }
-  const auto item = std::find_if(items_.begin(), items_.end(),
-                                 [&key](const auto& other) { return other.first == key; });
-  return static_cast<std::size_t>(item - items_.begin());
-}
-
 const Value* Dict::find(const std::string& key) const {
-  const auto place = place_of(key);
-  return place == items_.size() ? nullptr : &items_[place].second;
+  const auto place = places_.find(key);
+  return place == places_.end() ? nullptr : &items_[place->second].second;
 }
 
 const Value& Dict::at(const std::string& key) const {
@@ -211,17 +189,12 @@ const Value& Dict::at(const std::string& key) const {
 }
 
 void Dict::set(const std::string& key, Value value) {
-  constexpr std::size_t kFew = 8;
-  if (const auto place = place_of(key); place < items_.size()) {
-    items_[place].second = std::move(value);
-    return;
+  const auto [place, is_new] = places_.emplace(key, items_.size());
+  if (is_new) {
+    items_.emplace_back(key, std::move(value));
+  } else {
+    items_[place->second].second = std::move(value);
   }
-  if (!places_ && items_.size() == kFew) {
-    places_ = std::make_unique<Places>();
-    for (std::size_t i = 0; i < items_.size(); ++i) places_->emplace(items_[i].first, i);
-  }
-  if (places_) places_->emplace(key, items_.size());
-  items_.emplace_back(key, std::move(value));
 }
 
 template <class T>

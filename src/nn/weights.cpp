@@ -14,7 +14,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
-#include "segmamba/core/json.h"
+#include "segmamba/core/json_watcher.h"
 #include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/state_dict.h"
@@ -72,29 +72,40 @@ struct Entry {
   std::uint64_t begin = 0, end = 0;
 };
 
+// Finds a key that stands twice in one object, among entries and what they hold.
+class TwoOfAName final : public JsonWatcher<SortedJson> {
+ public:
+  const std::string& name() const { return name_; }
+
+ private:
+  void on_begin(bool) override {
+    ++depth_;
+    if (depth_ <= keys_.size()) keys_[depth_ - 1].clear();
+  }
+  void on_end(bool) override { --depth_; }
+  void on_key(const std::string& key) override {
+    if (depth_ <= keys_.size() && !keys_[depth_ - 1].insert(key).second) name_ = key;
+  }
+
+  std::array<std::set<std::string>, 2> keys_;  // at each depth
+  std::size_t depth_ = 0;
+  std::string name_;
+};
+
 // The JSON of a header. Of two entries of one name it would keep one: that is an error.
 SortedJson parse_header(const std::string& text, const std::string& where) {
-  std::array<std::set<std::string>, 3> keys;  // at each depth
-  std::string twice;
-  const auto look = [&](int depth, SortedJson::parse_event_t event, SortedJson& item) {
-    const auto level = static_cast<std::size_t>(depth);
-    if (event == SortedJson::parse_event_t::object_start && level + 1 < keys.size()) {
-      keys[level + 1].clear();
-    }
-    if (event == SortedJson::parse_event_t::key && level < keys.size() &&
-        !keys[level].insert(item.get<std::string>()).second) {
-      twice = item.get<std::string>();
-    }
-    return true;
-  };
   SortedJson json;
   try {
-    json = SortedJson::parse(text, look);
+    json = SortedJson::parse(text);
   } catch (const SortedJson::exception& error) {
     throw Error(concat(
         where, ": not a safetensors file (its header is no valid JSON: ", error.what(), ")"));
   }
-  if (!twice.empty()) throw Error(concat(where, ": the header holds \"", twice, "\" twice"));
+  TwoOfAName twice;
+  twice.watch(text);
+  if (!twice.name().empty()) {
+    throw Error(concat(where, ": the header holds \"", twice.name(), "\" twice"));
+  }
   return json;
 }
 

@@ -21,13 +21,12 @@ using test::pickled;
 using test::repeated;
 using test::sound_zip;
 using ::testing::AllOf;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
 class Hostile : public test::Programs {
  protected:
-  // Every program that takes weights, with this file.
+  // Every program that takes weights, with this file; those first that read it each in its own way.
   std::vector<std::vector<std::string>> commands(const std::string& file) const {
     fs::create_directories(folder_.path() / "run/checkpoints");
     fs::copy_file(folder_.path() / file, folder_.path() / "run/checkpoints/last.pt",
@@ -45,13 +44,15 @@ class Hostile : public test::Programs {
   void write(const std::string& name, const std::string& bytes) const {
     std::ofstream(folder_.path() / name, std::ios::binary) << bytes;
   }
-  // All of them refuse it; `why` where the file is opened as what it pretends to be.
-  void expect_refused(const std::string& file, const std::string& why) {
+  // The first `count` of them refuse it, all but `verify` because of `why`: that takes safetensors
+  // alone.
+  void expect_refused(const std::string& file, const std::string& why, std::size_t count = 3) {
     nn::write_safetensors(
         folder_.path() / "input.safetensors",
         {.tensors = {{"input", torch::ones({1, 4, 16, 16, 16})}}, .metadata = {}});
-    std::int64_t refused_for_that = 0;
-    for (const auto& command : commands(file)) {
+    auto tried = commands(file);
+    tried.resize(std::min(count, tried.size()));
+    for (const auto& command : tried) {
       SCOPED_TRACE(join(command, " "));
       const auto child = start(folder_.path(), command);
       int status = 0;
@@ -59,18 +60,16 @@ class Hostile : public test::Programs {
       ::wait4(child, &status, 0, &usage);
       const auto error = read_file(folder_.path() / "err.txt");
       ASSERT_TRUE(WIFEXITED(status)) << error;
-      // 2: it is no file that says which network it is of.
-      EXPECT_THAT(WEXITSTATUS(status), AnyOf(1, 2)) << error;
+      EXPECT_EQ(WEXITSTATUS(status), 1) << error;
       EXPECT_EQ(test::line_count(error), 1) << error;
       EXPECT_THAT(error, HasSubstr(command[0] + ": "));
-      refused_for_that += error.find(why) == std::string::npos ? 0 : 1;
+      EXPECT_THAT(error, HasSubstr(command[1] == "verify" ? "not a safetensors file" : why));
       EXPECT_LT(usage.ru_maxrss, std::int64_t{1} << 20) << "KiB";
       EXPECT_FALSE(fs::exists(folder_.path() / "owned"));
       for (const auto* output : {"out", "out.pt", "out.safetensors"}) {
         EXPECT_FALSE(fs::exists(folder_.path() / output));
       }
     }
-    EXPECT_GE(refused_for_that, 6) << why;
   }
 };
 
@@ -78,7 +77,7 @@ TEST_F(Hostile, APickleThatCalls) {
   write(
       "call.pt",
       sound_zip("\x80\2" + global("posix", "system") + pickled("touch owned") + "\x85R.").bytes());
-  expect_refused("call.pt", "\"posix.system\" is not plain data");
+  expect_refused("call.pt", "\"posix.system\" is not plain data", 8);
 }
 
 TEST_F(Hostile, APickleThatUnfolds) {
@@ -95,7 +94,7 @@ TEST_F(Hostile, AZipBomb) {
     zip.entries.push_back({.name = concat("x/data/", i), .size = 1 << 20, .header = 0});
   }
   write("bomb.pt", zip.bytes());
-  expect_refused("bomb.pt", "overlaps another entry");
+  expect_refused("bomb.pt", "damaged zip archive: x/data/");
 }
 
 // What is no checkpoint of a run at all is said to be none by those that need one.
@@ -116,8 +115,8 @@ TEST_F(Hostile, ANetworkLargerThanItsFile) {
            // Here the user asks for it.
            {{"segmamba-model", "info", "--config", "huge.yaml"},
             "left: take fewer channels or layers"},
-           {train_command({"--set", "model.dims=[65536,65536]", "model.depths=[1024,1024]",
-                           "--output", "new"}),
+           {train_command(
+                {"--set", "model.dims=[65536,65536]", "model.depths=[1,1]", "--output", "new"}),
             "left: take fewer channels or layers"}}) {
     write("huge.yaml", "model: {dims: [65536, 65536], depths: [1024, 1024]}\n");
     const Outcome outcome = run(command);

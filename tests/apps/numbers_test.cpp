@@ -138,21 +138,26 @@ std::vector<Oddity> oddities() {
 
 class Numbers : public test::Programs {
  protected:
+  inline static const std::vector<std::string> kValidation = {
+      "pair", "row-z", "plane-y", "int16", "float-labels", "beyond-float", "label-half"};
+  static bool validates(const std::string& name) {
+    return std::find(kValidation.begin(), kValidation.end(), name) != kValidation.end();
+  }
+
   static void SetUpTestSuite() {
     shared_ = new test::TemporaryFolder;
-    std::string train, bad;
+    std::vector<std::string> train;
     for (const auto& item : oddities()) {
       const auto folder = shared_->path() / "cases" / item.name;
       fs::create_directories(folder);
       item.image.write_gzip(folder / (item.name + "-t1n.nii.gz"));
       item.second.value_or(item.image).write_gzip(folder / (item.name + "-t1c.nii.gz"));
       item.label.write_gzip(folder / (item.name + "-seg.nii.gz"));
-      train += concat(train.empty() ? "" : ", ", item.name);
+      if (!validates(item.name)) train.push_back(item.name);
     }
     write_file_atomically(shared_->path() / "split.yaml",
-                          concat("train: [", train,
-                                 "]\nvalidation: [voxel, row-x, plane-z, no-tumour, all-tumour, "
-                                 "nan, label-7]\ntest: []\n"));
+                          concat("train: [", join(train, ", "), "]\nvalidation: [",
+                                 join(kValidation, ", "), "]\ntest: []\n"));
     // Augmentation does whatever it can, each time.
     std::string augment;
     for (const auto* section :
@@ -170,15 +175,15 @@ class Numbers : public test::Programs {
                               "loss: {name: dice_cross_entropy}\n"
                               "training: {iterations: 60, threads: 1, workers: 1, ema_decay: 0.9}\n"
                               "validation: {every: 30, patches_every: 20, patches: 4}\n");
-    // The cases may have leaked: they are in both parts on purpose.
     trained_ = run_in(shared_->path(), {"segmamba-train", "--config", "odd.yaml", "--device", "cpu",
                                         "--output", "run"});
-    segmented_ = run_in(
-        shared_->path(),
-        {"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt", "--input", "cases",
-         "--output", "labels", "--device", "cpu", "--threads", "1", "--precision", "fp32",
-         "--probabilities", "--uncertainty", "--pictures", "--postprocess", "rules.yaml"},
-        "remove_below_ml: [WT=0.002]\nfill_holes: [WT]\nreplace_below_ml: [ET=0.1->necrosis]\n");
+    segmented_ =
+        run_in(shared_->path(),
+               {"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt", "--input", "cases",
+                "--output", "labels", "--device", "cpu", "--threads", "1", "--precision", "fp32",
+                "--probabilities", "--uncertainty", "--pictures", "--postprocess", "rules.yaml"},
+               "postprocess:\n  remove_below_ml: [WT=0.002]\n  fill_holes: [WT]\n"
+               "  replace_below_ml: [ET=0.1->necrosis]\n");
   }
 
   static Outcome run_in(const fs::path& folder, std::vector<std::string> words,
@@ -239,7 +244,7 @@ TEST_F(Numbers, OfConfigsStayWithinFloats) {
     return "";
   };
   EXPECT_EQ(refusal("{normalise: window, clip: [-1.0e+30, 1.0e+30]}"), "");
-  EXPECT_THAT(refusal("clip: [0, 1.0e+38]"), HasSubstr("preprocess.clip must be a number from"));
+  EXPECT_THAT(refusal("clip: [0, 1.0e+38]"), HasSubstr("clip must be a number from"));
   EXPECT_THAT(refusal("{normalise: window, clip: [0, 1.0e-300]}"), HasSubstr("not so close"));
   EXPECT_THAT(refusal("{normalise: statistics, means: [1.0e+300], deviations: [1]}"),
               HasSubstr("means must be a number from"));
@@ -266,13 +271,12 @@ TEST_F(Numbers, TrainOnWhatIsDefined) {
   const auto log = read_file(shared_->path() / "run/train.log");
   for (const auto& item : oddities()) {
     const auto error = item.image_error + item.label_error;
-    const auto left_out = concat("left out of training: case ", item.name, ": ");
+    const auto left_out = concat("left out of ", validates(item.name) ? "validation" : "training",
+                                 ": case ", item.name, ": ");
     EXPECT_THAT(log,
                 testing::Conditional(error.empty(), Not(HasSubstr(left_out)), HasSubstr(left_out)));
   }
-  EXPECT_THAT(log, AllOf(HasSubstr("left out of validation: case nan: "),
-                         HasSubstr("left out of validation: case label-7: "),
-                         HasSubstr("the scores of this validation are of 5 of 7 cases")));
+  EXPECT_THAT(log, HasSubstr("the scores of this validation are of 5 of 7 cases"));
   // No step was skipped: every loss and every gradient was finite.
   const auto table = parse_csv(read_file(shared_->path() / "run/metrics.csv"), "metrics.csv");
   const auto& columns = table.header.fields;
@@ -338,7 +342,7 @@ TEST_F(Numbers, ArePreparedShownAndScored) {
   const auto checked = run_in(shared_->path(), {"segmamba-data", "check", "cases", "--channels",
                                                 "t1n", "t1c", "--html", "check.html"});
   EXPECT_EQ(checked.exit_code, 1);
-  EXPECT_THAT(checked.out, AllOf(HasSubstr("not-finite"), HasSubstr("unknown-labels"),
+  EXPECT_THAT(checked.out, AllOf(HasSubstr("not-finite"), HasSubstr("unknown-label"),
                                  HasSubstr("constant"), HasSubstr("empty")));
   for (const auto* prediction : {"labels", "cases"}) {
     const auto scored =
@@ -349,6 +353,44 @@ TEST_F(Numbers, ArePreparedShownAndScored) {
     EXPECT_THAT(scored.err, HasSubstr("label-255"));
     EXPECT_TRUE(fs::exists(shared_->path() / concat("scores-", prediction) / "report.html"));
   }
+}
+
+TEST_F(Numbers, OneCaseAndTheSameTwiceTrain) {
+  fs::create_directories(folder_.path() / "one");
+  fs::copy(shared_->path() / "cases/plane-z", folder_.path() / "one/plane-z");
+  const auto train = [&](const std::string& output, const std::vector<std::string>& more) {
+    std::vector<std::string> words = {"segmamba-train",
+                                      "--config",
+                                      (shared_->path() / "odd.yaml").string(),
+                                      "--device",
+                                      "cpu",
+                                      "--output",
+                                      output,
+                                      "--set",
+                                      "data.root=one",
+                                      "data.split=\"\"",
+                                      "training.iterations=3"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  };
+  const auto alone = train("alone", {});
+  EXPECT_EQ(alone.exit_code, 0) << alone.err;
+  // Without a case to validate on, the last weights are the best there are.
+  EXPECT_TRUE(fs::exists(folder_.path() / "alone/checkpoints/best.pt"));
+  fs::create_directories(folder_.path() / "one/twin");
+  for (const auto* channel : {"t1n", "t1c", "seg"}) {
+    fs::copy(image("plane-z", channel),
+             folder_.path() / "one/twin" / concat("twin-", channel, ".nii.gz"));
+  }
+  const auto twins = train("twins", {"training.precision=fp16", "training.batch_size=4"});
+  EXPECT_EQ(twins.exit_code, 0) << twins.err;
+  // Rates that no weights survive: the run ends, and no checkpoint is of such weights.
+  const auto wild = train("wild", {"optimizer.learning_rate=1e300", "training.max_skipped_steps=1",
+                                   "training.checkpoint_every=1", "training.iterations=30"});
+  EXPECT_EQ(wild.exit_code, 1);
+  EXPECT_THAT(wild.err,
+              testing::AnyOf(HasSubstr("is not finite any more"), HasSubstr("not finite first: ")));
+  EXPECT_FALSE(fs::exists(folder_.path() / "wild/checkpoints/best.pt"));
 }
 
 // Masks that fill grids without thickness, and none: equal ones are perfect by every convention.
@@ -366,8 +408,11 @@ TEST_F(Numbers, EqualMasksArePerfectInEveryGrid) {
         const bool is_share = score.metric == "dice" || starts_with(score.metric, "nsd"),
                    is_distance = score.metric == "hd95" || score.metric == "assd";
         if (label == 0 || (!is_share && !is_distance)) continue;
-        EXPECT_EQ(score.value, is_share ? 1 : 0) << join(size, "x") << " " << score.convention
-                                                 << " " << score.region << " " << score.metric;
+        // This one takes away parts as small as these.
+        if (score.convention == "brats2024") continue;
+        EXPECT_NEAR(score.value, is_share ? 1 : 0, 1e-12)
+            << join(size, "x") << " " << score.convention << " " << score.region << " "
+            << score.metric;
       }
     }
   }

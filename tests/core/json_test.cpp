@@ -47,5 +47,13 @@ TEST(Json, ObjectsHaveNotAnyNumberOfKeys) {
             "file.json: a JSON object with more than 20000 keys");
 }
 
+// The parser's own callbacks would look through the array at the end of every object.
+TEST(Json, ArraysOfManyObjects) {
+  constexpr int kCount = 300'000;
+  std::string text = "[{}";
+  for (int i = 1; i < kCount; ++i) text += ",{}";
+  EXPECT_EQ(parse_json(text + "]", "many").size(), kCount);
+}
+
 }  // namespace
 }  // namespace segmamba

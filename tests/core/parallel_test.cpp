@@ -63,18 +63,22 @@ TEST(ParallelFor, GoesOnWhereTheSystemHasNoMoreThreads) {
     const auto bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + (1 << 20));
     const rlimit limit{bytes, bytes};
     setrlimit(RLIMIT_AS, &limit);
-    // The C library keeps the stacks of a few ended threads: these are taken up, too.
-    constexpr int kMostKept = 1000;
-    std::vector<std::thread> waiting;
+    constexpr int kThreads = 64;  // more than the library keeps stacks of ended ones for
+    std::vector<std::thread> threads;
+    std::atomic<bool> may_end{false};
+    bool is_refused = false;
     try {
-      while (waiting.size() < kMostKept) waiting.emplace_back([] { ::pause(); });
-      _exit(2);  // there was room
+      for (int i = 0; i < kThreads; ++i) threads.emplace_back([&] { may_end.wait(false); });
     } catch (const std::system_error&) {
+      is_refused = true;
     }
+    may_end = true;
+    may_end.notify_all();
+    for (auto& thread : threads) thread.join();
     std::atomic<int> visited{0};
     parallel_for(
-        100, [&](std::int64_t) { ++visited; }, 16);
-    _exit(visited == 100 ? 0 : 1);
+        1000, [&](std::int64_t) { ++visited; }, kThreads);
+    _exit(is_refused && visited == 1000 ? 0 : 1);
   }
   int status = 0;
   waitpid(child, &status, 0);

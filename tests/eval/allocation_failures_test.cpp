@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <new>
@@ -85,6 +86,9 @@ class AllocationFailures : public ::testing::Test {
     set_thread_count(3);
   }
   void TearDown() override { set_log_level(LogLevel::kInfo); }
+  static void TearDownTestSuite() {
+    if (is_every()) std::printf("%lld allocations failed\n", static_cast<long long>(tries_));
+  }
 
   struct Outcome {
     bool was_reached = false;  // the allocation that was to fail
@@ -111,9 +115,10 @@ class AllocationFailures : public ::testing::Test {
   // The next to fail after `before` others: first every one, then always one in so many; all of
   // them where SEGMAMBA_EVERY_ALLOCATION is set.
   static std::int64_t next(std::int64_t before, std::int64_t exact) {
-    static const bool is_every = std::getenv("SEGMAMBA_EVERY_ALLOCATION") != nullptr;
-    return before + 1 + (is_every ? 0 : before / exact);
+    ++tries_;
+    return before + 1 + (is_every() ? 0 : before / exact);
   }
+  static bool is_every() { return std::getenv("SEGMAMBA_EVERY_ALLOCATION") != nullptr; }
 
   // Lets the allocations of `action` fail until it is through. `after` is called after each try.
   // Returns how many tries ended with an exception.
@@ -194,6 +199,7 @@ class AllocationFailures : public ::testing::Test {
     return data::open_dataset(config, data::Labels::kRequired);
   }
 
+  inline static std::int64_t tries_ = 0;
   test::TemporaryFolder folder_;
 };
 

@@ -23,13 +23,6 @@ using List = std::vector<Value>;
 // A dict with string keys in the order of insertion.
 class Dict {
  public:
-  Dict();
-  Dict(const Dict& other);
-  Dict(Dict&& other) noexcept;
-  Dict& operator=(const Dict& other);
-  Dict& operator=(Dict&& other) noexcept;
-  ~Dict();
-
   // Null where there is no such key.
   const Value* find(const std::string& key) const;
   bool contains(const std::string& key) const { return find(key) != nullptr; }
@@ -40,14 +33,8 @@ class Dict {
   const std::vector<std::pair<std::string, Value>>& items() const { return items_; }
 
  private:
-  using Places = std::unordered_map<std::string, std::size_t>;
-
-  // items_.size() where there is no such key.
-  std::size_t place_of(const std::string& key) const;
-
   std::vector<std::pair<std::string, Value>> items_;
-  // Of the keys in items_, where these are many: a file may hold a million dicts of none.
-  std::unique_ptr<Places> places_;
+  std::unordered_map<std::string, std::size_t> places_;  // of the keys in items_
 };
 
 // None, bool, int, float, str, tensor, list (tuples too) or dict. The accessors throw Error where
