@@ -153,7 +153,7 @@ TEST_F(ShortMemory, OfScoring) {
 
 // What --max-memory says is needed is enough, and is kept.
 TEST_F(ShortMemory, InferenceKeepsWithinWhatItIsGiven) {
-  ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "large", "--cases", "1", "--size", "112"})
+  ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "large", "--cases", "1", "--size", "80"})
                 .exit_code,
             0);
   const auto command = [&](const std::string& limit) {
@@ -173,7 +173,7 @@ TEST_F(ShortMemory, InferenceKeepsWithinWhatItIsGiven) {
                                     "--no-report",
                                     "--set",
                                     "inference.sw_batch_size=64",
-                                    "data.patch_size=[48,48,48]",
+                                    "data.patch_size=[32,32,32]",
                                     "--max-memory",
                                     limit};
   };
