@@ -102,9 +102,8 @@ TEST_F(Hostile, ANetworkLargerThanItsFile) {
   nn::write_safetensors(
       folder_.path() / "huge.safetensors",
       {.tensors = {{"out.conv.conv.bias", torch::ones({4})}},
-       .metadata = {
-           {"format", "pt"},
-           {"model", "dims: [65536, 65536]\ndepths: [1024, 1024]\nhidden_size: 65536\n"}}});
+       .metadata = {{"format", "pt"},
+                    {"model", "dims: [65536, 65536]\ndepths: [1, 1]\nhidden_size: 65536\n"}}});
   for (const auto& [command, why] : std::vector<std::pair<std::vector<std::string>, std::string>>{
            {{"segmamba-model", "info", "--checkpoint", "huge.safetensors"},
             "weights do not fit the model"},
@@ -137,8 +136,8 @@ TEST_F(Hostile, InputsThatHoldNothing) {
   }());
   nn::write_safetensors(folder_.path() / "weights.safetensors",
                         {.tensors = nn::state_dict(*model), .metadata = {}});
-  for (const auto& shape : std::vector<std::vector<std::int64_t>>{
-           {0, 4, 16, 16, 16}, {1, 0, 16, 16, 16}, {1, 4, 0, 16, 16}, {4, 16, 16, 16}, {0}}) {
+  for (const auto& shape :
+       std::vector<std::vector<std::int64_t>>{{0, 4, 16, 16, 16}, {1, 4, 0, 16, 16}, {0}}) {
     nn::write_safetensors(folder_.path() / "input.safetensors",
                           {.tensors = {{"input", torch::ones(shape)}}, .metadata = {}});
     const Outcome outcome =
