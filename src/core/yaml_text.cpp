@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/eventhandler.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "segmamba/core/error.h"
@@ -57,6 +58,12 @@ class SizeCheck final : public YAML::EventHandler {
 }  // namespace
 
 YAML::Node load_yaml(const std::string& text, const std::string& origin) {
+  // yaml-cpp keeps the brackets of a line, some hundred bytes each, until it knows what they open.
+  const auto brackets = std::count_if(text.begin(), text.end(),
+                                      [](char letter) { return letter == '[' || letter == '{'; });
+  if (static_cast<std::size_t>(brackets) > kMaxValues) {
+    throw Error(concat(origin, ": has more than ", kMaxValues, " values"));
+  }
   try {
     std::istringstream stream(text);
     YAML::Parser parser(stream);

@@ -67,7 +67,10 @@ TEST(Text, WhatIsPrintedDoesNotControlTheTerminal) {
   EXPECT_EQ(printable("\xc2\x9b"
                       "2J caf\xc3\xa9"),
             "?2J caf\xc3\xa9");
-  EXPECT_EQ(printable("\xc2" "a \xc2\xc2\x80"), "\xc2" "a \xc2?");
+  EXPECT_EQ(printable("\xc2"
+                      "a \xc2\xc2\x80"),
+            "\xc2"
+            "a \xc2?");
   EXPECT_EQ(printable("12345", 5), "12345");
   EXPECT_EQ(printable("123456", 5), "12345...");
   EXPECT_EQ(printable("123\xc3\xa9", 4), "123...");

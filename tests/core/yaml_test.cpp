@@ -43,6 +43,7 @@ TEST(YamlValues, ATextHasNotAnyNumberOfValues) {
   for (int i = 0; i < 100'000; ++i) list += "- x\n";
   EXPECT_EQ(error(list), "file:99998: has more than 100000 values");
   EXPECT_EQ(error("a: " + std::string(65, '[')), "file:1: nested more than 64 levels deep");
+  EXPECT_EQ(error(std::string(100'001, '[')), "file: has more than 100000 values");
 }
 
 }  // namespace

