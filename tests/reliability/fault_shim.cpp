@@ -2,8 +2,9 @@
 // those that touch certain folders, and lets chosen ones fail, or kills the process in them. Told
 // by the environment:
 //   SEGMAMBA_FAULT_FOLDER  the folder whose files count, an absolute path
-//   SEGMAMBA_FAULT_TRACE   a file outside of it, which gets a line "CALL PATH" for each call
-//   counted SEGMAMBA_FAULT_ON      write (calls that change something: the default) or read
+//   SEGMAMBA_FAULT_TRACE   a file outside of it: a line "CALL PATH" for each call counted,
+//                          "!CALL PATH" where something happens
+//   SEGMAMBA_FAULT_ON      write (calls that change something: the default) or read
 //   SEGMAMBA_FAULT_AT      the first call that fails, counted from 1; none where it is not set
 //   SEGMAMBA_FAULT_TIMES   how many fail from there on (1), or all
 //   SEGMAMBA_FAULT_ACTION  what happens in them:
@@ -148,11 +149,12 @@ Action action_of(On on, const char* call, const char* path) {
   const auto& set = settings();
   if (set.on != on) return Action::kNone;
   const long number = ++calls;
+  const bool is_hit = number >= set.first && number <= set.last;
   if (set.trace_file >= 0) {
-    const std::string line = std::string(call) + " " + path + "\n";
+    const std::string line = std::string(is_hit ? "!" : "") + call + " " + path + "\n";
     if (real_write(set.trace_file, line.data(), line.size()) < 0) std::abort();
   }
-  return number >= set.first && number <= set.last ? set.action : Action::kNone;
+  return is_hit ? set.action : Action::kNone;
 }
 
 [[noreturn]] void die() {

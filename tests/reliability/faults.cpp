@@ -66,9 +66,19 @@ std::vector<Call> FaultyPrograms::calls(const fs::path& folder) {
   if (!fs::exists(trace)) return all;
   for (const auto& line : split(read_file(trace), '\n')) {
     const auto cut = line.find(' ');
-    if (cut != std::string::npos) all.push_back({line.substr(0, cut), line.substr(cut + 1)});
+    if (cut == std::string::npos) continue;
+    const std::size_t begin = line.front() == '!' ? 1 : 0;
+    all.push_back({line.substr(begin, cut - begin), line.substr(cut + 1), begin == 1});
   }
   return all;
+}
+
+Call FaultyPrograms::hit_call(const fs::path& folder) {
+  for (auto& call : calls(folder)) {
+    if (call.is_hit) return call;
+  }
+  ADD_FAILURE() << "no call was hit";
+  return {};
 }
 
 }  // namespace segmamba::test

@@ -15,6 +15,7 @@ namespace segmamba::test {
 // A call on a file, as the shim tells it.
 struct Call {
   std::string name, path;
+  bool is_hit = false;  // by the fault
 
   // What a person knows the file by: of a temporary file the name that it is to get.
   std::string known_name() const;
@@ -43,6 +44,9 @@ class FaultyPrograms : public Programs {
                    const Fault& fault) const;
   // Those of the last run in `folder`.
   static std::vector<Call> calls(const fs::path& folder);
+  // The first of them that was hit. Where several threads write it need not be the one that an
+  // undisturbed run counted.
+  static Call hit_call(const fs::path& folder);
 };
 
 }  // namespace segmamba::test

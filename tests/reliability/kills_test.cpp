@@ -60,8 +60,7 @@ bool Kills::kill_in_a_call(const Scenario& scenario, const fs::path& folder, Ran
                {.folder = folder / "out", .action = is_after ? "kill_after" : "kill", .at = at});
   if (outcome.exit_code == 0) return false;
   EXPECT_EQ(outcome.exit_code, 1000 + SIGKILL) << outcome.err;
-  const auto made = calls(folder);
-  if (!made.empty()) ++phases_[concat(is_after ? "after " : "in ", phase_of(made.back()))];
+  ++phases_[concat(is_after ? "after " : "in ", phase_of(hit_call(folder)))];
   return true;
 }
 

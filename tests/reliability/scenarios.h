@@ -53,7 +53,15 @@ class Scenarios : public FaultyPrograms {
   static std::string shared(const std::string& name) { return (shared_->path() / name).string(); }
 
   Scenario training(std::vector<std::string> more = {}) const {
-    std::vector<std::string> words = {"--output", "out", "--resume", "-q"};
+    std::vector<std::string> words = {"--output",
+                                      "out",
+                                      "--resume",
+                                      "-q",
+                                      "--set",
+                                      "training.iterations=8",
+                                      "training.checkpoint_every=3",
+                                      "validation.every=4",
+                                      "validation.max_cases=1"};
     words.insert(words.end(), more.begin(), more.end());
     return {"training", train_command(words), cases()};
   }

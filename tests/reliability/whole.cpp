@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -95,13 +96,31 @@ std::string steps_of(const fs::path& path) {
   return text;
 }
 
+std::string format_rounded(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.5g", value);
+  return text;
+}
+
+// The volumes of a table, in five digits.
+std::string volumes_of(const fs::path& path) {
+  std::string text;
+  for (const auto& row : parse_csv(read_file(path), path.string()).rows) {
+    text += concat(row.fields.at(0), ",", row.fields.at(1), ",",
+                   format_rounded(std::stod(row.fields.at(2))), "\n");
+  }
+  return text;
+}
+
 // Without what says when, how and in how many goes it came about.
+// Numbers have five digits: a label map holds its spacing as floats.
 Json without_history(Json value) {
+  if (value.is_number_float()) return format_rounded(value.get<double>());
   for (const char* key : {"seconds", "command", "state", "summary", "starts", "modified"}) {
     if (value.is_object()) value.erase(key);
   }
-  for (auto& item : value) {
-    if (item.is_structured()) item = without_history(item);
+  if (value.is_structured()) {
+    for (auto& item : value) item = without_history(item);
   }
   return value;
 }
@@ -109,6 +128,7 @@ Json without_history(Json value) {
 std::string content_of(const fs::path& path) {
   const std::string name = path.filename().string();
   if (name == "metrics.csv") return steps_of(path);
+  if (name == "volumes.csv") return volumes_of(path);
   if (ends_with(name, ".json")) return without_history(read_json(path)).dump();
   if (ends_with(name, ".dcm")) return DicomBytes(path).at(tag::kPixels).value;
   for (const char* of_its_time : {".html", ".jsonl", ".log"}) {
