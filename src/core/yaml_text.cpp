@@ -12,12 +12,15 @@ namespace segmamba {
 namespace {
 
 constexpr int kMaxDepth = 64;
-constexpr std::size_t kMaxValues = 100'000;
+
+// Names of cases take 16 bytes a value and more: a list of them may have any length.
+std::size_t most_values(const std::string& text) { return 100'000 + text.size() / 16; }
 
 // Goes through a text without keeping anything of it.
 class SizeCheck final : public YAML::EventHandler {
  public:
-  explicit SizeCheck(const std::string& origin) : origin_(origin) {}
+  SizeCheck(const std::string& origin, std::size_t most_values)
+      : origin_(origin), most_values_(most_values) {}
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -40,8 +43,8 @@ class SizeCheck final : public YAML::EventHandler {
 
  private:
   void count(const YAML::Mark& mark) {
-    if (++values_ <= kMaxValues) return;
-    throw Error(concat(origin_, ":", mark.line + 1, ": has more than ", kMaxValues, " values"));
+    if (++values_ <= most_values_) return;
+    throw Error(concat(origin_, ":", mark.line + 1, ": has more than ", most_values_, " values"));
   }
   void descend(const YAML::Mark& mark) {
     count(mark);
@@ -51,6 +54,7 @@ class SizeCheck final : public YAML::EventHandler {
   }
 
   const std::string& origin_;
+  const std::size_t most_values_;
   std::size_t values_ = 0;
   int depth_ = 0;
 };
@@ -61,13 +65,14 @@ YAML::Node load_yaml(const std::string& text, const std::string& origin) {
   // yaml-cpp keeps the brackets of a line, some hundred bytes each, until it knows what they open.
   const auto brackets = std::count_if(text.begin(), text.end(),
                                       [](char letter) { return letter == '[' || letter == '{'; });
-  if (static_cast<std::size_t>(brackets) > kMaxValues) {
-    throw Error(concat(origin, ": has more than ", kMaxValues, " values"));
+  const auto most = most_values(text);
+  if (static_cast<std::size_t>(brackets) > most) {
+    throw Error(concat(origin, ": has more than ", most, " values"));
   }
   try {
     std::istringstream stream(text);
     YAML::Parser parser(stream);
-    SizeCheck check(origin);
+    SizeCheck check(origin, most);
     parser.HandleNextDocument(check);
     return YAML::Load(text);
   } catch (const YAML::Exception& error) {
