@@ -188,6 +188,9 @@ void write_file_atomically(const fs::path& path, const std::string& content) {
 }
 
 void copy_file_atomically(const fs::path& path, const fs::path& copy) {
+  // Between two names of one file rename() does nothing, and the temporary one would stay.
+  std::error_code ignored;  // of what does not exist
+  if (fs::equivalent(path, copy, ignored)) return;
   replace_atomically(copy, [&](const fs::path& temporary) {
     if (::link(path.c_str(), temporary.c_str()) == 0) return;
     const Descriptor from(path, O_RDONLY);
