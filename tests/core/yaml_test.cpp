@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "segmamba/core/config.h"
 #include "support/error_of.h"
 
 namespace segmamba {
@@ -46,7 +47,7 @@ TEST(YamlValues, ATextHasNotAnyNumberOfValues) {
   EXPECT_EQ(error(std::string(160'000, '[')), "file: has more than 110000 values");
   std::string cases = "training:\n";
   for (int i = 0; i < 120'000; ++i) cases += "- BraTS-GLI-00001-000\n";
-  EXPECT_EQ(error(cases), "");
+  EXPECT_NO_THROW(ConfigDocument::from_text(cases, "split.yaml"));
 }
 
 }  // namespace
