@@ -37,6 +37,8 @@ std::string message(const std::string& what, const fs::path& path, int code) {
   throw Error(message("cannot read", path, code));
 }
 [[noreturn]] void fail_writing(const fs::path& path, int code) {
+  // A folder in the way is a matter of this one name: other files can be written.
+  if (code == EISDIR) throw Error(message("cannot write", path, code));
   throw WriteError(message("cannot write", path, code));
 }
 
