@@ -4,8 +4,7 @@
 #
 #   scripts/sanitize.sh address [CTEST OPTION ...]    AddressSanitizer, LeakSanitizer and
 #                                                     UndefinedBehaviorSanitizer: every test
-#   scripts/sanitize.sh thread [CTEST OPTION ...]     ThreadSanitizer: loader, metrics, files, scan,
-#                                                     predictor
+#   scripts/sanitize.sh thread [CTEST OPTION ...]     ThreadSanitizer: loader, metrics, kernels, eval
 #   scripts/sanitize.sh valgrind [TEST ...]           memcheck: the tests of the rooms without
 #                                                     LibTorch, e.g. test_core; hours for all
 #
