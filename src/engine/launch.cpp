@@ -30,7 +30,7 @@ using Clock = std::chrono::steady_clock;
 
 // The ranks know who started them by this variable.
 constexpr const char* kLauncher = "SEGMAMBA_LAUNCHER";
-// From SIGTERM to SIGKILL.
+// For a rank to end by itself before it gets SIGTERM, and from that to SIGKILL.
 constexpr auto kGrace = std::chrono::seconds(10);
 
 constexpr std::array kPassedOn = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
@@ -75,6 +75,8 @@ class Launch {
   void print_lines(std::size_t rank);
   void take_ends();
   void note_end(std::size_t rank, int status);
+  void end_others(bool at_once);
+  void press_on();
   void send_to_all(int signal);
   bool any_running() const;
 
@@ -88,8 +90,8 @@ class Launch {
   int signals_ = -1;  // signalfd
   int exit_code_ = 0;
   bool failed_ = false;  // exit_code_ is that of a rank that failed
-  bool ending_ = false, killed_ = false;
-  Clock::time_point kill_at_;
+  bool ending_ = false, asked_ = false, killed_ = false;
+  Clock::time_point ask_at_, kill_at_;  // by SIGTERM and by SIGKILL
 };
 
 Launch::Launch(std::int64_t count, std::vector<std::string> arguments)
@@ -166,10 +168,7 @@ int Launch::run() {
     take_signals();
     for (std::size_t rank = 0; rank < ranks_.size(); ++rank) take_output(rank);
     take_ends();
-    if (ending_ && !killed_ && Clock::now() >= kill_at_) {
-      killed_ = true;
-      send_to_all(SIGKILL);
-    }
+    press_on();
   }
   return exit_code_;
 }
@@ -247,18 +246,35 @@ void Launch::note_end(std::size_t rank, int status) {
     if (exit_code_ == 0) exit_code_ = code;
     return;
   }
+  if (killed_ || (asked_ && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)) return;
   // The rank that failed first is the one to name, not those that ended because of it.
   if (!failed_ || exit_code_ == kExitOtherRankEnded) exit_code_ = code;
   failed_ = true;
-  if (killed_) return;
-  if (WIFSIGNALED(status) && !(ending_ && WTERMSIG(status) == SIGTERM)) {
+  if (WIFSIGNALED(status)) {
     log_error(concat("rank ", rank, " (process ", ranks_[rank].process, ") was killed by signal ",
                      WTERMSIG(status), " (", ::strsignal(WTERMSIG(status)), ")"));
   }
-  if (!ending_) {
-    ending_ = true;
-    kill_at_ = Clock::now() + kGrace;
+  end_others(/*at_once=*/code != kExitOtherRankEnded);
+}
+
+// The rank that another one missed may still be about to say why it ends.
+void Launch::end_others(bool at_once) {
+  const auto ask_at = at_once ? Clock::now() : Clock::now() + kGrace;
+  if (ending_ && ask_at >= ask_at_) return;
+  ending_ = true;
+  ask_at_ = ask_at;
+  kill_at_ = ask_at + kGrace;
+}
+
+void Launch::press_on() {
+  const auto now = Clock::now();
+  if (ending_ && !asked_ && now >= ask_at_) {
+    asked_ = true;
     send_to_all(SIGTERM);
+  }
+  if (ending_ && !killed_ && now >= kill_at_) {
+    killed_ = true;
+    send_to_all(SIGKILL);
   }
 }
 
