@@ -20,6 +20,8 @@ namespace segmamba::test {
 
 namespace fs = std::filesystem;
 
+constexpr unsigned kMostSeconds = 600;  // then SIGALRM ends a program that hangs
+
 struct Outcome {
   int exit_code;  // 1000 + signal where one ended it
   std::string out, err;
@@ -66,6 +68,7 @@ class Programs : public ::testing::Test {
     ::dup2(::open("out.txt", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
     ::dup2(::open("err.txt", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
     if (prepare) prepare();
+    ::alarm(kMostSeconds);
     if (ready) ::execv(arguments[0], arguments.data());
     ::_exit(127);
   }

@@ -1,7 +1,5 @@
 #include "faults.h"
 
-#include <unistd.h>
-
 #include <cstdlib>
 
 #include "segmamba/core/files.h"
@@ -11,7 +9,6 @@ namespace segmamba::test {
 namespace {
 
 constexpr const char* kTraceName = "calls.txt";
-constexpr unsigned kMostSeconds = 300;  // then SIGALRM ends a program that hangs
 
 }  // namespace
 
@@ -51,7 +48,6 @@ pid_t FaultyPrograms::start_with(const fs::path& folder, const std::vector<std::
       {"SEGMAMBA_FAULT_ACTION", fault.action}};
   return start(folder, words, [&] {
     for (const auto& [name, value] : variables) ::setenv(name, value.c_str(), 1);
-    ::alarm(kMostSeconds);
   });
 }
 
