@@ -8,9 +8,8 @@
 #include <utility>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/last_words.h"
 #include "segmamba/core/log.h"
-#include "segmamba/core/lost_file.h"
-#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
 
@@ -192,7 +191,7 @@ CommandLine& CommandLine::command(const std::string& name, const std::string& he
 }
 
 int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
-  exit_where_memory_ends(impl_->name.c_str());
+  explain_ends(impl_->name);
   const auto complain = [&](const std::string& message) {
     std::fprintf(stderr, "%s: %s\n", impl_->name.c_str(), message.c_str());
   };
@@ -203,7 +202,6 @@ int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
     complain(explain(*impl_->app, error) + "; see --help");
     return kUsage;
   }
-  explain_lost_files(impl_->name);
   if (impl_->quiet) set_log_level(LogLevel::kWarning);
   if (impl_->verbose) set_log_level(LogLevel::kDebug);
   try {

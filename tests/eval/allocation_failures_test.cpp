@@ -23,7 +23,7 @@
 #include "segmamba/core/files.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
-#include "segmamba/core/memory.h"
+#include "segmamba/core/last_words.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/data/batch_loader.h"
 #include "segmamba/data/cache.h"
@@ -145,8 +145,7 @@ class AllocationFailures : public ::testing::Test {
 
   // The same in processes of their own: nlohmann's JSON takes memory in its destructor, libstdc++
   // does where it lists a folder and promises not to throw. What fails there ends the process,
-  // which must be by exit_where_memory_ends(). Returns what `action`
-  // gave the sum of, where it came through.
+  // which must be by explain_ends(). Returns what `action` gave the sum of, where it came through.
   template <class Action>
   static std::int64_t expect_failures_apart(
       const fs::path& errors, Action action, const std::function<void()>& after = [] {}) {
@@ -156,7 +155,7 @@ class AllocationFailures : public ::testing::Test {
         const pid_t child = fork();
         if (child == 0) {
           ::dup2(::open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
-          exit_where_memory_ends("test");
+          explain_ends("test");
           std::int64_t result = 0;
           auto counted = [&] { result = action(); };
           const auto outcome = run(counted, before, failing);

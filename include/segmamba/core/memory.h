@@ -22,9 +22,4 @@ void keep_freed_memory();
 // no exception tells it.
 std::uint64_t available_memory();
 
-// Where memory runs out in a place that no exception may leave (destructors of libraries beneath
-// take some themselves), the process would abort. From here on it ends there with one line,
-// `program` before it, and exit code 1. For programs to call once at their start.
-void exit_where_memory_ends(const char* program);
-
 }  // namespace segmamba

@@ -1,4 +1,4 @@
-#include "segmamba/core/lost_file.h"
+#include "segmamba/core/last_words.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -31,7 +31,7 @@ Ended in_a_child(const fs::path& folder, const Work& work) {
   const pid_t child = ::fork();
   if (child == 0) {
     ::dup2(::open(error.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
-    explain_lost_files("segmamba-test");
+    explain_ends("segmamba-test");
     work();
     ::_exit(0);
   }
@@ -40,7 +40,7 @@ Ended in_a_child(const fs::path& folder, const Work& work) {
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status), read_file(error)};
 }
 
-TEST(LostFile, OneLineNamesTheFileThatWasCutShort) {
+TEST(LastWords, OneLineNamesTheFileThatWasCutShort) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "a file.case";
   write_file_atomically(path, std::string(1 << 20, 'x'));
@@ -60,7 +60,7 @@ TEST(LostFile, OneLineNamesTheFileThatWasCutShort) {
                              ": it was cut short, or its disk failed, while it was in use\n");
 }
 
-TEST(LostFile, OtherBusErrorsEndAsTheyDo) {
+TEST(LastWords, OtherBusErrorsEndAsTheyDo) {
   const test::TemporaryFolder folder;
   const Ended ended = in_a_child(folder.path(), [] { std::raise(SIGBUS); });
   EXPECT_EQ(ended.code, 1000 + SIGBUS);
