@@ -8,6 +8,7 @@
 #include <iterator>
 #include <mutex>
 #include <new>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <type_traits>
@@ -213,6 +214,14 @@ class PreparedFile {
 
   const std::string& settings() const { return settings_; }
 
+  // Throws Error where the case has other numbers of them. (That their names are others, the
+  // settings say.)
+  void check_fits(std::int64_t channels, std::int64_t classes) const {
+    if (item_.channels == channels && item_.classes == classes) return;
+    damaged(concat("has ", item_.channels, " channels and ", item_.classes, " classes, not ",
+                   channels, " and ", classes));
+  }
+
   // Whether the file was made from these files as they are now. `missing` counts those that are
   // not there any more.
   bool is_current(const std::vector<fs::path>& sources, std::int64_t& missing) const {
@@ -270,31 +279,58 @@ class PreparedFile {
                            number_in<std::int64_t>(source.at("modified"))},
                           source.at("hash").get<std::string>()});
     }
-    const bool has_labels = header_.at("has_labels").get<bool>();
-    check_header(has_labels);
-    place_voxels(has_labels);
+    check_header();
+    place_voxels(header_.at("has_labels").get<bool>());
+    check_counts();
   }
 
   // What others use as sizes and as indices.
-  void check_header(bool has_labels) const {
+  void check_header() const {
     constexpr std::array<std::size_t, 3> kAxes = {0, 1, 2};
     const auto& axis = item_.axes.axis;
     if (!std::is_permutation(axis.begin(), axis.end(), std::begin(kAxes))) {
       throw Error("its axes are none");
     }
-    const auto is_positive = [](std::int64_t size) { return size > 0; };
-    if (!std::all_of(item_.size.begin(), item_.size.end(), is_positive) || item_.channels < 0 ||
-        item_.classes < 0) {
+    const auto are_positive = [](const auto& values) {
+      return std::all_of(values.begin(), values.end(), [](auto value) { return value > 0; });
+    };
+    const auto& grid = item_.geometry;
+    if (!are_positive(item_.size) || !are_positive(grid.size) || item_.channels < 0 ||
+        item_.classes < 0 || item_.classes > ClassMap::kNone) {
       throw Error("a size is none");
+    }
+    // By their ratios the sizes of pictures and of neighbourhoods are found.
+    if (!are_positive(item_.spacing) || !are_positive(grid.spacing)) {
+      throw Error("a spacing is none");
+    }
+    // No file here has to hold these voxels; they are made where a prediction is put back. The
+    // bound is that of NIfTI files.
+    double voxels = 1;
+    for (const auto size : grid.size) voxels *= static_cast<double>(size);
+    if (voxels > 0x1p40) throw Error("its grid has more than 2^40 voxels");
+    for (std::size_t dimension = 0; dimension < 3; ++dimension) {
+      const auto whole = grid.size[axis[2 - dimension]];
+      const auto begin = item_.crop_begin[dimension], size = item_.crop_size[dimension];
+      if (begin < 0 || size < 1 || size > whole - begin) {
+        throw Error("its crop does not lie in its grid");
+      }
     }
     if (item_.outside.size() != static_cast<std::size_t>(item_.channels)) {
       throw Error("a list has another length");
     }
-    const auto counts = has_labels ? item_.class_counts.size() : 0;
-    std::size_t expected = 0;
-    if (has_labels &&
-        (__builtin_mul_overflow(item_.size[0], item_.classes, &expected) || counts != expected)) {
-      throw Error("a list has another length");
+  }
+
+  // After place_voxels(): the products of sizes are then no more than the file's bytes.
+  void check_counts() const {
+    const auto& counts = item_.class_counts;
+    const std::int64_t slices = item_.labels.empty() ? 0 : item_.size[0];
+    if (std::ssize(counts) != slices * item_.classes) throw Error("a list has another length");
+    for (auto slice = counts.begin(); slice != counts.end(); slice += item_.classes) {
+      const auto end = slice + item_.classes;
+      if (std::any_of(slice, end, [](std::int32_t count) { return count < 0; }) ||
+          std::accumulate(slice, end, std::int64_t{0}) > item_.size[1] * item_.size[2]) {
+        throw Error("a slice cannot have so many voxels of its classes");
+      }
     }
   }
 
@@ -392,6 +428,7 @@ class CacheBuild {
       PreparedFile file(path);
       std::int64_t missing = 0;
       if (file.settings() == settings_ && file.is_current(sources_of(item), missing)) {
+        file.check_fits(std::ssize(dataset_.channels), std::ssize(dataset_.classes));
         file.item();
         return file;
       }
@@ -446,9 +483,11 @@ class CacheBuild {
       failure = concat("case ", item.name, ": not enough memory to prepare it");
     } catch (const std::exception& error) {
       failure = error.what();
+    }
+    if (!failure.empty() && is_file_name(item.name)) {
       // What an earlier build made of other files must not pass for this case.
       std::error_code ignored;
-      if (is_file_name(item.name)) fs::remove(case_path(folder_, item.name), ignored);
+      fs::remove(case_path(folder_, item.name), ignored);
     }
     const std::lock_guard lock(mutex_);
     auto& entry = files_[static_cast<std::size_t>(index)];
@@ -601,7 +640,10 @@ void remove_cache(const fs::path& folder) {
 }
 
 Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessConfig& config)
-    : folder_(folder), settings_(settings_text(dataset, config)) {
+    : folder_(folder),
+      settings_(settings_text(dataset, config)),
+      channels_(std::ssize(dataset.channels)),
+      classes_(std::ssize(dataset.classes)) {
   const auto again = concat("run segmamba-data prepare --output ", folder.string(), " again");
   if (!is_cache(folder)) {
     throw Error(concat(folder.string(), ": is no cache; make it by segmamba-data prepare"));
@@ -636,6 +678,7 @@ Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessCon
       const auto sources = sources_of(item);  // none where the cases come from the cache itself
       is_current =
           file.settings() == settings_ && (sources.empty() || file.is_current(sources, gone));
+      if (is_current) file.check_fits(channels_, classes_);
     }
     const std::lock_guard lock(mutex);
     if (!exists && failed_.count(item.name) == 0) absent.push_back(item.name);
@@ -702,6 +745,7 @@ PreparedCase Cache::open(const std::string& name) const {
   if (file.settings() != settings_) {
     throw Error(concat(path.string(), ": was made with other settings"));
   }
+  file.check_fits(channels_, classes_);
   return file.item();
 }
 

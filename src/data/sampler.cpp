@@ -30,23 +30,28 @@ std::int64_t count_in_slice(const PreparedCase& item, const std::vector<bool>& c
   return count;
 }
 
-// The `rank`-th voxel of the chosen classes, in the order of memory.
+// The `rank`-th voxel of the chosen classes, in the order of memory. Throws Error where the labels
+// do not have it, as in a file of a cache that says of itself what is not so.
 Index3 find_voxel(const PreparedCase& item, const std::vector<bool>& chosen, std::int64_t rank) {
-  std::int64_t z = 0;
-  for (;; ++z) {
-    const std::int64_t here = count_in_slice(item, chosen, z);
-    if (rank < here) break;
-    rank -= here;
-  }
   const std::int64_t slice = item.size[1] * item.size[2];
-  std::array<bool, 256> is_chosen{};
-  std::copy(chosen.begin(), chosen.end(), is_chosen.begin());
-  const std::uint8_t* labels = item.labels.data() + z * slice;
-  std::int64_t index = 0;
-  for (;; ++index) {
-    if (is_chosen[labels[index]] && rank-- == 0) break;
+  for (std::int64_t z = 0; z < item.size[0]; ++z) {
+    const std::int64_t here = count_in_slice(item, chosen, z);
+    if (rank >= here) {
+      rank -= here;
+      continue;
+    }
+    const std::uint8_t* labels = item.labels.data() + z * slice;
+    for (std::int64_t index = 0; index < slice; ++index) {
+      const std::size_t label = labels[index];
+      if (label < chosen.size() && chosen[label] && rank-- == 0) {
+        return {z, index / item.size[2], index % item.size[2]};
+      }
+    }
+    break;
   }
-  return {z, index / item.size[2], index % item.size[2]};
+  throw Error(concat("case ", item.name,
+                     ": its labels are not those that were counted; remove its file from the cache "
+                     "and run segmamba-data prepare again"));
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstring>
+#include <limits>
 #include <thread>
 
 #include "case_files.h"
@@ -86,6 +88,8 @@ TEST(PreparedFile, HoldsACaseBitByBit) {
   auto item = test::prepared_case({3, 5, 7}, 3, 4);
   item.geometry.origin = {0.1, -1.0 / 3, 1e-17};
   item.axes = {{2, 0, 1}, {false, true, true}};
+  item.geometry.size = {6, 5, 9};
+  item.crop_begin = {2, 1, 2};  // up to the last voxel along each axis
   write_prepared(path, item, {}, "settings");
   expect_equal(map_prepared(path), item);
   item.labels = {};
@@ -116,53 +120,88 @@ TEST(PreparedFile, EveryChangedByteIsNoticed) {
   }
 }
 
-// Headers that fit their hash, as those of a hostile file do, and lie all the same.
+// A prepared case's file with other values in its header, which fits its hash all the same, as that
+// of a hostile file does.
+std::string with_header(const std::string& content, const Json& changes) {
+  constexpr std::size_t kPrefix = 32, kAlignment = 4096;
+  const auto aligned = [](std::size_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  std::uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, content.data() + 8, sizeof header_bytes);
+  Json header = parse_json(content.substr(kPrefix, header_bytes), "header");
+  header.merge_patch(changes);
+  const std::string text = header.dump();
+  const Hash128 hash = hash_bytes(text.data(), text.size());
+  std::string file = content.substr(0, 8);
+  for (const std::uint64_t number : {std::uint64_t{text.size()}, hash.high, hash.low}) {
+    file.append(reinterpret_cast<const char*>(&number), sizeof number);
+  }
+  file += text;
+  file.resize(aligned(file.size()), '\0');
+  return file + content.substr(aligned(kPrefix + header_bytes));
+}
+
 TEST(PreparedFile, HeadersThatLieAreRefused) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "x.case";
   write_prepared(path, test::prepared_case({2, 3, 4}), {}, "settings");
   const std::string content = read_file(path);
-  const auto header_bytes = content.substr(0, 4096).rfind('}') - 31;
-  const Json sound = parse_json(content.substr(32, header_bytes), "x.case");
-  const auto error_with = [&](const std::string& key, const Json& value) {
-    Json header = sound;
-    header[key] = value;
-    const std::string text = header.dump();
-    const Hash128 hash = hash_bytes(text.data(), text.size());
-    std::string file = content.substr(0, 8);
-    for (const std::uint64_t number : {std::uint64_t{text.size()}, hash.high, hash.low}) {
-      file.append(reinterpret_cast<const char*>(&number), sizeof number);
-    }
-    file += text;
-    file.resize(4096, '\0');
-    write_file_atomically(path, file + content.substr(4096));
+  const auto error_with = [&](const Json& changes) {
+    write_file_atomically(path, with_header(content, changes));
     return error_of([&] { map_prepared(path); });
   };
-  EXPECT_EQ(error_with("classes", sound.at("classes")), "");
-  const auto large = std::int64_t{1} << 62;
-  const std::vector<std::pair<std::string, Json>> lies = {
-      {"size", {large, 4, 1}},  // whose product is 0 in 64 bits
-      {"size", {large, large, large}},
-      {"size", {-2, -3, 4}},
-      {"size", {2.5, 3, 4}},
-      {"size", {1e300, 3, 4}},
-      {"size", {2, 3}},
-      {"channels", large},
-      {"channels", -1},
-      {"classes", large},
-      {"classes", 1},  // fewer than class_counts has
-      {"class_counts", {1, 2, 3}},
-      {"class_counts", {1e300}},
-      {"axes", {0, 1, 3}},
-      {"axes", {0, 1, 1}},
-      {"axes", {0, 1, -1}},
-      {"outside", {0}},
-      {"outside", "text"},
-      {"sources", {{{"bytes", 1}}}},
-      {"hash", 5}};
-  for (const auto& [key, value] : lies) {
-    EXPECT_THAT(error_with(key, value), HasSubstr("x.case: has a damaged header"))
-        << key << " " << value;
+  EXPECT_EQ(error_with(Json::object()), "");
+  const auto large = std::int64_t{1} << 62, largest = std::numeric_limits<std::int64_t>::max();
+  const auto zeros = [](std::size_t count) { return std::vector<std::int32_t>(count, 0); };
+  EXPECT_EQ(error_with({{"classes", 255}, {"class_counts", zeros(510)}}), "");
+  EXPECT_EQ(error_with({{"geometry", {{"size", {5, 3, 2}}}}, {"crop_begin", {0, 0, 1}}}), "");
+  const Json lies = Json::array({
+      {{"size", {large, 4, 1}}},  // whose product is 0 in 64 bits
+      {{"size", {large, large, large}}},
+      {{"size", {-2, -3, 4}}},
+      {{"size", {2.5, 3, 4}}},
+      {{"size", {1e300, 3, 4}}},
+      {{"size", {2, 3}}},
+      {{"spacing", {1, 1, 0}}},
+      {{"spacing", {-1, -1, -1}}},
+      {{"channels", large}},
+      {{"channels", -1}},
+      {{"classes", large}},
+      {{"classes", 1}},  // fewer than class_counts has
+      {{"classes", -1}},
+      {{"classes", 256}, {"class_counts", zeros(512)}},
+      {{"classes", 1000}, {"class_counts", zeros(2000)}},
+      {{"class_counts", {1, 2, 3}}},
+      {{"class_counts", {1e300}}},
+      {{"class_counts", {11, 1, 0, 12, 1, 0}}},  // of 12 voxels in each slice
+      {{"class_counts", {12, 0, 0, 13, -1, 0}}},
+      {{"axes", {0, 1, 3}}},
+      {{"axes", {0, 1, 1}}},
+      {{"axes", {0, 1, -1}}},
+      {{"axes", {2, 1, 0}}},  // towards which the crop sticks out of the grid
+      {{"crop_begin", {1, 0, 0}}},
+      {{"crop_begin", {0, 0, -1}}},
+      {{"crop_begin", {0, largest, 0}}},
+      {{"crop_size", {2, 3, 5}}},
+      {{"crop_size", {2, 0, 4}}},
+      {{"crop_size", {-2, 3, 4}}},
+      {{"crop_size", {largest, 3, 4}}},
+      {{"crop_begin", {1, 0, 0}}, {"crop_size", {largest, 3, 4}}},  // whose sum is below 0
+      {{"geometry", {{"size", {4, 3, 1}}}}},
+      {{"geometry", {{"size", {2, 3, 4}}}}},
+      {{"geometry", {{"size", {-4, -3, 2}}}}},
+      {{"geometry", {{"size", {large, 4, 4}}}}},  // whose product is 0 in 64 bits
+      {{"geometry", {{"size", {largest, 3, 2}}}}},
+      {{"geometry", {{"spacing", {1, 0, 1}}}}},
+      {{"outside", {0}}},
+      {{"outside", "text"}},
+      {{"sources", {{{"bytes", 1}}}}},
+      {{"hash", 5}},
+  });
+  for (const Json& lie : lies) {
+    EXPECT_THAT(error_with(lie), HasSubstr("x.case: has a damaged header"))
+        << lie.dump().substr(0, 80);
   }
 }
 
@@ -220,6 +259,27 @@ TEST_F(CacheTest, ReadyCasesAreKeptAndChangedOnesMadeAnew) {
   EXPECT_THAT(error_of([&] { opened.open(kNames[2]); }), HasSubstr("is damaged"));
   EXPECT_EQ(build().made, 1);
   opened.open(kNames[2]);
+}
+
+TEST_F(CacheTest, CasesOfOtherNumbersOfChannelsOrClassesAreRefused) {
+  build();
+  const Cache opened(cache(), dataset(), {});
+  const fs::path file = cache() / (kNames[1] + ".case");
+  const std::string content = read_file(file);
+  const auto slices = static_cast<std::size_t>(map_prepared(file).size[0]);
+  const std::vector<std::pair<std::string, Json>> lies = {
+      {"has 3 channels and 4 classes, not 4 and 4", {{"channels", 3}, {"outside", {0, 0, 0}}}},
+      {"has 4 channels and 5 classes, not 4 and 4",
+       {{"classes", 5}, {"class_counts", std::vector<int>(5 * slices, 0)}}}};
+  for (const auto& [message, lie] : lies) {
+    write_file_atomically(file, with_header(content, lie));
+    const auto is_refused = HasSubstr(kNames[1] + ".case: " + message +
+                                      "; remove it and run segmamba-data prepare again");
+    EXPECT_THAT(opening_error(), is_refused);
+    EXPECT_THAT(error_of([&] { opened.open(kNames[1]); }), is_refused);
+    EXPECT_EQ(build().made, 1);
+    EXPECT_EQ(opening_error(), "");
+  }
 }
 
 TEST_F(CacheTest, ServesWithoutTheFilesItWasMadeFrom) {

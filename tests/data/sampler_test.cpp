@@ -116,6 +116,27 @@ TEST(DrawPlace, AShareOfThePatchesIsAroundForeground) {
   EXPECT_NEAR(count, expected * kDraws, 5 * std::sqrt(kDraws * expected * (1 - expected)));
 }
 
+// As in a file of a cache that says of itself what is not so.
+TEST(DrawPlace, CountsThatTheLabelsDoNotHoldAreRefused) {
+  auto item = test::prepared_case({2, 3, 4}, 1, 2);
+  const std::vector<std::uint8_t> labels(24, 0);
+  item.labels = labels;
+  SamplingConfig config;
+  config.foreground_fraction = 1;
+  const std::vector<std::vector<std::int32_t>> lies = {
+      {11, 1, 12, 0}, {12, 0, 0, 12}, {12, -1, 10, 2}};
+  for (const auto& counts : lies) {
+    item.class_counts = counts;
+    Random random(1);
+    EXPECT_THAT(
+        [&] {
+          draw_place(item, {1, 1, 1}, config, {false, true}, random);
+        },
+        ::testing::ThrowsMessage<Error>(
+            ::testing::HasSubstr("case case: its labels are not those that were counted")));
+  }
+}
+
 TEST(ForegroundClasses, NamesWhatIsNotThere) {
   SamplingConfig config;
   config.classes = {"tumour"};

@@ -3,8 +3,12 @@
 #include "readers.h"
 #include "scratch.h"
 #include "segmamba/core/hash.h"
+#include "segmamba/core/random.h"
+#include "segmamba/core/text.h"
 #include "segmamba/data/cache.h"
 #include "segmamba/data/dataset.h"
+#include "segmamba/data/restore.h"
+#include "segmamba/data/sampler.h"
 #include "segmamba/eval/pairing.h"
 
 namespace segmamba::fuzz {
@@ -105,18 +109,68 @@ std::string bytes_of(const Number& number) {
   return {reinterpret_cast<const char*>(&number), sizeof number};
 }
 
-// The header of a prepared case as JSON, and its voxels behind the cut: the harness adds what
-// stands before them, with the header's length and hash, and the space between.
+// What training and inference index by the numbers of a case that was mapped.
+void use_prepared(const data::PreparedCase& item) {
+  constexpr int kDraws = 8;
+  constexpr std::int64_t kMostVoxels = 1 << 16;
+  const data::Index3 patch = {2, 3, 4};
+  const std::vector<bool> is_foreground(static_cast<std::size_t>(item.classes), true);
+  data::SamplingConfig sampling;
+  sampling.foreground_fraction = 1;
+  Calls call;
+  for (const auto* foreground : {"each", "all"}) {
+    sampling.foreground = foreground;
+    call([&] {
+      Random random(1);
+      for (int i = 0; i < kDraws; ++i) {
+        const auto place = data::draw_place(item, patch, sampling, is_foreground, random);
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+          const auto end = place[axis] + patch[axis];
+          require(patch[axis] > item.size[axis] || (place[axis] >= 0 && end <= item.size[axis]),
+                  "a patch sticks out of a case that is larger");
+        }
+      }
+    });
+  }
+  if (item.geometry.voxel_count() <= kMostVoxels) {
+    call([&] {
+      const std::vector<std::uint8_t> slices(
+          static_cast<std::size_t>(data::volume_of(item.crop_size)), 1);
+      std::vector<std::uint8_t> full(static_cast<std::size_t>(item.geometry.voxel_count()), 0);
+      data::restore_slices<std::uint8_t>(item, 0, slices, full);
+      require(std::count(full.begin(), full.end(), 1) == std::ssize(slices),
+              "not every voxel of the crop has a place of its own");
+    });
+  }
+  call.finish();
+}
+
+// The header of a prepared case as JSON, its image and its labels behind cuts: the harness adds
+// what stands before them, with the header's length and hash, and the space between, and in the
+// header the hash of the voxels for "x".
 void read_prepared_case(std::string_view input) {
   constexpr std::size_t kAlignment = 4096;
-  const auto texts = parts(input, 2);
-  const auto hash = hash_bytes(texts[0].data(), texts[0].size());
-  std::string file = "SEGMCASE" + bytes_of(std::uint64_t{texts[0].size()}) + bytes_of(hash.high) +
+  constexpr std::string_view kHash = R"("x")";
+  auto texts = parts(input, 3);
+  texts.resize(3);
+  const auto image = texts[1], labels = texts[2];
+  const auto hash_of = [](std::string_view bytes) {
+    return hash_bytes(bytes.data(), bytes.size());
+  };
+  std::string header(texts[0]);
+  if (const auto at = header.find(kHash); at != std::string::npos) {
+    header.replace(at, kHash.size(),
+                   concat('"', hash_of(image).to_string(), '-', hash_of(labels).to_string(), '"'));
+  }
+  const auto hash = hash_of(header);
+  std::string file = "SEGMCASE" + bytes_of(std::uint64_t{header.size()}) + bytes_of(hash.high) +
                      bytes_of(hash.low);
-  file += texts[0];
-  file.resize((file.size() + kAlignment - 1) / kAlignment * kAlignment, '\0');
-  if (texts.size() > 1) file += texts[1];
-  data::map_prepared(scratch_file("prepared.case", file));
+  for (const std::string_view part : {std::string_view(header), image}) {
+    file += part;
+    file.resize((file.size() + kAlignment - 1) / kAlignment * kAlignment, '\0');
+  }
+  file += labels;
+  use_prepared(data::map_prepared(scratch_file("prepared.case", file)));
 }
 
 void read_prepared_bytes(std::string_view input) {

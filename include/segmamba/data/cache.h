@@ -64,19 +64,21 @@ class Cache {
   Cache(const std::filesystem::path& folder, const Dataset& dataset,
         const PreprocessConfig& config);
 
-  // Maps a case. Throws Error where the file is damaged (its content is compared with its hash) or
-  // the case could not be prepared.
+  // Maps a case. Throws Error where the file is damaged (its content is compared with its hash, the
+  // numbers of channels and classes with the data set's) or the case could not be prepared.
   PreparedCase open(const std::string& name) const;
 
  private:
   std::filesystem::path folder_;
   std::string settings_;
+  std::int64_t channels_ = 0, classes_ = 0;  // how many
   std::map<std::string, std::string> failed_;
 };
 
 // A case's file, for tools and tests. write_prepared is atomic; map_prepared compares everything
-// with the stored hashes. Both throw Error. `sources` are the files that the case was read from,
-// `settings` what it was made with.
+// with the stored hashes, and refuses a header whose sizes, crop or counts cannot be. (The labels
+// it compares neither with the counts nor with the number of classes.) Both throw Error. `sources`
+// are the files that the case was read from, `settings` what it was made with.
 void write_prepared(const std::filesystem::path& path, const PreparedCase& item,
                     const std::vector<std::filesystem::path>& sources, const std::string& settings);
 PreparedCase map_prepared(const std::filesystem::path& path);

@@ -30,7 +30,8 @@ std::size_t case_of_sample(std::uint64_t seed, std::int64_t sample, std::size_t 
 // Where a patch of `size` begins. Uniform over the places that lie within the case, or (with
 // probability foreground_fraction, where the case has such a class) around a foreground voxel,
 // moved into the case. A case smaller than the patch lies in the middle of it: the place is
-// negative then. `is_foreground` [K] tells the foreground classes.
+// negative then. `is_foreground` [K] tells the foreground classes. Throws Error where the labels
+// lack voxels that class_counts has.
 Index3 draw_place(const PreparedCase& item, const Index3& size, const SamplingConfig& config,
                   const std::vector<bool>& is_foreground, Random& random);
 
