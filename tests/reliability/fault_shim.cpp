@@ -1,18 +1,19 @@
 // A library for LD_PRELOAD that stands between a program and the system's calls on files: it counts
-// those that touch certain folders, and lets chosen ones fail, or kills the process in them. Told
-// by the environment:
-//   SEGMAMBA_FAULT_FOLDER  the folder whose files count, an absolute path
-//   SEGMAMBA_FAULT_TRACE   a file outside of it: a line "CALL PATH" for each call counted,
+// those that touch certain folders, and lets chosen ones fail, or kills or stops the process in
+// them. Told by the environment:
+//   SEGMAMBA_FAULT_WRITES  the folder in which calls count that change something, an absolute path
+//   SEGMAMBA_FAULT_READS   the folder in which calls count that read, another one
+//   SEGMAMBA_FAULT_TRACE   a file outside of them: a line "CALL PATH" for each call counted,
 //                          "!CALL PATH" where something happens
-//   SEGMAMBA_FAULT_ON      write (calls that change something: the default) or read
 //   SEGMAMBA_FAULT_AT      the first call that fails, counted from 1; none where it is not set
 //   SEGMAMBA_FAULT_TIMES   how many fail from there on (1), or all
 //   SEGMAMBA_FAULT_ACTION  what happens in them:
-//     a number      the call does nothing and fails with this errno
-//     interrupted   calls that a signal may interrupt fail with EINTR, each once
-//     short         of what is to be written, half is
-//     kill          half is written, or nothing else done, and SIGKILL ends the process
-//     kill_after    the call is done, and SIGKILL ends the process
+//     a number           the call does nothing and fails with this errno
+//     interrupted_short  calls that a signal may interrupt fail with EINTR, each once, and of what
+//                        is to be written, half is
+//     kill               half is written, or nothing else done, and SIGKILL ends the process
+//     kill_after         the call is done, and SIGKILL ends the process
+//     stop_after         the call is done, and SIGSTOP holds the process until it gets SIGCONT
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -30,10 +31,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 
 namespace {
 
-enum class Action { kNone, kFail, kInterrupted, kShort, kKill, kKillAfter };
+enum class Action { kNone, kFail, kInterruptedShort, kKill, kKillAfter, kStopAfter };
 enum class On { kWrite, kRead };
 
 std::string text_of(const char* name) {
@@ -42,9 +44,9 @@ std::string text_of(const char* name) {
 }
 
 struct Settings {
-  std::string folder = text_of("SEGMAMBA_FAULT_FOLDER");
+  std::string writes = text_of("SEGMAMBA_FAULT_WRITES");
+  std::string reads = text_of("SEGMAMBA_FAULT_READS");
   std::string trace = text_of("SEGMAMBA_FAULT_TRACE");
-  On on = text_of("SEGMAMBA_FAULT_ON") == "read" ? On::kRead : On::kWrite;
   long first = std::atol(text_of("SEGMAMBA_FAULT_AT").c_str());
   long last = first;
   Action action = Action::kNone;
@@ -75,14 +77,14 @@ Settings::Settings() {
   if (times == "all") last = 1L << 62;
   if (times != "all" && !times.empty()) last = first + std::atol(times.c_str()) - 1;
   if (first == 0) last = -1;
-  if (what == "interrupted") {
-    action = Action::kInterrupted;
-  } else if (what == "short") {
-    action = Action::kShort;
+  if (what == "interrupted_short") {
+    action = Action::kInterruptedShort;
   } else if (what == "kill") {
     action = Action::kKill;
   } else if (what == "kill_after") {
     action = Action::kKillAfter;
+  } else if (what == "stop_after") {
+    action = Action::kStopAfter;
   } else if (!what.empty()) {
     action = Action::kFail;
     code = std::atoi(what.c_str());
@@ -97,7 +99,7 @@ const Settings& settings() {
   return instance;
 }
 
-// The path of each open file that counts, by its number.
+// The path of each open file whose calls may count, by its number.
 constexpr int kMostFiles = 4096;
 struct OpenFile {
   char path[1024];
@@ -122,14 +124,15 @@ std::string absolute(int folder, const char* path) {
   return std::string(start) + "/" + path;
 }
 
-bool counts(const std::string& path) {
-  const auto& folder = settings().folder;
-  return !folder.empty() && path.compare(0, folder.size(), folder) == 0 &&
+bool counts(On on, std::string_view path) {
+  const auto& folder = on == On::kWrite ? settings().writes : settings().reads;
+  return !folder.empty() && path.substr(0, folder.size()) == folder &&
          (path.size() == folder.size() || path[folder.size()] == '/');
 }
 
 void note_open(int number, const std::string& path, bool for_writing) {
-  if (number < 0 || number >= kMostFiles || !counts(path)) return;
+  if (number < 0 || number >= kMostFiles) return;
+  if (!counts(On::kWrite, path) && !counts(On::kRead, path)) return;
   auto* const file = new OpenFile;
   std::snprintf(file->path, sizeof file->path, "%s", path.c_str());
   file->for_writing = for_writing;
@@ -144,10 +147,10 @@ void note_close(int number) {
 
 std::atomic<long> calls{0};
 
-// What is to happen in this call, which it counts.
+// What is to happen in this call, which is counted here if it counts.
 Action action_of(On on, const char* call, const char* path) {
+  if (!counts(on, path)) return Action::kNone;
   const auto& set = settings();
-  if (set.on != on) return Action::kNone;
   const long number = ++calls;
   const bool is_hit = number >= set.first && number <= set.last;
   if (set.trace_file >= 0) {
@@ -162,11 +165,18 @@ Action action_of(On on, const char* call, const char* path) {
   while (true) ::pause();
 }
 
-// Of a call that `interruptible` says may be interrupted: whether it is now, once at a time.
+// Whether a call that a signal may interrupt is to fail with EINTR now: every other one of a
+// thread, since such a call is made again at once.
 bool is_interrupted(Action action) {
   thread_local bool was_interrupted = false;
-  was_interrupted = action == Action::kInterrupted && !was_interrupted;
+  was_interrupted = action == Action::kInterruptedShort && !was_interrupted;
   return was_interrupted;
+}
+
+// What happens once a call is done.
+void end_call(Action action) {
+  if (action == Action::kKill || action == Action::kKillAfter) die();
+  if (action == Action::kStopAfter) ::raise(SIGSTOP);
 }
 
 // A call that gives -1 for an error.
@@ -184,7 +194,7 @@ auto call(On on, const char* name, const char* path, bool interruptible, const D
     return -1;
   }
   const auto result = act();
-  if (action == Action::kKillAfter) die();
+  end_call(action);
   return result;
 }
 
@@ -202,16 +212,15 @@ ssize_t call_writing(const char* name, int number, std::size_t count, const Writ
     errno = EINTR;
     return -1;
   }
-  const bool half = action == Action::kShort || action == Action::kKill;
+  const bool half = action == Action::kInterruptedShort || action == Action::kKill;
   const auto result = act(half && count > 1 ? count / 2 : count);
-  if (action == Action::kKill || action == Action::kKillAfter) die();
+  end_call(action);
   return result;
 }
 
 template <class Open>
 int call_open(const char* name, int folder, const char* path, int flags, const Open& act) {
   const std::string full = absolute(folder, path);
-  if (!counts(full)) return act();
   const bool writes = (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0;
   const int number = call(writes ? On::kWrite : On::kRead, name, full.c_str(), writes, act);
   note_open(number, full, writes);
@@ -225,7 +234,6 @@ mode_t mode_of(int flags, va_list arguments) {
 template <class Open>
 FILE* call_fopen(const char* path, const char* mode, const Open& act) {
   const std::string full = absolute(AT_FDCWD, path);
-  if (!counts(full)) return act();
   const bool writes = std::strpbrk(mode, "wa+") != nullptr;
   FILE* stream = nullptr;
   const int result = call(writes ? On::kWrite : On::kRead, "fopen", full.c_str(), false, [&] {
@@ -240,7 +248,7 @@ FILE* call_fopen(const char* path, const char* mode, const Open& act) {
 template <class Change>
 int call_changing(const char* name, int folder, const char* path, const Change& act) {
   const std::string full = absolute(folder, path);
-  return counts(full) ? call(On::kWrite, name, full.c_str(), false, act) : act();
+  return call(On::kWrite, name, full.c_str(), false, act);
 }
 
 template <class Change>
@@ -298,7 +306,6 @@ FILE* fopen64(const char* path, const char* mode) {
 DIR* opendir(const char* path) {
   static auto* const act = real<DIR*(const char*)>("opendir");
   const std::string full = absolute(AT_FDCWD, path);
-  if (!counts(full)) return act(path);
   DIR* folder = nullptr;
   const int result = call(On::kRead, "opendir", full.c_str(), false, [&] {
     folder = act(path);

@@ -1,6 +1,9 @@
 #include "faults.h"
 
+#include <algorithm>
+#include <csignal>
 #include <cstdlib>
+#include <utility>
 
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
@@ -24,10 +27,43 @@ bool Call::is_in_folder(const std::string& folder) const {
   return path.find("/" + folder + "/") != std::string::npos || ends_with(path, "/" + folder);
 }
 
+bool Call::is_below(const fs::path& folder) const {
+  return path == folder.string() || starts_with(path, folder.string() + "/");
+}
+
 std::int64_t number_from_environment(const char* name, std::int64_t otherwise) {
   const char* const text = std::getenv(name);
   if (text == nullptr) return otherwise;
   return to_integer(text).value_or(otherwise);
+}
+
+std::vector<std::size_t> fault_places(const std::string& command, std::size_t calls) {
+  const auto wanted = static_cast<std::size_t>(number_from_environment("SEGMAMBA_FAULTS", 1));
+  const std::size_t count = wanted == 0 ? calls : std::min(wanted, calls);
+  const std::size_t first = command.size() * 7;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < count; ++i) places.push_back((first + i * calls / count) % calls);
+  return places;
+}
+
+FaultyPrograms::Child::Child(fs::path folder, pid_t id) : folder_(std::move(folder)), id_(id) {}
+
+FaultyPrograms::Child::~Child() {
+  if (id_ == 0) return;
+  send(SIGKILL);
+  ::waitpid(id_, nullptr, 0);
+}
+
+void FaultyPrograms::Child::send(int signal) const { ::kill(id_, signal); }
+
+bool FaultyPrograms::Child::stops() const {
+  siginfo_t info{};
+  ::waitid(P_PID, static_cast<id_t>(id_), &info, WEXITED | WSTOPPED | WNOWAIT);
+  return info.si_code == CLD_STOPPED;
+}
+
+Outcome FaultyPrograms::Child::finish() {
+  return FaultyPrograms::finish(folder_, std::exchange(id_, 0));
 }
 
 fs::path FaultyPrograms::new_folder(const std::string& name) const {
@@ -42,9 +78,12 @@ pid_t FaultyPrograms::start_with(const fs::path& folder, const std::vector<std::
   const auto trace = folder / kTraceName;
   fs::remove(trace);
   const std::vector<std::pair<const char*, std::string>> variables = {
-      {"LD_PRELOAD", SEGMAMBA_FAULT_SHIM},      {"SEGMAMBA_FAULT_FOLDER", fault.folder.string()},
-      {"SEGMAMBA_FAULT_TRACE", trace.string()}, {"SEGMAMBA_FAULT_ON", fault.on},
-      {"SEGMAMBA_FAULT_AT", concat(fault.at)},  {"SEGMAMBA_FAULT_TIMES", fault.times},
+      {"LD_PRELOAD", SEGMAMBA_FAULT_SHIM},
+      {"SEGMAMBA_FAULT_WRITES", fault.writes.string()},
+      {"SEGMAMBA_FAULT_READS", fault.reads.string()},
+      {"SEGMAMBA_FAULT_TRACE", trace.string()},
+      {"SEGMAMBA_FAULT_AT", concat(fault.at)},
+      {"SEGMAMBA_FAULT_TIMES", fault.times},
       {"SEGMAMBA_FAULT_ACTION", fault.action}};
   return start(folder, words, [&] {
     for (const auto& [name, value] : variables) ::setenv(name, value.c_str(), 1);

@@ -1,6 +1,6 @@
 // Programs that are killed again and again, and started again each time, end with the bits of those
 // that nobody disturbed; and at no moment a reader sees half a file.
-//   SEGMAMBA_KILLS=N  so many kills of each program, instead of a few
+//   SEGMAMBA_KILLS=N  so many kills of each program, instead of three
 #include <gmock/gmock.h>
 
 #include <chrono>
@@ -21,8 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using test::Outcome;
 using test::Scenario;
-using Clock = std::chrono::steady_clock;
-using Contents = std::map<std::string, std::string>;
 
 // What a killed process was at, for the figures.
 std::string phase_of(const test::Call& call) {
@@ -47,17 +45,15 @@ class Kills : public test::Scenarios {
   bool kill_in_a_call(const Scenario& scenario, const fs::path& folder, Random& random);
   bool kill_by_the_clock(const Scenario& scenario, const fs::path& folder, Random& random);
 
-  std::int64_t calls_ = 0;  // of an undisturbed run
-  double seconds_ = 0;
-  std::map<std::string, int> phases_;
+  std::map<std::string, int> phases_;  // how often each was met
 };
 
 bool Kills::kill_in_a_call(const Scenario& scenario, const fs::path& folder, Random& random) {
-  const auto at = 1 + random.integer(calls_);
+  const auto at = 1 + random.integer(std::ssize(undisturbed(scenario).writes));
   const bool is_after = random.chance(0.5);
   const Outcome outcome =
       run_with(folder, scenario.words,
-               {.folder = folder / "out", .action = is_after ? "kill_after" : "kill", .at = at});
+               {.writes = folder / "out", .action = is_after ? "kill_after" : "kill", .at = at});
   if (outcome.exit_code == 0) return false;
   EXPECT_EQ(outcome.exit_code, 1000 + SIGKILL) << outcome.err;
   ++phases_[concat(is_after ? "after " : "in ", phase_of(hit_call(folder)))];
@@ -65,7 +61,7 @@ bool Kills::kill_in_a_call(const Scenario& scenario, const fs::path& folder, Ran
 }
 
 bool Kills::kill_by_the_clock(const Scenario& scenario, const fs::path& folder, Random& random) {
-  const auto wait = std::chrono::duration<double>(random.uniform() * seconds_);
+  const auto wait = std::chrono::duration<double>(random.uniform() * undisturbed(scenario).seconds);
   const pid_t child = start(folder, scenario.words);
   std::this_thread::sleep_for(wait);
   ::kill(child, SIGKILL);
@@ -83,22 +79,15 @@ bool Kills::run_and_kill(const Scenario& scenario, const fs::path& folder, Rando
 
 void Kills::kill_often(const Scenario& scenario,
                        const std::function<void(const fs::path&, bool)>& look) {
-  const auto undisturbed = folder_for("undisturbed");
-  const auto start = Clock::now();
-  const Outcome outcome = run_with(undisturbed, scenario.words, {.folder = undisturbed / "out"});
-  seconds_ = std::chrono::duration<double>(Clock::now() - start).count();
-  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  calls_ = std::ssize(calls(undisturbed));
-  const Contents expected = test::contents(undisturbed / "out");
-
-  const auto wanted = test::number_from_environment("SEGMAMBA_KILLS", 5);
+  SCOPED_TRACE(scenario.name);
+  const auto wanted = test::number_from_environment("SEGMAMBA_KILLS", 3);
   Random random(11);
   int ended = 0;
   std::int64_t kills = 0;
   bool is_new = true;
   auto folder = folder_for("killed");
   const auto end_it = [&] {
-    EXPECT_EQ(test::difference(test::contents(folder / "out"), expected), "");
+    EXPECT_EQ(test::difference(test::contents(folder / "out"), undisturbed(scenario).contents), "");
     ++ended;
   };
   while (kills < wanted) {
@@ -120,23 +109,26 @@ void Kills::kill_often(const Scenario& scenario,
 
   std::printf("%s: %lld kills, %d runs to the end, the same bits as undisturbed\n",
               scenario.name.c_str(), static_cast<long long>(kills), ended);
-  for (const auto& [phase, count] : phases_) std::printf("%6d %s\n", count, phase.c_str());
+  for (const auto& [phase, count] : std::exchange(phases_, {})) {
+    std::printf("%6d %s\n", count, phase.c_str());
+  }
 }
 
 // The newest checkpoint that is whole is never older than one that was there before.
 TEST_F(Kills, Training) {
-  std::int64_t newest = 0;
-  kill_often(training(), [&](const fs::path& out, bool is_new) {
-    const auto checkpoints = engine::RunFolder{out}.all_checkpoints();
-    const auto iteration =
-        checkpoints.empty() ? 0 : engine::load_checkpoint(checkpoints.front()).training.iteration;
-    EXPECT_TRUE(is_new || iteration >= newest) << iteration << " after " << newest;
-    newest = iteration;
-  });
-}
-TEST_F(Kills, TrainingThatKeepsSeveralOfTheBest) {
-  kill_often(training({"--set", "validation.keep_best=3", "validation.every=3",
-                       "validation.patches_every=2", "training.ema_decay=0.9"}));
+  auto keeps_several = training({"--set", "validation.keep_best=3", "validation.every=3",
+                                 "validation.patches_every=2", "training.ema_decay=0.9"});
+  keeps_several.name = "training_that_keeps_several_of_the_best";
+  for (const auto& scenario : {training(), keeps_several}) {
+    std::int64_t newest = 0;
+    kill_often(scenario, [&](const fs::path& out, bool is_new) {
+      const auto checkpoints = engine::RunFolder{out}.all_checkpoints();
+      const auto iteration =
+          checkpoints.empty() ? 0 : engine::load_checkpoint(checkpoints.front()).training.iteration;
+      EXPECT_TRUE(is_new || iteration >= newest) << iteration << " after " << newest;
+      newest = iteration;
+    });
+  }
 }
 TEST_F(Kills, Inference) { kill_often(inference()); }
 TEST_F(Kills, InferenceOfEverything) { kill_often(inference_of_everything()); }
