@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ constexpr unsigned kMostSeconds = 600;  // then SIGALRM ends a program that hang
 struct Outcome {
   int exit_code;  // 1000 + signal where one ended it
   std::string out, err;
+  std::int64_t peak_bytes = 0;  // resident at once, with the libraries' files
 };
 
 class Programs : public ::testing::Test {
@@ -74,9 +76,11 @@ class Programs : public ::testing::Test {
   }
   static Outcome finish(const fs::path& folder, pid_t child) {
     int status = 0;
-    ::waitpid(child, &status, 0);
+    rusage usage{};
+    ::wait4(child, &status, 0, &usage);
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status),
-            read_file(folder / "out.txt"), read_file(folder / "err.txt")};
+            read_file(folder / "out.txt"), read_file(folder / "err.txt"),
+            std::int64_t{usage.ru_maxrss} << 10};
   }
   static Outcome run_in(const fs::path& folder, std::vector<std::string> words) {
     return finish(folder, start(folder, std::move(words)));

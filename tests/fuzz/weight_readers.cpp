@@ -1,3 +1,4 @@
+#include "nn/hostile_files.h"
 #include "readers.h"
 #include "scratch.h"
 #include "segmamba/core/json.h"
@@ -10,31 +11,13 @@
 namespace segmamba::fuzz {
 namespace {
 
-template <class Unsigned>
-std::string little_endian(Unsigned value) {
-  std::string bytes;
-  for (std::size_t i = 0; i < sizeof value; ++i) {
-    bytes += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xff);
-  }
-  return bytes;
-}
-std::string u16(std::size_t value) { return little_endian(static_cast<std::uint16_t>(value)); }
-std::string u32(std::size_t value) { return little_endian(static_cast<std::uint32_t>(value)); }
-
-// A zip archive as torch.save writes it, without check sums.
+// As torch.save writes it, without check sums.
 std::string zip_of(const std::vector<std::pair<std::string, std::string_view>>& entries) {
-  std::string file, directory;
+  test::Zip zip;
   for (const auto& [name, content] : entries) {
-    const auto facts = u16(0) + u16(0) + u32(0) + u32(0) + u32(content.size()) +
-                       u32(content.size()) + u16(name.size());
-    directory += "PK\1\2" + u16(20) + u16(20) + facts + u16(0) + u16(0) + u16(0) + u16(0) + u32(0) +
-                 u32(file.size()) + name;
-    file += "PK\3\4" + u16(20) + facts + u16(0) + name;
-    file += content;
+    zip.entries.push_back({.name = name, .content = std::string(content)});
   }
-  const auto end = "PK\5\6" + u16(0) + u16(0) + u16(entries.size()) + u16(entries.size()) +
-                   u32(directory.size()) + u32(file.size()) + u16(0);
-  return file + directory + end;
+  return zip.bytes();
 }
 
 // All that is done with a file of weights before there is a network to put them into.
