@@ -71,7 +71,11 @@ run_reader() {
     SEGMAMBA_FUZZ_READER="$reader" "$program" -max_total_time="$left" -max_len="$longest_input" \
       -timeout=10 -malloc_limit_mb=100 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=1 \
       -dict="$root/tests/fuzz/dictionaries/$dictionary.dict" \
-      -artifact_prefix="$findings/$reader-" "${folders[@]}" >>"$log" 2>&1 </dev/null || true
+      -artifact_prefix="$findings/$reader-" "${folders[@]}" >>"$log" 2>&1 </dev/null && continue
+    # A finding ends it, too.
+    tail -20 "$log" | grep -q 'Test unit written to' && continue
+    tail -5 "$log" >&2
+    die "the fuzzer of $reader failed without a finding; its log is $log"
   done
   printf '%-20s %12s %10s %10s %9s\n' "$reader" \
     "$(sum_of 'stat::number_of_executed_units:' "$log")" \
@@ -123,11 +127,14 @@ rm -f "$logs"/*.row
 say "$count readers, $seconds seconds each, $jobs at once"
 printf '%-20s %12s %10s %10s %9s\n' reader inputs "new files" coverage findings
 while read -r reader dictionary program; do
-  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
   run_reader "$reader" "$dictionary" "$program" "$seconds" &
 done <<<"$readers"
 wait
 
+while read -r reader _; do
+  [ -f "$logs/$reader.row" ] || die "$reader did not run to the end"
+done <<<"$readers"
 total=$(cat "$logs"/*.row | awk '{inputs += $2} END {print inputs}')
 found=$(cat "$logs"/*.row | awk '{findings += $5} END {print findings + 0}')
 say "$total inputs, $found findings"

@@ -15,19 +15,19 @@ cd "$root"
 with_preset() {
   local preset=$1
   shift
+  "$root/scripts/setup.sh"
   say "Building for $preset"
   cmake --preset "$preset" >/dev/null
   cmake --build --preset "$preset"
   say "Running the tests"
-  # LibTorch's OpenMP is built without ThreadSanitizer, which sees races where its threads meet.
-  OMP_NUM_THREADS=1 GTEST_BRIEF=1 ctest --preset "$preset" "$@"
+  GTEST_BRIEF=1 ctest --preset "$preset" "$@"
 }
 
 with_valgrind() {
-  command -v valgrind >/dev/null || die "valgrind is missing: apt-get install valgrind"
   local tests=("$@") failed=()
   [ ${#tests[@]} -eq 0 ] &&
     tests=(test_core test_io test_metrics test_data test_post test_eval test_kernels)
+  "$root/scripts/setup.sh" valgrind
   "$root/scripts/build.sh" "${tests[@]}"
   for test in "${tests[@]}"; do
     say "$test under valgrind"
@@ -41,7 +41,6 @@ with_valgrind() {
 
 kind=${1:-}
 shift || true
-"$root/scripts/setup.sh"
 case "$kind" in
   address) with_preset asan-ubsan "$@" ;;
   thread) with_preset tsan "$@" ;;

@@ -1,6 +1,7 @@
 """The work of soak.sh: starts a training, samples its memory, stops it, and reports both."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ validation:
   every: 2000
   patches_every: 500
 """
-SAMPLE_SECONDS = 5
+SAMPLE_SECONDS, FEWEST_SAMPLES = 5, 100
 LARGEST_GROWTH = 0.01
 
 
@@ -36,7 +37,7 @@ def sample(process):
     """Seconds of processor time and resident bytes of a running process."""
     stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     ticks = int(stat[11]) + int(stat[12])
-    return ticks / 100, int(stat[21]) * 4096
+    return ticks / os.sysconf("SC_CLK_TCK"), int(stat[21]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def train(programs, folder, seconds):
@@ -51,7 +52,10 @@ def train(programs, folder, seconds):
         started = time.monotonic()
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
         while (now := time.monotonic() - started) < seconds and process.poll() is None:
-            rows.append((now, *sample(process)))
+            try:
+                rows.append((now, *sample(process)))
+            except FileNotFoundError:  # it ended in this moment
+                break
             table.write("{:.1f},{:.2f},{}\n".format(*rows[-1]))
             table.flush()
             time.sleep(SAMPLE_SECONDS)
@@ -74,6 +78,9 @@ def count_rows(metrics):
 
 def main():
     programs, folder, hours = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    least = FEWEST_SAMPLES * SAMPLE_SECONDS / 3600
+    if hours < least:
+        sys.exit(f"soak: {hours} hours are too few to say anything: take {1.1 * least:.2f} at least")
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "data"
     if not data.exists():
@@ -89,8 +96,8 @@ def main():
     rows = train(programs, folder, hours * 3600)
     steps = step_seconds(metrics, before)
 
-    if len(rows) < 100 or len(steps) < 100:
-        sys.exit("soak: too short to say anything")
+    if len(steps) < FEWEST_SAMPLES:
+        sys.exit(f"soak: {len(steps)} steps are too few to say anything")
     tenths = np.array_split(rows[:, 2], 10)
     settled = rows[len(tenths[0]):]
     slope = np.polyfit(settled[:, 0] / 3600, settled[:, 2] / 2**20, 1)[0]
