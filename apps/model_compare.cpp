@@ -168,7 +168,7 @@ std::string cells_of(const Row& row, const std::vector<std::int64_t>& size,
   const bool on_gpu =
       options.device == "cuda" || (options.device == "auto" && torch::cuda::is_available());
   const torch::Device device = on_gpu ? torch::Device(torch::kCUDA, 0) : torch::Device(torch::kCPU);
-  const auto parameters = nn::parameter_count(*nn::make_model(config));
+  const auto parameters = nn::parameter_count(*nn::make_meta_model(config));
   const auto cost = nn::forward_cost(config, shape);
   const auto input = torch::randn(shape, device);
   auto cells = concat(format_fixed(static_cast<double>(parameters) / 1e6, 2), "\t",

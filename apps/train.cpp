@@ -75,7 +75,7 @@ engine::TrainConfig read_config(const Options& options) {
 void open_log(const engine::RunFolder& run) {
   try {
     open_log_file(run.log());
-  } catch (const WriteError& error) {
+  } catch (const Error& error) {
     log_warning(concat("no log file: ", error.what()));
   }
 }

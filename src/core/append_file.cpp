@@ -6,28 +6,18 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <string>
 #include <utility>
 
+#include "fail_writing.h"
 #include "retry.h"
-#include "segmamba/core/error.h"
-#include "segmamba/core/text.h"
 
 namespace segmamba {
-namespace {
-
-[[noreturn]] void fail(const std::filesystem::path& path, int code) {
-  throw WriteError(concat("cannot write ", path.string(), ": ", std::strerror(code)));
-}
-
-}  // namespace
-
 AppendFile::AppendFile(std::filesystem::path path)
     : path_(std::move(path)), descriptor_(retry_interrupted([&] {
         return ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
       })) {
-  if (descriptor_ < 0) fail(path_, errno);
+  if (descriptor_ < 0) fail_writing(path_, errno);
 }
 
 AppendFile::~AppendFile() { ::close(descriptor_); }
@@ -40,7 +30,7 @@ void AppendFile::write(std::string_view bytes) {
     if (count < 0) {
       const int reason = errno;
       if (done > 0) take_back(done);
-      fail(path_, reason);
+      fail_writing(path_, reason);
     }
     bytes.remove_prefix(static_cast<std::size_t>(count));
     done += count;
@@ -63,13 +53,13 @@ void AppendFile::drop_half_line() {
     const auto length = static_cast<std::size_t>(end - begin);
     const auto count =
         retry_interrupted([&] { return ::pread(descriptor_, piece.data(), length, begin); });
-    if (count != end - begin) fail(path_, count < 0 ? errno : EIO);
+    if (count != end - begin) fail_writing(path_, count < 0 ? errno : EIO);
     const auto line_break = std::string_view(piece.data(), length).rfind('\n');
     end = line_break == std::string_view::npos ? begin : begin + static_cast<off_t>(line_break) + 1;
     if (line_break != std::string_view::npos) break;
   }
   if (end < size && retry_interrupted([&] { return ::ftruncate(descriptor_, end); }) != 0) {
-    fail(path_, errno);
+    fail_writing(path_, errno);
   }
 }
 

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <ctime>
 #include <utility>
 
+#include "fail_writing.h"
 #include "host.h"
 #include "retry.h"
 #include "segmamba/core/error.h"
@@ -22,10 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFolderLockName = ".segmamba-lock";
-
-[[noreturn]] void fail(const fs::path& path) {
-  throw WriteError(concat("cannot write ", path.string(), ": ", std::strerror(errno)));
-}
 
 std::string this_process() {
   const std::time_t now = std::time(nullptr);
@@ -68,7 +64,7 @@ bool FileLock::acquire(bool wait) {
   while (true) {
     file_ = retry_interrupted(
         [&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); });
-    if (file_ < 0) fail(path_);
+    if (file_ < 0) fail_writing(path_, errno);
     const int result =
         retry_interrupted([&] { return ::flock(file_, wait ? LOCK_EX : LOCK_EX | LOCK_NB); });
     const bool is_taken = result != 0 && errno == EWOULDBLOCK;
@@ -81,12 +77,12 @@ bool FileLock::acquire(bool wait) {
 }
 
 void FileLock::write(const std::string& text) {
-  if (retry_interrupted([&] { return ::ftruncate(file_, 0); }) != 0) fail(path_);
+  if (retry_interrupted([&] { return ::ftruncate(file_, 0); }) != 0) fail_writing(path_, errno);
   for (std::size_t done = 0; done < text.size();) {
     const auto count = retry_interrupted([&] {
       return ::pwrite(file_, text.data() + done, text.size() - done, static_cast<off_t>(done));
     });
-    if (count < 0) fail(path_);
+    if (count < 0) fail_writing(path_, errno);
     done += static_cast<std::size_t>(count);
   }
 }

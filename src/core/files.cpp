@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 
+#include "fail_writing.h"
 #include "host.h"
 #include "retry.h"
 #include "segmamba/core/error.h"
@@ -35,11 +36,6 @@ std::string message(const std::string& what, const fs::path& path, int code) {
 
 [[noreturn]] void fail_reading(const fs::path& path, int code) {
   throw Error(message("cannot read", path, code));
-}
-[[noreturn]] void fail_writing(const fs::path& path, int code) {
-  // A folder in the way is a matter of this one name: other files can be written.
-  if (code == EISDIR) throw Error(message("cannot write", path, code));
-  throw WriteError(message("cannot write", path, code));
 }
 
 class Descriptor {
@@ -153,6 +149,11 @@ void replace_atomically(const fs::path& path,
 
 }  // namespace
 
+void fail_writing(const fs::path& path, int code, const char* what) {
+  if (code == EISDIR) throw Error(message(what, path, code));
+  throw WriteError(message(what, path, code));
+}
+
 std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
   const Descriptor file(path, O_RDONLY);
   if (file.get() < 0) fail_reading(path, errno);
@@ -211,9 +212,7 @@ void rename_file(const fs::path& from, const fs::path& to) {
 }
 
 void remove_file(const fs::path& path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    throw WriteError(message("cannot remove", path, errno));
-  }
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail_writing(path, errno, "cannot remove");
 }
 
 void remove_stale_temporaries(const fs::path& folder) {

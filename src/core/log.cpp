@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "segmamba/core/append_file.h"
 #include "segmamba/core/error.h"
@@ -59,7 +60,6 @@ class AppendSink final : public spdlog::sinks::base_sink<std::mutex> {
 struct Loggers {
   spdlog::logger plain = terminal_logger("%v");
   spdlog::logger labelled = terminal_logger("%^%l:%$ %v");
-  std::shared_ptr<spdlog::logger> file;
   LogLevel level = LogLevel::kInfo;
 
   void write(LogLevel message_level, const std::string& message) {
@@ -69,14 +69,26 @@ struct Loggers {
       auto& logger = message_level == LogLevel::kInfo ? plain : labelled;
       logger.log(to_spdlog(message_level), message);
     }
-    const auto log = file;  // which the line may turn out to be the last of
-    if (log) log->log(to_spdlog(message_level), message);
+    if (const auto log = file()) log->log(to_spdlog(message_level), message);
+  }
+  // Of it, another thread's line may turn out to be the last.
+  std::shared_ptr<spdlog::logger> file() {
+    const std::lock_guard lock(mutex_);
+    return file_;
+  }
+  void set_file(std::shared_ptr<spdlog::logger> file) {
+    const std::lock_guard lock(mutex_);
+    file_.swap(file);  // and the old one is closed after the lock
   }
   // What it tells stands on the terminal, too.
   void give_file_up(const std::string& why) {
-    file.reset();
+    set_file(nullptr);
     write(LogLevel::kWarning, "no more lines in the log file: " + why);
   }
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<spdlog::logger> file_;
 };
 
 Loggers& loggers() {
@@ -95,10 +107,10 @@ void open_log_file(const std::filesystem::path& path) {
   logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
   logger->set_level(spdlog::level::debug);
   logger->set_error_handler([](const std::string& why) { loggers().give_file_up(why); });
-  loggers().file = logger;
+  loggers().set_file(std::move(logger));
 }
 
-void close_log_file() { loggers().file.reset(); }
+void close_log_file() { loggers().set_file(nullptr); }
 
 void log_debug(const std::string& message) { loggers().write(LogLevel::kDebug, message); }
 void log_info(const std::string& message) { loggers().write(LogLevel::kInfo, message); }

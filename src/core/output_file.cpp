@@ -4,12 +4,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
+#include "fail_writing.h"
 #include "retry.h"
-#include "segmamba/core/error.h"
-#include "segmamba/core/text.h"
 
 namespace segmamba {
 namespace {
@@ -22,15 +20,11 @@ OutputFile::OutputFile(const std::filesystem::path& path, std::filesystem::path 
     : name_(std::move(name)), descriptor_(retry_interrupted([&] {
         return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
       })) {
-  if (descriptor_ < 0) fail(errno);
+  if (descriptor_ < 0) fail_writing(name_, errno);
 }
 
 OutputFile::~OutputFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
-}
-
-void OutputFile::fail(int code) const {
-  throw WriteError(concat("cannot write ", name_.string(), ": ", std::strerror(code)));
 }
 
 void OutputFile::write(std::string_view bytes) {
@@ -55,17 +49,17 @@ void OutputFile::write_now(std::string_view bytes) {
   while (!bytes.empty()) {
     const auto count =
         retry_interrupted([&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
-    if (count < 0) fail(errno);
+    if (count < 0) fail_writing(name_, errno);
     bytes.remove_prefix(static_cast<std::size_t>(count));
   }
 }
 
 void OutputFile::finish() {
   flush();
-  if (retry_interrupted([&] { return ::fsync(descriptor_); }) != 0) fail(errno);
+  if (retry_interrupted([&] { return ::fsync(descriptor_); }) != 0) fail_writing(name_, errno);
   // Network file systems report a full disk only here. Linux closes a file even where it says that
   // a signal interrupted it.
-  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail(errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_writing(name_, errno);
 }
 
 OutputStream::OutputStream(OutputFile& file) : std::ostream(nullptr), buffer_(file) {

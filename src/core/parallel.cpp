@@ -6,7 +6,6 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -25,8 +24,8 @@ void work_in_new_threads(int threads, const std::function<void()>& work) {
   others.reserve(static_cast<std::size_t>(threads) - 1);
   try {
     for (int i = 1; i < threads; ++i) others.emplace_back(work);
-  } catch (const std::system_error&) {
-    // The system has no more threads, or no memory for their stacks: those there are do the work.
+  } catch (const std::exception&) {
+    // The system has no more threads, or no memory for them: those there are do the work.
   }
   work();
 }

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -107,7 +107,7 @@ bool can_start(int threads) {
   started.reserve(static_cast<std::size_t>(threads));
   try {
     for (int i = 0; i < threads; ++i) started.emplace_back([&may_end] { may_end.wait(false); });
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     all = false;
   }
   may_end = true;
@@ -128,8 +128,8 @@ void set_compute_threads(std::int64_t count, std::int64_t processes) {
     set_thread_count(thread_count() / 2);
   }
   if (thread_count() < wanted) {
-    log_warning(concat("the system has no memory for ", wanted, " threads: going on with ",
-                       thread_count()));
+    log_warning(
+        concat("the system does not give ", wanted, " threads: going on with ", thread_count()));
   }
   at::set_num_threads(thread_count());
 }

@@ -88,9 +88,9 @@ std::optional<Memory> exhausted_memory(const std::exception& error) {
   const std::string message = error.what();
   const auto says = [&](const char* text) { return message.find(text) != std::string::npos; };
   if (says("DefaultCPUAllocator: ") || says("cannot allocate memory")) return Memory::kHost;
-  // oneDNN, which keeps the reason to itself: what LibTorch asks of it fails for no other.
-  if (says("could not create a primitive") || says("could not execute a primitive") ||
-      says("could not create a memory")) {
+  // oneDNN, which keeps the reason to itself. Of descriptors it says so of what it does not know.
+  if ((says("could not create a primitive") && !says("could not create a primitive descriptor")) ||
+      says("could not execute a primitive") || says("could not create a memory")) {
     return Memory::kHost;
   }
   if (says("CUDA out of memory") || says("CUDA error: out of memory") ||

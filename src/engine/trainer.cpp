@@ -579,7 +579,7 @@ void check_start(const TrainConfig& config, const torch::Device& device, std::in
   parse_precision(config.training.precision, device);
   patches_per_rank(config.training, ranks);
   if (!config.loss.deep_supervision_weights.empty()) {
-    const auto model = nn::make_model(config.model);
+    const auto model = nn::make_meta_model(config.model);
     deep_supervision_weights(config.loss, model->deep_output_count(),
                              model->trains_coarsest_output());
   }

@@ -233,7 +233,7 @@ void write_archive(const std::filesystem::path& path, const Dict& content) {
       caffe2::serialize::PyTorchStreamWriter writer([&](const void* data, std::size_t size) {
         try {
           if (!failure) file.write(data, size);
-        } catch (const WriteError&) {
+        } catch (...) {
           failure = std::current_exception();
         }
         return size;

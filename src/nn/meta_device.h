@@ -3,6 +3,8 @@
 
 #include <torch/torch.h>
 
+#include <optional>
+
 namespace segmamba::nn {
 
 // As long as it lives, the tensors that the calling thread makes are of the meta device: they have

@@ -175,10 +175,11 @@ double state_bytes(const torch::nn::Module& module) {
 }
 
 // What is taken without a look ends by the system's hand, which says nothing.
-void refuse_too_large(const ModelConfig& config, const torch::nn::Module& meta_model) {
+std::shared_ptr<SegmentationModel> make_if_it_fits(const ModelConfig& config,
+                                                   const torch::nn::Module& meta_model) {
   const double wanted = state_bytes(meta_model);
   const auto available = available_memory();
-  if (wanted <= static_cast<double>(available)) return;
+  if (wanted <= static_cast<double>(available)) return find_network(config).make(config);
   constexpr double kMost = 1e18;
   throw Error(concat("the network ", config.name, " of this config takes ",
                      format_bytes(static_cast<std::uint64_t>(std::min(wanted, kMost))),
@@ -194,14 +195,14 @@ std::shared_ptr<SegmentationModel> make_meta_model(const ModelConfig& config) {
 }
 
 std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config) {
-  refuse_too_large(config, *make_meta_model(config));
-  return find_network(config).make(config);
+  return make_if_it_fits(config, *make_meta_model(config));
 }
 
 std::shared_ptr<SegmentationModel> make_model(const ModelConfig& config,
                                               const std::map<std::string, torch::Tensor>& weights) {
-  check_state_dict(*make_meta_model(config), weights);
-  auto model = make_model(config);
+  const auto meta_model = make_meta_model(config);
+  check_state_dict(*meta_model, weights);
+  auto model = make_if_it_fits(config, *meta_model);
   load_state_dict(*model, weights);
   return model;
 }

@@ -16,8 +16,9 @@ std::string read_file(const std::filesystem::path& path,
 
 // Writes to a temporary file beside `path`, brings it to the disk and renames it: `path` holds
 // either its old content or all of the new one, whatever happens. Throws WriteError naming `path`
-// and the reason (full disk, read-only folder, ...), leaving no temporary file behind; what killed
-// processes left in the folder is removed at the first write into it.
+// and the reason (full disk, read-only folder, ...), Error where a folder has that name, leaving no
+// temporary file behind; what killed processes left in the folder is removed at the first write
+// into it.
 void write_file_atomically(const std::filesystem::path& path, const std::string& content);
 // The same for content that is made bit by bit. What `write` throws is passed on.
 void write_file_atomically(const std::filesystem::path& path,
@@ -27,10 +28,10 @@ void write_file_atomically(const std::filesystem::path& path,
 // them. Throws Error where `path` cannot be read, WriteError as above.
 void copy_file_atomically(const std::filesystem::path& path, const std::filesystem::path& copy);
 
-// Renames in one step, replacing `to`. Throws WriteError naming `to`.
+// Renames in one step, replacing `to`. Throws as write_file_atomically(), naming `to`.
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
 
-// Removes a file where there is one. Throws WriteError.
+// Removes a file where there is one. Throws WriteError, and Error where it is a folder.
 void remove_file(const std::filesystem::path& path);
 
 // Removes the temporary files of killed processes of this host from `folder` (not recursive).

@@ -29,7 +29,6 @@ class OutputFile {
  private:
   void flush();
   void write_now(std::string_view bytes);
-  [[noreturn]] void fail(int code) const;
 
   std::filesystem::path name_;
   int descriptor_;
