@@ -45,7 +45,7 @@ void fill_input_size(nn::ModelConfig& config, const std::vector<std::int64_t>& s
 // 67416196 is "67,416,196".
 std::string with_commas(std::int64_t number) {
   auto text = std::to_string(number);
-  for (auto i = static_cast<std::int64_t>(text.size()) - 3; i > 0; i -= 3) text.insert(i, ",");
+  for (auto i = static_cast<std::int64_t>(text.size()) - 3; i > 0; i -= 3) text.insert(i, 1, ',');
   return text;
 }
 

@@ -162,7 +162,7 @@ std::string cells_of(const Row& row, const std::vector<std::int64_t>& size,
   auto shape = size;
   shape.insert(shape.begin(), {1, config.in_channels});
   if (const auto misfit = nn::input_sizes(config).misfit({size[0], size[1], size[2]})) {
-    return "-\t" + *misfit;
+    return concat("-\t", *misfit);
   }
   const auto type = parse_precision(options.precision);
   const bool on_gpu =
@@ -174,7 +174,7 @@ std::string cells_of(const Row& row, const std::vector<std::int64_t>& size,
   auto cells = concat(format_fixed(static_cast<double>(parameters) / 1e6, 2), "\t",
                       format_fixed(static_cast<double>(cost.multiply_adds) / 1e9, 1), "\t",
                       shown(inference_pass(config, input, type)));
-  if (options.training) cells += "\t" + shown(training_pass(config, input, type));
+  if (options.training) cells.append("\t").append(shown(training_pass(config, input, type)));
   return cells;
 }
 

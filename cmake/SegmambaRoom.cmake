@@ -60,6 +60,8 @@ function(segmamba_add_test name)
     math(EXPR test_TIMEOUT "${test_TIMEOUT} * 6")
   endif()
   add_executable(${name} ${test_SOURCES})
+  # Tests wait for what they test: to optimise them costs more than it gives.
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   foreach(used IN LISTS test_USES)
     target_link_libraries(${name} PRIVATE segmamba::${used})
   endforeach()
