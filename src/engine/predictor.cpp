@@ -39,13 +39,13 @@ std::vector<std::string> output_names(const TrainConfig& config,
 
 // Of float32, which is the most that any precision takes.
 std::int64_t pass_bytes_of(const std::vector<nn::ModelConfig>& architectures,
-                           std::array<std::int64_t, 3> window) {
+                           std::array<std::int64_t, 3> window, torch::DeviceType device) {
   static std::mutex mutex;  // the count is the whole process's
   const std::scoped_lock lock(mutex);
   std::int64_t most = 0;
   for (const auto& model : architectures) {
     const auto cost =
-        nn::forward_cost(model, {1, model.in_channels, window[0], window[1], window[2]});
+        nn::forward_cost(model, {1, model.in_channels, window[0], window[1], window[2]}, device);
     most = std::max(most, cost.peak_bytes);
   }
   return most;
@@ -116,7 +116,9 @@ Predictor::Impl::Impl(WindowScores::Models models,
       nn::prepare_for_inference(*model, autocast_type(precision_).value_or(torch::kFloat));
     }
   }
-  if (limits_.host > 0 || limits_.device > 0) pass_bytes_ = pass_bytes_of(architectures, window_);
+  if (limits_.host > 0 || limits_.device > 0) {
+    pass_bytes_ = pass_bytes_of(architectures, window_, device_.type());
+  }
   if (limits_.device > 0) limit_device_memory(device_, limits_.device);
 }
 

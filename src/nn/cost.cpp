@@ -20,6 +20,7 @@ struct Count {
   std::int64_t multiply_adds = 0;
   std::int64_t live_bytes = 0;
   std::int64_t peak_bytes = 0;
+  bool unfolds = false;  // small convolutions, as LibTorch does on the CPU
 };
 // The count that is under way; meta kernels, callbacks and allocators carry no data of their own.
 Count* current = nullptr;
@@ -46,6 +47,14 @@ class CountingAllocator : public c10::Allocator {
   }
 };
 
+// Whether LibTorch (use_mkldnn() of ATen/native/Convolution.cpp) leaves a float convolution of
+// small filters to its own kernels, not to oneDNN.
+bool is_small(const torch::Tensor& input, const torch::Tensor& weight) {
+  constexpr std::int64_t kFewValues = 20480, kSmallFilter = 3;
+  return input.dim() == 5 && input.size(0) == 1 && weight.size(4) <= kSmallFilter &&
+         weight.size(4) > 1 && input.size(1) * input.size(2) * input.size(3) <= kFewValues;
+}
+
 // LibTorch registers the meta kernels of these in Python only.
 
 torch::Tensor convolution(const torch::Tensor& input, const torch::Tensor& weight,
@@ -67,7 +76,12 @@ torch::Tensor convolution(const torch::Tensor& input, const torch::Tensor& weigh
   // A transposed convolution multiplies every input by its filter, a plain one makes every output.
   const auto& each = transposed ? input : output;
   if (current != nullptr) {
-    current->multiply_adds += each.numel() * (weight.numel() / weight.size(0));
+    const auto filter = weight.numel() / weight.size(0);
+    current->multiply_adds += each.numel() * filter;
+    if (current->unfolds && groups == 1 && is_small(input, weight)) {
+      // What each is multiplied with, side by side.
+      torch::empty({each.numel() / each.size(1), filter}, input.options());
+    }
   }
   return output;
 }
@@ -366,11 +380,13 @@ torch::TensorOptions meta() { return torch::TensorOptions(torch::kMeta); }
 
 }  // namespace
 
-ForwardCost forward_cost(const ModelConfig& config, const std::vector<std::int64_t>& input_sizes) {
+ForwardCost forward_cost(const ModelConfig& config, const std::vector<std::int64_t>& input_sizes,
+                         torch::DeviceType device) {
   const auto model = make_meta_model(config);
   const torch::NoGradGuard no_grad;
   Counting counting;
-  const auto& count = counting.start();
+  auto& count = counting.start();
+  count.unfolds = device == torch::kCPU;
   model->forward(torch::empty(input_sizes, meta()));
   return {count.multiply_adds, count.peak_bytes};
 }

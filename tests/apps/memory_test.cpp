@@ -75,11 +75,17 @@ class ShortMemory : public test::Programs {
     static_cast<Outcome&>(result) = finish(folder_.path(), child);
     return result;
   }
-  // With which a program just starts: below it the system's loader ends it.
+  // Up to which a program does not even start: the system's loader ends it. To about a fiftieth.
   std::int64_t least_of(const std::string& program) const {
     static std::map<std::string, std::int64_t> known;
     auto& least = known[program];
-    if (least == 0) least = run_within(0, {program, "--version"}).address_bytes;
+    if (least > 0) return least;
+    std::int64_t low = 0;
+    least = run_within(0, {program, "--version"}).address_bytes;
+    while (least - low > least / 50) {
+      const auto middle = low + (least - low) / 2;
+      (run_within(middle, {program, "--version"}).exit_code == 0 ? least : low) = middle;
+    }
     return least;
   }
 
@@ -115,9 +121,8 @@ class ShortMemory : public test::Programs {
       ++refused;
       ASSERT_THAT(outcome.exit_code, AnyOf(1, 3)) << outcome.err;
       // `check` lists what it finds as its result; OpenMP ends the process itself.
-      const auto lines = split(trim(outcome.err.empty() ? outcome.out : outcome.err), '\n');
-      EXPECT_THAT(lines.back(),
-                  AnyOf(StartsWith(words[0] + ": "), StartsWith("libgomp: "), HasSubstr("memory")));
+      EXPECT_THAT(outcome.err.empty() ? outcome.out : outcome.err,
+                  AnyOf(HasSubstr(words[0] + ": "), StartsWith("libgomp: "), HasSubstr("memory")));
       EXPECT_THAT(outcome.err, Not(HasSubstr("terminate called")));
       EXPECT_THAT(outcome.err, Not(HasSubstr("std::bad_alloc")));
     }
@@ -186,7 +191,7 @@ TEST_F(ShortMemory, InferenceKeepsWithinWhatItIsGiven) {
                                     "--no-report",
                                     "--set",
                                     "inference.sw_batch_size=64",
-                                    "data.patch_size=[32,32,32]",
+                                    "data.patch_size=[16,16,16]",
                                     "--max-memory",
                                     limit};
   };

@@ -25,8 +25,10 @@ struct ForwardCost {
   std::int64_t peak_bytes = 0;
 };
 
-// Of a float32 input of shape `input_sizes`, [B, C, D, H, W]. Throws Error as the model's forward.
-ForwardCost forward_cost(const ModelConfig& config, const std::vector<std::int64_t>& input_sizes);
+// Of a float32 input of shape `input_sizes`, [B, C, D, H, W]. On the CPU, memory counts the
+// unfolded inputs of LibTorch's own convolutions, too. Throws Error as the model's forward.
+ForwardCost forward_cost(const ModelConfig& config, const std::vector<std::int64_t>& input_sizes,
+                         torch::DeviceType device = torch::kCUDA);
 
 // A forward and a backward pass.
 struct TrainingPass {
