@@ -2,6 +2,7 @@
 // takes memory.
 #include "segmamba/core/last_words.h"
 
+#include <execinfo.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -157,6 +158,10 @@ void explain_lost_file(int signal, siginfo_t* info, void*) {
 }  // namespace
 
 void explain_ends(const std::string& program) {
+  // What unwinds the stack of a thread that ends, glibc loads at its first use, and aborts where it
+  // cannot.
+  void* frame = nullptr;
+  static_cast<void>(::backtrace(&frame, 1));
   const auto count = std::min(program.size(), program_name.size() - 1);
   std::copy_n(program.begin(), count, program_name.begin());
   program_name[count] = '\0';

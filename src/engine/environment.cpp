@@ -73,9 +73,9 @@ Json gpu_libraries() {
     add_known(libraries, "runtime", cuda_version(runtime));
   }
   // The newest CUDA that the driver can run; 0 where there is no driver.
-  if (cudaDriverGetVersion(&driver) == cudaSuccess) {
-    add_known(libraries, "driver", cuda_version(driver));
-  }
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return libraries;
+  add_known(libraries, "driver", cuda_version(driver));
+  // Loads cuDNN, which ends the process where memory does not suffice for it: not without need.
   const auto& hooks = at::detail::getCUDAHooks();
   if (hooks.hasCuDNN()) libraries["cudnn"] = cudnn_version(hooks.versionRuntimeCuDNN());
   libraries["nccl"] = nccl_version(torch::cuda::nccl::version());
