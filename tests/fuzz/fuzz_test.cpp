@@ -48,11 +48,11 @@ std::uint64_t count_for(const Reader& reader) {
     return static_cast<std::uint64_t>(std::atoll(wanted));
   }
   static const std::map<std::string, std::uint64_t> kCounts = {
-      {"numbers", 50'000},        {"json", 20'000},      {"csv", 30'000},
-      {"prepared_bytes", 20'000}, {"split", 2000},       {"train_config", 2000},
-      {"config_bases", 1500},     {"folder_names", 300}, {"nifti_gzip", 3000}};
+      {"numbers", 250'000},        {"json", 100'000},      {"csv", 150'000},
+      {"prepared_bytes", 100'000}, {"split", 10'000},      {"train_config", 10'000},
+      {"config_bases", 7500},      {"folder_names", 1500}, {"nifti_gzip", 15'000}};
   const auto found = kCounts.find(reader.name);
-  return found == kCounts.end() ? 5000 : found->second;
+  return found == kCounts.end() ? 25'000 : found->second;
 }
 
 // An input to look at, in a file that stays.

@@ -46,7 +46,7 @@ void read_safetensors_bytes(std::string_view input) {
 // The header as JSON, and the data behind the cut: the harness adds the header's length.
 void read_safetensors_header(std::string_view input) {
   const auto texts = parts(input, 2);
-  auto file = little_endian(std::uint64_t{texts[0].size()}) + std::string(texts[0]);
+  auto file = test::u64(texts[0].size()) + std::string(texts[0]);
   file += texts.size() > 1 ? std::string(texts[1]) : std::string(64, '\0');
   read_weights(scratch_file("header.safetensors", file));
 }
