@@ -7,7 +7,8 @@
 namespace segmamba::apps {
 
 // The first of each of these signals only sets stop_requested(); the second ends the program at
-// once. To be called by the first thread, whose signal stack (sigaltstack(2)) becomes the handlers'.
+// once. To be called by the first thread, whose signal stack (sigaltstack(2)) becomes the
+// handlers'.
 void stop_on(std::initializer_list<int> signals);
 
 const std::atomic<bool>& stop_requested();

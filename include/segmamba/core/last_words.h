@@ -4,7 +4,7 @@
 
 namespace segmamba {
 
-// What would end the process by a signal ends it with exit code 1 and one line, `program` before it:
+// What would end the process by a signal ends it with exit code 1 and a line, `program` before it:
 // - memory that runs out where no exception may leave (destructors of libraries beneath take some
 //   themselves), or where a library does not look (only under a limit, as of `ulimit -v`);
 // - a mapped file (core/mapped_file.h) that another process cuts short, or whose disk fails: the
