@@ -108,9 +108,11 @@ std::vector<Call> FaultyPrograms::calls(const fs::path& folder) {
   return all;
 }
 
-Call FaultyPrograms::hit_call(const fs::path& folder) {
+std::pair<Call, Call> FaultyPrograms::hit_calls(const fs::path& folder) {
+  Call before;
   for (auto& call : calls(folder)) {
-    if (call.is_hit) return call;
+    if (call.is_hit) return {before, call};
+    before = call;
   }
   ADD_FAILURE() << "no call was hit";
   return {};

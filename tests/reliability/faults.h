@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/programs.h"
@@ -71,9 +72,10 @@ class FaultyPrograms : public Programs {
                    const Fault& fault) const;
   // Those of the last run in `folder`.
   static std::vector<Call> calls(const fs::path& folder);
-  // The first of them that was hit. Where several threads write it need not be the one that an
-  // undisturbed run counted.
-  static Call hit_call(const fs::path& folder);
+  // The first of them that was hit, and the one before it. Where several threads write it need not
+  // be the one that an undisturbed run counted.
+  static std::pair<Call, Call> hit_calls(const fs::path& folder);
+  static Call hit_call(const fs::path& folder) { return hit_calls(folder).second; }
 };
 
 }  // namespace segmamba::test

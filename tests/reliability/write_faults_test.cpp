@@ -59,10 +59,12 @@ class WriteFaults : public test::Scenarios {
   void survive_at(const Scenario& scenario, std::size_t place);
 };
 
-// The report of a training is written from its other files, and again at the next validation.
-Answer answer_of(const Scenario& scenario, const Call& call, int reason) {
+// The report of a training is written from its other files, and again at the next validation. The
+// folder is flushed for what was renamed in it just before.
+Answer answer_of(const Scenario& scenario, const Call& call, const Call& before, int reason) {
   const auto answer = answer_to(call, reason);
-  const bool is_report = scenario.name == "training" && call.known_name() == "report.html";
+  const auto& about = call.name == "fsync" && before.name == "rename" ? before : call;
+  const bool is_report = scenario.name == "training" && about.known_name() == "report.html";
   return is_report && answer == Answer::kError ? Answer::kWarning : answer;
 }
 
@@ -103,10 +105,10 @@ void WriteFaults::survive_at(const Scenario& scenario, std::size_t place) {
                                    {.writes = folder / "out",
                                     .action = concat(reason),
                                     .at = static_cast<std::int64_t>(place) + 1});
-  const auto call = hit_call(folder);
+  const auto [before, call] = hit_calls(folder);
   SCOPED_TRACE(concat(scenario.name, ", call ", place + 1, ", ", call.name, " ", call.path, ": ",
                       std::strerror(reason)));
-  expect_answer(answer_of(scenario, call, reason), scenario, call, reason, outcome);
+  expect_answer(answer_of(scenario, call, before, reason), scenario, call, reason, outcome);
   EXPECT_NO_THROW(test::read_whole(folder / "out"));
   const Outcome again = run_in(folder, scenario.words);
   EXPECT_EQ(again.exit_code, 0) << again.err;
