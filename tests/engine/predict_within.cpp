@@ -62,9 +62,9 @@ data::PreparedCase make_case(const data::Index3& size, std::int64_t channels,
   return item;
 }
 
-engine::TrainConfig config_of(std::int64_t channels, std::int64_t outputs, std::int64_t window) {
+engine::TrainConfig config_of(std::int64_t outputs, std::int64_t window) {
   engine::TrainConfig config;
-  config.model.in_channels = channels;  // for the memory of a pass: the smallest there is
+  config.model.in_channels = 1;  // for the memory of a pass: the smallest there is
   config.model.out_channels = outputs;
   config.model.segmamba.dims = {1};
   config.model.segmamba.depths = {1};
@@ -73,7 +73,7 @@ engine::TrainConfig config_of(std::int64_t channels, std::int64_t outputs, std::
   config.data.patch_size = {window, window, window};
   config.inference.mirror_axes = {};
   config.inference.overlap = 0.25;
-  config.inference.sw_batch_size = 8;
+  config.inference.sw_batch_size = 16;
   return config;
 }
 
@@ -85,7 +85,7 @@ Json run(char** argv) {
   const auto model = std::make_shared<ValueModel>(outputs);
   const auto predict = [&](const data::PreparedCase& item, std::int64_t window,
                            std::int64_t limit) {
-    const engine::Predictor predictor({model}, config_of(channels, outputs, window),
+    const engine::Predictor predictor({model}, config_of(outputs, window),
                                       {.device = "cpu", .precision = "fp32", .limits = {limit, 0}});
     return predictor.predict(item, {.probabilities = maps, .uncertainty = maps});
   };
