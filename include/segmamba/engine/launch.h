@@ -15,11 +15,11 @@ bool is_launched_rank();
 // failed (128 + signal where one killed it); else 128 + signal where ranks stopped at one that was
 // passed on; else 0. When one fails, the others are ended: asked by SIGTERM (10 seconds later where
 // it failed because another rank was gone, which may still say why), forced 10 seconds after that.
-// SIGINT, SIGTERM, SIGUSR1 and SIGHUP are passed on, each time once; Ctrl-Z stops all. Rank
-// 0 keeps the standard streams; what the others print goes to standard error, each line marked with
-// its rank. However this process ends, they end with it. `device` as for select_device: without
-// GPUs enough an Error, except for "cpu". UsageError where torchrun or srun has started this
-// process as one of several ranks. For programs without other threads.
+// SIGINT, SIGTERM, SIGUSR1 and SIGHUP are passed on, each time once; Ctrl-Z stops all. Rank 0 keeps
+// the standard streams; what the others print goes to standard error, each line marked with its
+// rank. However this process ends, they end with it. `device` as for select_device: without GPUs
+// enough an Error, except for "cpu". UsageError where torchrun or srun has started this process as
+// one of several ranks. For programs without other threads.
 int launch_ranks(std::int64_t count, const std::string& device,
                  const std::vector<std::string>& arguments);
 
