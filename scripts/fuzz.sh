@@ -19,6 +19,7 @@
 
 fuzz="$build/fuzz" corpus="$build/fuzz/corpus" findings="$build/fuzz/findings" logs="$build/fuzz/logs"
 committed="$root/tests/data/fuzz"
+export LSAN_OPTIONS="suppressions=$root/tests/sanitizers/lsan.supp:print_suppressions=0"
 longest_input=65536
 
 build_fuzzers() {

@@ -187,8 +187,10 @@ void adapt_swin(const ModelConfig& config, bool is_known, AdaptedState& state) {
 // Older files hold the projections of each direction [K, rows, columns], ours [K rows, columns].
 void adapt_vmamba(AdaptedState& state) {
   std::size_t count = 0;
-  for (const auto& [old_name, own_name] : std::vector<std::pair<std::string, std::string>>{
+  for (const auto& names : std::vector<std::pair<std::string, std::string>>{
            {".x_proj_weight", ".x_proj.weight"}, {".dt_projs_weight", ".dt_projs.weight"}}) {
+    const auto& old_name = names.first;
+    const auto& own_name = names.second;
     rename_all(state.tensors, [&](std::string name) {
       if (!ends_with(name, old_name)) return name;
       auto& tensor = state.tensors.at(name);
