@@ -131,13 +131,14 @@ Json InferenceReport::kept_entry(const CaseOutcome& outcome) const {
 void InferenceReport::add(const CaseOutcome& outcome) {
   switch (outcome.state) {
     case CaseState::kDone:
-      entries_.push_back(done_entry(outcome));
+      entries_.emplace(outcome.name, done_entry(outcome));
       break;
     case CaseState::kKept:
-      entries_.push_back(kept_entry(outcome));
+      entries_.emplace(outcome.name, kept_entry(outcome));
       break;
     case CaseState::kFailed:
-      entries_.push_back({{"case", outcome.name}, {"state", "failed"}, {"error", outcome.error}});
+      entries_.emplace(outcome.name,
+                       Json{{"case", outcome.name}, {"state", "failed"}, {"error", outcome.error}});
       if (!page_) break;
       const std::lock_guard lock(page_mutex_);
       page_->add_failure(outcome.name, outcome.computing, outcome.error);
@@ -147,12 +148,11 @@ void InferenceReport::add(const CaseOutcome& outcome) {
 
 std::string InferenceReport::table() const {
   std::string table = csv_line({"case", "region", "millilitres"});
-  for (const auto& entry : entries_) {
+  for (const auto& [name, entry] : entries_) {
     if (!entry.contains("millilitres")) continue;
     for (const auto& [region, volume] : entry["millilitres"].items()) {
       if (!volume.is_number()) continue;  // in a report of another program's
-      table +=
-          csv_line({entry["case"].get<std::string>(), region, format_double(volume.get<double>())});
+      table += csv_line({name, region, format_double(volume.get<double>())});
     }
   }
   return table;
@@ -165,7 +165,8 @@ void InferenceReport::write(const InferenceSummary& summary) {
                        {"kept", summary.kept},
                        {"failed", summary.failed},
                        {"interrupted", summary.interrupted}};
-  report["cases"] = entries_;
+  report["cases"] = Json::array();
+  for (const auto& [name, entry] : entries_) report["cases"].push_back(entry);
   write_json(path("report.json"), report);
   write_file_atomically(path("volumes.csv"), table());
   if (page_) {

@@ -50,7 +50,7 @@ class InferenceReport {
 
   const InferenceRunOptions& options_;
   std::optional<std::map<std::string, Json>> earlier_;  // entries of cases
-  Json entries_ = Json::array();
+  std::multimap<std::string, Json> entries_;  // by case: in one order, however often it went on
   std::mutex page_mutex_;
   std::optional<io::ViewerReport> page_;
   std::chrono::steady_clock::time_point due_;
