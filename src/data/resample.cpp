@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <numbers>
 
 #include "segmamba/core/error.h"
@@ -12,7 +13,7 @@ namespace {
 
 // What one new voxel takes from the old ones along an axis.
 struct Taps {
-  std::int64_t first = 0;  // may lie outside by up to one voxel; see Axis
+  std::int64_t first = 0;  // taps may lie outside by up to two voxels; see Axis::inside
   std::array<float, 4> weights{};
 };
 
@@ -51,11 +52,13 @@ struct Axis {
     }
   }
 
-  // Mirrored about the outer voxels, as the B-spline's coefficients are.
+  // Mirrored about the outer voxels, as the B-spline's coefficients are; of two voxels more than
+  // once, for the fourth tap of the last place.
   std::int64_t inside(std::int64_t i) const {
     if (from == 1) return 0;
-    if (i < 0) return -i;
-    return i >= from ? 2 * (from - 1) - i : i;
+    const std::int64_t period = 2 * (from - 1);
+    const std::int64_t phase = std::abs(i) % period;
+    return std::min(phase, period - phase);
   }
 };
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "segmamba/core/random.h"
@@ -85,6 +86,15 @@ TEST(Resample, CubicIsTheInterpolatingSplineAlongEachAxis) {
       }
     }
   }
+}
+
+// The fourth tap of the last place lies two voxels outside: once it was the row before the block.
+TEST(Resample, CubicOfTwoVoxelsTakesNothingFromOutside) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const auto result = resample({kInfinity, kInfinity, 1, 2}, {2, 2, 1}, {2, 4, 1}, kCubic);
+  ASSERT_EQ(result.size(), 8U);
+  for (std::size_t i = 4; i < result.size(); ++i) EXPECT_TRUE(std::isfinite(result[i])) << i;
+  EXPECT_NEAR(result.back(), 2, 1e-6);
 }
 
 TEST(Resample, AxesAreIndependent) {
