@@ -45,6 +45,8 @@ target_compile_options(segmamba_flags INTERFACE
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict;-fpch-preprocess>)
 if(SEGMAMBA_SANITIZE STREQUAL "address")
   set(sanitizers address,undefined)
+  # What is undefined ends the program, or a test would pass by it.
+  add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize-recover=all>")
 elseif(SEGMAMBA_SANITIZE STREQUAL "thread")
   set(sanitizers thread)
 elseif(SEGMAMBA_SANITIZE)

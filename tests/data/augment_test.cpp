@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <numeric>
@@ -470,8 +469,8 @@ Patch render_blocks(const PreparedCase& item, const Index3& begin, const Augment
   const kernels::AugmentLayout layout(transform);
   std::vector<std::uint64_t> workspace(layout.bytes / sizeof(std::uint64_t), ~std::uint64_t{0});
   void* const memory = workspace.data();
-  std::memcpy(static_cast<unsigned char*>(memory) + layout.displacements,
-              transform.displacements.data(), transform.displacements.size() * sizeof(float));
+  std::copy(transform.displacements.begin(), transform.displacements.end(),
+            reinterpret_cast<float*>(static_cast<unsigned char*>(memory) + layout.displacements));
   Patch patch;
   patch.size = plan.size;
   const auto voxels = static_cast<std::size_t>(volume_of(plan.size));
