@@ -3,8 +3,8 @@
 # UndefinedBehaviorSanitizer, and tells what broke.
 #
 #   scripts/fuzz.sh HOURS [READER ...]   all readers, or these, for HOURS (0.5 is half an hour) in all
-#   scripts/fuzz.sh --merge [READER ...] writes the fewest inputs that reach what build/fuzz/corpus
-#                                        reaches into tests/data/fuzz, which test_fuzz replays
+#   scripts/fuzz.sh --merge [READER ...] adds the 24 inputs a reader that reach the most code which no
+#                                        input in tests/data/fuzz does; test_fuzz replays those
 #   scripts/fuzz.sh --list               the names of the readers
 #
 # Each reader gets the same share of the time; as many run at once as there are cores. Installs clang
@@ -21,6 +21,7 @@ fuzz="$build/fuzz" corpus="$build/fuzz/corpus" findings="$build/fuzz/findings" l
 committed="$root/tests/data/fuzz"
 export LSAN_OPTIONS="suppressions=$root/tests/sanitizers/lsan.supp:print_suppressions=0"
 longest_input=65536
+most_added=24  # by --merge
 
 build_fuzzers() {
   "$root/scripts/setup.sh" clang llvm libclang-rt-14-dev
@@ -84,16 +85,18 @@ run_reader() {
     "$(find "$findings" -name "$reader-*" | wc -l)" | tee "$logs/$reader.row"
 }
 
+# libFuzzer copies one after the other what reaches the most that none before did: the first ones
+# reach nearly all of it.
 merge_reader() {
-  local reader="$1" program="$3" folder="$committed/$1" new
-  new=$(mktemp -d)
+  local reader="$1" program="$3" folder="$committed/$1" start
+  start=$(mktemp)
   mkdir -p "$folder" "$corpus/$reader"
-  SEGMAMBA_FUZZ_READER="$reader" "$program" -set_cover_merge=1 -max_len=4096 -timeout=10 \
-    "$new" "$folder" "$corpus/$reader" >"$logs/merge-$reader.log" 2>&1 </dev/null ||
+  SEGMAMBA_FUZZ_READER="$reader" "$program" -set_cover_merge=1 -use_counters=0 -max_len=4096 \
+    -timeout=10 "$folder" "$corpus/$reader" >"$logs/merge-$reader.log" 2>&1 </dev/null ||
     die "merging $reader failed; see $logs/merge-$reader.log"
-  rm -rf "$folder"
-  mv "$new" "$folder"
-  chmod 755 "$folder"
+  find "$folder" -type f -newer "$start" -printf '%T@ %p\n' | sort -n | cut -d' ' -f2 |
+    tail -n "+$((most_added + 1))" | xargs -r rm
+  rm "$start"
   echo "$reader: $(find "$folder" -type f | wc -l) inputs, $(du -sb "$folder" | cut -f1) bytes"
 }
 
