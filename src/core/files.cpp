@@ -178,6 +178,26 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
   return content;
 }
 
+void read_whole_lines(const fs::path& path,
+                      const std::function<void(std::string_view line)>& take) {
+  constexpr std::size_t kBlock = 1 << 16;
+  const Descriptor file(path, O_RDONLY);
+  if (file.get() < 0) fail_reading(path, errno);
+  std::string text;  // from the line that is being read on
+  for (std::size_t count = kBlock; count == kBlock;) {
+    const std::size_t known = text.size();
+    text.resize(known + kBlock);
+    count = read_some(file, path, text.data() + known, kBlock);
+    text.resize(known + count);
+    std::size_t line = 0;
+    for (auto end = text.find('\n', known); end != std::string::npos; end = text.find('\n', line)) {
+      take(std::string_view(text).substr(line, end - line));
+      line = end + 1;
+    }
+    text.erase(0, line);
+  }
+}
+
 void write_file_atomically(const fs::path& path, const std::function<void(OutputFile&)>& write) {
   replace_atomically(path, [&](const fs::path& temporary) {
     OutputFile file(temporary, path);

@@ -32,7 +32,7 @@ void for_each_run(const Series& series, std::size_t runs, Reduce reduce) {
 }
 
 Series finite(const Series& series) {
-  Series kept{.name = series.name};
+  Series kept;
   for (std::size_t i = 0; i < series.size(); ++i) {
     if (!std::isfinite(series.values[i])) continue;
     kept.iterations.push_back(series.iterations[i]);
@@ -107,7 +107,7 @@ svg text.mark-text { fill: var(--text); stroke: none; font-weight: 600; }
 Series extremes(const Series& series, std::size_t points) {
   const Series all = finite(series);
   if (all.size() <= points) return all;
-  Series few{.name = series.name};
+  Series few;
   for_each_run(all, points / 2, [&](std::size_t first, std::size_t last) {
     const auto begin = all.values.begin();
     const auto [least, greatest] = std::minmax_element(begin + static_cast<std::ptrdiff_t>(first),
@@ -122,7 +122,7 @@ Series extremes(const Series& series, std::size_t points) {
 
 Series means(const Series& series, std::size_t points) {
   const Series all = finite(series);
-  Series few{.name = series.name};
+  Series few;
   for_each_run(all, points, [&](std::size_t first, std::size_t last) {
     double iterations = 0, values = 0;
     for (std::size_t i = first; i < last; ++i) {

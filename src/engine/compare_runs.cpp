@@ -83,10 +83,11 @@ std::string best_text(const Run& run) {
 std::vector<std::string> score_columns(const std::vector<Run>& runs) {
   std::vector<std::string> names;
   for (const auto& run : runs) {
-    for (const auto& series : run.history.series) {
-      const bool is_score = starts_with(series.name, "dice_") || series.name == "hd95_mean";
-      if (is_score && std::find(names.begin(), names.end(), series.name) == names.end()) {
-        names.push_back(series.name);
+    for (const auto& column : run.history.columns) {
+      const auto& name = column.name();
+      const bool is_score = starts_with(name, "dice_") || name == "hd95_mean";
+      if (is_score && std::find(names.begin(), names.end(), name) == names.end()) {
+        names.push_back(name);
       }
     }
   }
@@ -109,8 +110,8 @@ std::vector<Row> result_rows(const std::vector<Run>& runs) {
   for (const auto& name : score_columns(runs)) {
     const bool is_hd95 = starts_with(name, "hd95");
     add(concat("last ", name, is_hd95 ? ", mm" : ""), [&](const Run& run) {
-      const Series& series = run.history[name];
-      return series.empty() ? kUnknown : number(series.values.back(), is_hd95 ? 2 : 4);
+      const Column& column = run.history[name];
+      return column.empty() ? kUnknown : number(column.recent().back(), is_hd95 ? 2 : 4);
     });
   }
   add(concat("loss, last ", RunSummary::kLossSteps, " steps"),

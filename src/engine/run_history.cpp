@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "segmamba/core/csv.h"
 #include "segmamba/core/error.h"
@@ -18,23 +18,17 @@ namespace {
 
 constexpr const char* kIteration = "iteration";
 
-// Rows of plain numbers: ten times as fast as parse_csv, which allows for quotes and keeps text.
+// Lines of plain numbers: ten times as fast as parse_csv, which allows for quotes and keeps text.
 class NumberRows {
  public:
-  NumberRows(std::string_view rows, const std::vector<std::string>& columns, std::string origin)
-      : rest_(rows), columns_(columns), origin_(std::move(origin)) {}
+  NumberRows(std::vector<std::string> columns, std::string origin)
+      : columns_(std::move(columns)), origin_(std::move(origin)) {}
 
-  // One number a column, none where the cell is empty. False at the end.
-  bool next(std::vector<std::optional<double>>& cells) {
-    std::string_view row;
-    do {
-      if (rest_.empty()) return false;
-      const auto end = rest_.find('\n');
-      row = rest_.substr(0, end);
-      rest_.remove_prefix(end + 1);
-      ++line_;
-      if (row.ends_with('\r')) row.remove_suffix(1);
-    } while (row.empty());
+  // One number a column, none where the cell is empty. False for an empty line.
+  bool read(std::string_view row, std::vector<std::optional<double>>& cells) {
+    ++line_;
+    if (row.ends_with('\r')) row.remove_suffix(1);
+    if (row.empty()) return false;
     std::size_t column = 0;
     for (const char* begin = row.data();; ++column) {
       const char* const row_end = row.data() + row.size();
@@ -62,15 +56,48 @@ class NumberRows {
     return value;
   }
 
-  std::string_view rest_;
-  const std::vector<std::string>& columns_;
+  std::vector<std::string> columns_;
   std::string origin_;
   std::int64_t line_ = 1;  // the header's
 };
 
-double sum(const Series& series) {
-  return std::accumulate(series.values.begin(), series.values.end(), 0.0);
-}
+// Builds the history line by line.
+class HistoryBuild {
+ public:
+  explicit HistoryBuild(const std::filesystem::path& metrics) : origin_(metrics.string()) {}
+
+  void add(std::string_view line) {
+    if (!rows_) return begin(line);
+    if (!rows_->read(line, cells_) || !cells_[iteration_]) return;
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      if (cells_[i] && i != iteration_) history_.columns[i].add(*cells_[iteration_], *cells_[i]);
+    }
+  }
+
+  RunHistory finish() {
+    if (rows_) history_.columns.erase(history_.columns.begin() + std::ptrdiff_t(iteration_));
+    return std::move(history_);
+  }
+
+ private:
+  void begin(std::string_view header) {
+    const auto names = parse_csv(concat(header, "\n"), origin_).header.fields;
+    const auto place = std::find(names.begin(), names.end(), kIteration);
+    if (place == names.end()) {
+      throw Error(concat(origin_, ":1: has no column '", kIteration, "'"));
+    }
+    iteration_ = static_cast<std::size_t>(place - names.begin());
+    for (const auto& name : names) history_.columns.emplace_back(name);
+    cells_.resize(names.size());
+    rows_.emplace(names, origin_);
+  }
+
+  std::string origin_;
+  std::optional<NumberRows> rows_;  // once the header is known
+  std::size_t iteration_ = 0;       // the column of that name
+  std::vector<std::optional<double>> cells_;
+  RunHistory history_;
+};
 
 // 0 for what is no number; numbers of a file may be larger than integers go.
 std::int64_t whole(double value) {
@@ -79,11 +106,11 @@ std::int64_t whole(double value) {
 }
 
 // Of the finite values; nan where there is none.
-double mean_of_last(const Series& series, std::int64_t most) {
+double mean_of_last(const Column& column, std::int64_t most) {
   double sum = 0;
   std::int64_t count = 0;
-  for (auto value = series.values.rbegin(); value != series.values.rend() && count < most;
-       ++value) {
+  const auto& values = column.recent();
+  for (auto value = values.rbegin(); value != values.rend() && count < most; ++value) {
     if (!std::isfinite(*value)) continue;
     sum += *value;
     ++count;
@@ -100,48 +127,84 @@ std::int64_t integer_at(const ConfigValues& config, const std::string& key) {
   return 0;
 }
 
-const Series& RunHistory::operator[](const std::string& name) const {
-  static const Series kNone;
-  const auto found = std::find_if(series.begin(), series.end(),
-                                  [&](const Series& item) { return item.name == name; });
-  return found == series.end() ? kNone : *found;
+void Column::Point::merge(const Point& next) {
+  count += next.count;
+  iterations += next.iterations;
+  values += next.values;
+  if (next.least.value < least.value) least = next.least;
+  if (next.greatest.value > greatest.value) greatest = next.greatest;
+}
+
+void Column::halve() {
+  for (std::size_t i = 0; i + 1 < points_.size(); i += 2) {
+    points_[i].merge(points_[i + 1]);
+    points_[i / 2] = points_[i];
+  }
+  points_.resize(points_.size() / 2);
+  point_size_ *= 2;
+}
+
+void Column::add(double iteration, double value) {
+  ++size_;
+  sum_ += value;
+  last_iteration_ = iteration;
+  recent_.push_back(value);
+  if (recent_.size() > kRecent) recent_.pop_front();
+  if (!std::isfinite(value)) return;
+  const Value here{iteration, value};
+  const Point point{
+      .count = 1, .iterations = iteration, .values = value, .least = here, .greatest = here};
+  if (!points_.empty() && points_.back().count < point_size_) {
+    points_.back().merge(point);
+  } else {
+    static_assert(kMostPoints % 2 == 0);
+    if (points_.size() == kMostPoints) halve();
+    points_.push_back(point);
+  }
+}
+
+Series Column::means() const {
+  Series series;
+  for (const auto& point : points_) {
+    series.iterations.push_back(point.iterations / static_cast<double>(point.count));
+    series.values.push_back(point.values / static_cast<double>(point.count));
+  }
+  return series;
+}
+
+Series Column::extremes() const {
+  Series series;
+  const auto append = [&](const Value& value) {
+    series.iterations.push_back(value.iteration);
+    series.values.push_back(value.value);
+  };
+  for (const auto& point : points_) {
+    const bool is_rising = point.least.iteration <= point.greatest.iteration;
+    append(is_rising ? point.least : point.greatest);
+    if (point.count > 1) append(is_rising ? point.greatest : point.least);
+  }
+  return series;
+}
+
+const Column& RunHistory::operator[](const std::string& name) const {
+  static const Column kNone("");
+  const auto found = std::find_if(columns.begin(), columns.end(),
+                                  [&](const Column& item) { return item.name() == name; });
+  return found == columns.end() ? kNone : *found;
 }
 
 std::int64_t RunHistory::iterations() const {
   double last = 0;
-  for (const auto& item : series) {
-    if (!item.empty()) last = std::max(last, item.iterations.back());
-  }
+  for (const auto& column : columns) last = std::max(last, column.last_iteration());
   return whole(last);
 }
 
 RunHistory read_history(const std::filesystem::path& metrics) {
-  if (!std::filesystem::exists(metrics)) return {};
-  std::string text = read_file(metrics);
-  text.resize(text.rfind('\n') + 1);
-  if (text.empty()) return {};
-  const auto header_end = text.find('\n') + 1;
-  const auto columns = parse_csv(text.substr(0, header_end), metrics.string()).header.fields;
-  const auto place = std::find(columns.begin(), columns.end(), kIteration) - columns.begin();
-  if (place == std::ssize(columns)) {
-    throw Error(concat(metrics.string(), ":1: has no column '", kIteration, "'"));
+  HistoryBuild build(metrics);
+  if (std::filesystem::exists(metrics)) {
+    read_whole_lines(metrics, [&](std::string_view line) { build.add(line); });
   }
-  const auto iteration = static_cast<std::size_t>(place);
-
-  RunHistory history;
-  for (const auto& name : columns) history.series.push_back({.name = name});
-  std::vector<std::optional<double>> cells(columns.size());
-  for (NumberRows rows(std::string_view(text).substr(header_end), columns, metrics.string());
-       rows.next(cells);) {
-    if (!cells[iteration]) continue;
-    for (std::size_t column = 0; column < cells.size(); ++column) {
-      if (!cells[column] || column == iteration) continue;
-      history.series[column].iterations.push_back(*cells[iteration]);
-      history.series[column].values.push_back(*cells[column]);
-    }
-  }
-  history.series.erase(history.series.begin() + place);
-  return history;
+  return build.finish();
 }
 
 RunSummary summarise(const RunHistory& history, const ConfigValues& config) {
@@ -159,10 +222,9 @@ RunSummary summarise(const RunHistory& history, const ConfigValues& config) {
   });
   summary.best_metric = asked == config.end() ? "dice_mean" : asked->second;
   const double sign = starts_with(summary.best_metric, "hd95") ? -1 : 1;  // less is better
-  const Series& metric = history[summary.best_metric];
+  const Series metric = history[summary.best_metric].extremes();
   for (std::size_t i = 0; i < metric.size(); ++i) {
     const double value = metric.values[i];
-    if (std::isnan(value)) continue;
     if (std::isnan(summary.best) || sign * value > sign * summary.best) {
       summary.best = value;
       summary.best_iteration = whole(metric.iterations[i]);
@@ -170,13 +232,13 @@ RunSummary summarise(const RunHistory& history, const ConfigValues& config) {
   }
 
   summary.loss = mean_of_last(history["loss"], RunSummary::kLossSteps);
-  const Series& seconds = history["seconds"];
-  summary.step_seconds = sum(seconds);
-  summary.data_seconds = sum(history["data_seconds"]);
+  const Column& seconds = history["seconds"];
+  summary.step_seconds = seconds.sum();
+  summary.data_seconds = history["data_seconds"].sum();
   if (summary.step_seconds > 0) {
     summary.iterations_per_second = static_cast<double>(seconds.size()) / summary.step_seconds;
   }
-  summary.skipped_steps = whole(sum(history["skipped"]));
+  summary.skipped_steps = whole(history["skipped"].sum());
   return summary;
 }
 

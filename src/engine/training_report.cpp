@@ -63,12 +63,9 @@ std::string column(const std::string& score, const std::string& region) {
 
 // Over the last steps: what the run does now, whatever a warm-up or another machine did.
 double recent_iterations_per_second(const RunHistory& history) {
-  constexpr std::size_t kRecent = 500;
-  const auto& seconds = history["seconds"].values;
-  const std::size_t count = std::min(kRecent, seconds.size());
-  const double sum =
-      std::accumulate(seconds.end() - static_cast<std::ptrdiff_t>(count), seconds.end(), 0.0);
-  return sum > 0 ? static_cast<double>(count) / sum : 0;
+  const auto& seconds = history["seconds"].recent();
+  const double sum = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+  return sum > 0 ? static_cast<double>(seconds.size()) / sum : 0;
 }
 
 std::string header(const RunFolder& run, const RunStarted& started, const std::string& state,
@@ -105,12 +102,12 @@ std::string facts(const RunHistory& history, const RunSummary& summary, const Ru
   }
   std::vector<std::string> last;
   for (const auto& region : started.regions) {
-    const auto& series = history[column("dice", region)];
-    if (!series.empty()) last.push_back(concat(region, " ", format_fixed(series.values.back(), 4)));
+    const auto& dice = history[column("dice", region)];
+    if (!dice.empty()) last.push_back(concat(region, " ", format_fixed(dice.recent().back(), 4)));
   }
   const auto& mean = history["dice_mean"];
   if (!mean.empty()) {
-    tiles += fact("Last Dice", format_fixed(mean.values.back(), 4), join(last, ", "));
+    tiles += fact("Last Dice", format_fixed(mean.recent().back(), 4), join(last, ", "));
   }
   if (!std::isnan(summary.loss)) {
     tiles += fact("Loss", format_fixed(summary.loss, 4),
@@ -148,11 +145,11 @@ Chart score_chart(const std::string& title, const std::string& unit, const std::
   Chart chart{.title = title, .unit = unit};
   const auto add = [&](const std::string& name, const std::string& region, std::size_t colour,
                        ChartLine::Look look) {
-    chart.lines.push_back({name, history[column(score, region)], colour, look});
+    chart.lines.push_back({name, history[column(score, region)].extremes(), colour, look});
     if (score != "dice") return;
-    const Series& patches = history[column("patch_dice", region)];
+    Series patches = history[column("patch_dice", region)].extremes();
     if (!patches.empty()) chart.title = title + "; faint: of patches";
-    chart.lines.push_back({"", patches, colour, ChartLine::Look::kFaint});
+    chart.lines.push_back({"", std::move(patches), colour, ChartLine::Look::kFaint});
   };
   chart.is_linear = score == "dice";  // a share
   for (std::size_t i = 0; i < regions.size(); ++i) {
@@ -174,17 +171,17 @@ std::string curves(const RunHistory& history, const RunSummary& summary,
   // Means of 20 steps and more, over at most 200 points.
   const auto raw_and_mean = [&](const std::string& title, const std::string& name,
                                 std::size_t colour) {
-    const Series& series = history[name];
-    const std::size_t points = std::clamp<std::size_t>(series.size() / 20, 1, 200);
+    const Column& values = history[name];
+    const auto points = std::clamp<std::int64_t>(values.size() / 20, 1, 200);
     return Chart{.title = title,
-                 .lines = {{"every step", series, colour, ChartLine::Look::kFaint},
-                           {concat("mean of ", series.size() / points, " steps"),
-                            means(series, points), colour}}};
+                 .lines = {{"every step", values.extremes(), colour, ChartLine::Look::kFaint},
+                           {concat("mean of ", values.size() / points, " steps"),
+                            means(values.means(), static_cast<std::size_t>(points)), colour}}};
   };
   // Means, both cut where a few steps (the first ones, a stalled disk) would flatten all others.
   Chart time{.title = "Time of an iteration", .unit = "s", .include = 0};
-  Series seconds = means(history["seconds"], kPoints);
-  Series waiting = means(history["data_seconds"], kPoints);
+  Series seconds = means(history["seconds"].means(), kPoints);
+  Series waiting = means(history["data_seconds"].means(), kPoints);
   if (!seconds.empty()) {
     std::vector<double> sorted = seconds.values;
     std::sort(sorted.begin(), sorted.end());
@@ -204,13 +201,14 @@ std::string curves(const RunHistory& history, const RunSummary& summary,
       score_chart("HD95 of validation cases", "mm", "hd95", history, summary, regions),
       raw_and_mean("Norm of the gradient, before clipping", "gradient_norm", 2),
       Chart{.title = "Learning rate",
-            .lines = {{"learning rate", history["learning_rate"], 0}},
+            .lines = {{"learning rate", history["learning_rate"].extremes(), 0}},
             .include = 0},
       std::move(time)};
-  const auto& scale = history["loss_scale"].values;
-  if (std::any_of(scale.begin(), scale.end(), [](double value) { return value != 1; })) {
+  Series scale = history["loss_scale"].extremes();
+  if (std::any_of(scale.values.begin(), scale.values.end(),
+                  [](double value) { return value != 1; })) {
     charts.push_back(
-        {.title = "Scale of the loss (fp16)", .lines = {{"scale", history["loss_scale"], 3}}});
+        {.title = "Scale of the loss (fp16)", .lines = {{"scale", std::move(scale), 3}}});
   }
   std::string figures;
   for (const auto& chart : charts) {

@@ -33,6 +33,27 @@ TEST(Files, WritesAndReadsBack) {
   EXPECT_EQ(entries(folder.path()), 1u);
 }
 
+// Lines that end before, at and behind the borders of blocks, and some that are longer.
+TEST(Files, GivesWholeLinesAlone) {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "rows";
+  std::vector<std::string> expected;
+  for (const std::size_t length : {0, 1, 65'534, 0, 65'535, 65'536, 3, 200'000, 65'537, 2}) {
+    expected.emplace_back(length, static_cast<char>('a' + expected.size()));
+  }
+  for (const char* half : {"", "half a line"}) {
+    write_file_atomically(path, concat(join(expected, "\n"), "\n", half));
+    std::vector<std::string> lines;
+    read_whole_lines(path, [&](std::string_view line) { lines.emplace_back(line); });
+    EXPECT_EQ(lines, expected);
+  }
+  write_file_atomically(path, "");
+  read_whole_lines(path, [&](std::string_view line) { FAIL() << line; });
+  const auto missing = folder.path() / "none";
+  EXPECT_EQ(test::error_of([&] { read_whole_lines(missing, [](std::string_view) {}); }),
+            concat("cannot read ", missing.string(), ": No such file or directory"));
+}
+
 TEST(Files, FailedWriteKeepsTheOldFileAndLeavesNothing) {
   const test::TemporaryFolder folder;
   const fs::path path = folder.path() / "case.nii.gz";

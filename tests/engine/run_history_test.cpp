@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cmath>
 
 #include "segmamba/core/files.h"
@@ -33,18 +33,72 @@ TEST_F(RunHistoryTest, ReadsColumnsByNameAndPassesOverEmptyCells) {
       "nan,2,\r\n"
       "\r\n"
       "-1.5e-3,3,\r\n");
-  EXPECT_THAT(history["loss"].iterations, ElementsAre(1, 2, 3));
-  EXPECT_THAT(history["loss"].values, ElementsAre(0.5, ::testing::IsNan(), -1.5e-3));
-  EXPECT_THAT(history["dice_wt"].iterations, ElementsAre(1));
-  EXPECT_THAT(history["dice_wt"].values, ElementsAre(0.25));
+  EXPECT_THAT(history["loss"].recent(), ElementsAre(0.5, ::testing::IsNan(), -1.5e-3));
+  EXPECT_THAT(history["loss"].means().iterations, ElementsAre(1, 3));
+  EXPECT_THAT(history["loss"].means().values, ElementsAre(0.5, -1.5e-3));
+  EXPECT_THAT(history["dice_wt"].extremes().iterations, ElementsAre(1));
+  EXPECT_THAT(history["dice_wt"].extremes().values, ElementsAre(0.25));
   EXPECT_TRUE(history["hd95_wt"].empty());
   EXPECT_EQ(history.iterations(), 3);
+}
+
+// A hundred times as many values as points: each point is exact, and no outlier is lost.
+TEST(Column, CondensesALongRun) {
+  const auto value_at = [](std::int64_t i) {
+    return i == 77'777 ? -70.0 : i == 123'456 ? 50.0 : std::sin(static_cast<double>(i));
+  };
+  constexpr std::int64_t kValues = 400'000;
+  Column column("loss");
+  double sum = 0;
+  for (std::int64_t i = 1; i <= kValues; ++i) {
+    column.add(static_cast<double>(i), value_at(i));
+    sum += value_at(i);
+  }
+  EXPECT_EQ(column.size(), kValues);
+  EXPECT_EQ(column.last_iteration(), kValues);
+  EXPECT_EQ(column.sum(), sum);
+  ASSERT_EQ(column.recent().size(), Column::kRecent);
+  EXPECT_EQ(column.recent().back(), value_at(kValues));
+
+  const std::int64_t width = 128;  // the least power of two for which the points suffice
+  const Series means = column.means(), extremes = column.extremes();
+  ASSERT_EQ(means.size(), static_cast<std::size_t>((kValues + width - 1) / width));
+  ASSERT_LE(means.size(), Column::kMostPoints);
+  ASSERT_EQ(extremes.size(), 2 * means.size());
+  EXPECT_TRUE(std::is_sorted(extremes.iterations.begin(), extremes.iterations.end()));
+  for (std::size_t p = 0; p < means.size(); ++p) {
+    const auto first = static_cast<std::int64_t>(p) * width + 1;
+    const auto end = std::min(first + width, kValues + 1);
+    double mean = 0, least = 1e9, greatest = -1e9;
+    for (auto i = first; i < end; ++i) {
+      mean += value_at(i) / static_cast<double>(end - first);
+      least = std::min(least, value_at(i));
+      greatest = std::max(greatest, value_at(i));
+    }
+    EXPECT_NEAR(means.values[p], mean, 1e-12) << p;
+    EXPECT_EQ(means.iterations[p], static_cast<double>(first + end - 1) / 2) << p;
+    EXPECT_EQ(std::min(extremes.values[2 * p], extremes.values[2 * p + 1]), least) << p;
+    EXPECT_EQ(std::max(extremes.values[2 * p], extremes.values[2 * p + 1]), greatest) << p;
+    for (const std::size_t i : {2 * p, 2 * p + 1}) {
+      EXPECT_EQ(value_at(static_cast<std::int64_t>(extremes.iterations[i])), extremes.values[i]);
+    }
+  }
+}
+
+TEST(Column, IsExactWhileItIsShort) {
+  Column column("dice_mean");
+  EXPECT_TRUE(column.empty());
+  EXPECT_TRUE(column.means().empty());
+  EXPECT_TRUE(column.extremes().empty());
+  for (std::size_t i = 1; i <= Column::kMostPoints; ++i) column.add(static_cast<double>(i), 2.0);
+  EXPECT_EQ(column.extremes().size(), Column::kMostPoints);
+  EXPECT_EQ(column.means().iterations, column.extremes().iterations);
 }
 
 TEST_F(RunHistoryTest, PassesOverALineThatIsStillBeingWritten) {
   for (const char* half : {"", "2", "2,0.", "2,0.25"}) {
     const auto history = read(concat("iteration,loss\n1,0.5\n", half));
-    EXPECT_THAT(history["loss"].values, ElementsAre(0.5)) << half;
+    EXPECT_THAT(history["loss"].recent(), ElementsAre(0.5)) << half;
   }
   EXPECT_EQ(read("iteration,lo").iterations(), 0);
   EXPECT_EQ(read("").iterations(), 0);

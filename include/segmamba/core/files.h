@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 
 namespace segmamba {
 
@@ -13,6 +14,12 @@ class OutputFile;
 // Reads a whole file. Throws Error where it is missing, unreadable or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path,
                       std::uint64_t max_bytes = std::uint64_t{1} << 32);
+
+// Gives the lines of a file one by one, without their line breaks: only what it holds at once is in
+// memory. What stands behind the last line break is left out: it may still be being written. Throws
+// Error where the file is missing or unreadable; what `take` throws is passed on.
+void read_whole_lines(const std::filesystem::path& path,
+                      const std::function<void(std::string_view line)>& take);
 
 // Writes to a temporary file beside `path`, brings it to the disk and renames it: `path` holds
 // either its old content or all of the new one, whatever happens. Throws WriteError naming `path`

@@ -3,6 +3,7 @@
 // Torch-free.
 
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <limits>
 #include <string>
@@ -13,21 +14,68 @@
 
 namespace segmamba::engine {
 
-// One column of metrics.csv, without its empty cells.
+// Numbers over the iterations of a run.
 struct Series {
-  std::string name;
   std::vector<double> iterations = {};  // rising
-  std::vector<double> values = {};      // one an iteration; may be nan or infinite
+  std::vector<double> values = {};      // one an iteration
 
   std::size_t size() const { return values.size(); }
   bool empty() const { return values.empty(); }
 };
 
+// One column of metrics.csv, without its empty cells. Takes no more memory the longer the run: once
+// there are more than kMostPoints values, a point stands for 2 of them, then for 4, and so on.
+class Column {
+ public:
+  static constexpr std::size_t kMostPoints = 4096;
+  static constexpr std::size_t kRecent = 500;
+
+  explicit Column(std::string name) : name_(std::move(name)) {}
+
+  // May be nan or infinite; iterations rise.
+  void add(double iteration, double value);
+
+  const std::string& name() const { return name_; }
+  std::int64_t size() const { return size_; }  // values that were added
+  bool empty() const { return size_ == 0; }
+  double sum() const { return sum_; }
+  double last_iteration() const { return last_iteration_; }  // 0: none
+  // The newest values, kRecent of them at most.
+  const std::deque<double>& recent() const { return recent_; }
+
+  // Of the finite values: the mean of each point, at the mean of its iterations.
+  Series means() const;
+  // Of the finite values: the least and the greatest of each point, in their order; the first of
+  // equal ones.
+  Series extremes() const;
+
+ private:
+  struct Value {
+    double iteration, value;
+  };
+  struct Point {
+    std::int64_t count;
+    double iterations, values;  // sums
+    Value least, greatest;
+
+    void merge(const Point& next);
+  };
+
+  void halve();
+
+  std::string name_;
+  std::int64_t size_ = 0;
+  double sum_ = 0, last_iteration_ = 0;
+  std::deque<double> recent_;
+  std::vector<Point> points_;
+  std::int64_t point_size_ = 1;  // values of a point; the last one may still have fewer
+};
+
 struct RunHistory {
-  std::vector<Series> series;  // in the order of the file, without "iteration"
+  std::vector<Column> columns;  // in the order of the file, without "iteration"
 
   // The column of that name, or an empty one.
-  const Series& operator[](const std::string& name) const;
+  const Column& operator[](const std::string& name) const;
   std::int64_t iterations() const;  // done
 };
 
