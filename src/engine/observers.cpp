@@ -10,6 +10,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/log.h"
+#include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/engine/run_history.h"
 
@@ -263,28 +264,27 @@ void CsvObserver::on_start(const RunStarted& event) {
   regions_ = event.regions.size();
   const std::size_t column_count = kStepColumnCount + 3 * (regions_ + 1);
   const std::string columns = header(event.regions);
-  std::string content = columns + "\n";
-  if (event.first_iteration > 0 && std::filesystem::exists(path_)) {
-    auto lines = split(read_file(path_), '\n');
-    lines.pop_back();  // what stands after the last line break: nothing, or half a row
-    if (!lines.empty() && lines.front() != columns) {
-      throw Error(concat(path_.string(), ":1: has other columns than this run writes (", columns,
-                         "): move the file away, and the run goes on with a new one"));
-    }
-    for (std::size_t i = 1; i < lines.size(); ++i) {
-      const auto fields = split(lines[i], ',');
+  write_file_atomically(path_, [&](OutputFile& file) {
+    file.write(columns + "\n");
+    if (event.first_iteration == 0 || !std::filesystem::exists(path_)) return;
+    bool is_first = true;
+    read_whole_lines(path_, [&](std::string_view line) {
+      if (std::exchange(is_first, false)) {
+        if (line == columns) return;
+        throw Error(concat(path_.string(), ":1: has other columns than this run writes (", columns,
+                           "): move the file away, and the run goes on with a new one"));
+      }
+      const auto fields = split(std::string(line), ',');
       const auto iteration = to_integer(fields.front());
       // A machine that lost its power may leave other bytes than those of rows.
-      if (fields.size() != column_count || !iteration || *iteration > event.first_iteration) {
-        continue;
-      }
-      content += lines[i] + "\n";
+      if (fields.size() != column_count || !iteration || *iteration > event.first_iteration) return;
+      file.write(line);
+      file.write("\n");
       // Means of Dice are there in rows of their kind only.
       if (!fields[kStepColumnCount + regions_].empty()) patches_validated_ = *iteration;
       if (!fields[kStepColumnCount + 2 * regions_ + 1].empty()) validated_ = *iteration;
-    }
-  }
-  write_file_atomically(path_, content);
+    });
+  });
   file_.emplace(path_);
 }
 
