@@ -283,8 +283,9 @@ std::string config_html(const RunFolder& run, const ConfigValues& config) {
   const ConfigValues defaults = yaml_values(config_to_yaml(TrainConfig{}), "the defaults");
   HtmlTable table{.header = {"key", "value", "default"}, .rows = {}, .text_columns = 3};
   for (const auto& [key, value] : config) {
-    const auto usual = std::find_if(defaults.begin(), defaults.end(),
-                                    [&](const auto& item) { return item.first == key; });
+    const auto usual =
+        std::find_if(defaults.begin(), defaults.end(),
+                     [&, &name = key](const auto& item) { return item.first == name; });
     if (usual == defaults.end()) {
       table.rows.push_back({key, value, "no key of this version"});
     } else if (usual->second != value) {
