@@ -94,8 +94,8 @@ merge_reader() {
   SEGMAMBA_FUZZ_READER="$reader" "$program" -set_cover_merge=1 -use_counters=0 -max_len=4096 \
     -timeout=10 "$folder" "$corpus/$reader" >"$logs/merge-$reader.log" 2>&1 </dev/null ||
     die "merging $reader failed; see $logs/merge-$reader.log"
-  find "$folder" -type f -newer "$start" -printf '%T@ %p\n' | sort -n | cut -d' ' -f2 |
-    tail -n "+$((most_added + 1))" | xargs -r rm
+  find "$folder" -type f -newer "$start" -printf '%T@ %p\0' | sort -zn | cut -zd' ' -f2- |
+    tail -zn "+$((most_added + 1))" | xargs -0r rm
   rm "$start"
   echo "$reader: $(find "$folder" -type f | wc -l) inputs, $(du -sb "$folder" | cut -f1) bytes"
 }

@@ -4,7 +4,7 @@
 #
 #   scripts/sanitize.sh address [CTEST OPTION ...]    AddressSanitizer, LeakSanitizer and
 #                                                     UndefinedBehaviorSanitizer: every test
-#   scripts/sanitize.sh thread [CTEST OPTION ...]     ThreadSanitizer: loader, metrics, kernels, eval
+#   scripts/sanitize.sh thread [CTEST OPTION ...]     ThreadSanitizer: every room but nn and the programs
 #   scripts/sanitize.sh valgrind [TEST ...]           memcheck: the tests of the rooms without
 #                                                     LibTorch, e.g. test_core; hours for all
 #
