@@ -114,7 +114,20 @@ std::int64_t bytes_of(const std::string& option, const std::string& text) {
   return *bytes;
 }
 
-engine::PredictorOptions predictor_options(const Options& options, const Shard& shard) {
+// What --max-memory says, or else the limit of a small container or job, which the system would
+// keep by ending the program without a word. 0: none.
+std::int64_t host_limit(const Options& options) {
+  if (!options.max_memory.empty()) return bytes_of("--max-memory", options.max_memory);
+  constexpr auto kRoomy = std::uint64_t{16} << 30;  // where no limit is worth its cost in speed
+  const auto limit = group_memory_limit();
+  if (limit >= kRoomy) return 0;
+  log_info(concat("this container or job may hold ", format_bytes(limit),
+                  ", which is kept as by --max-memory"));
+  return static_cast<std::int64_t>(limit);
+}
+
+engine::PredictorOptions predictor_options(const Options& options, const Shard& shard,
+                                           std::int64_t host_limit) {
   engine::PredictorOptions result;
   result.device = options.device;
   // Several processes on one machine take a GPU each.
@@ -125,8 +138,7 @@ engine::PredictorOptions predictor_options(const Options& options, const Shard& 
   }
   result.precision = options.precision;
   result.weights = options.weights;
-  result.limits = {bytes_of("--max-memory", options.max_memory),
-                   bytes_of("--max-gpu-memory", options.max_gpu_memory)};
+  result.limits = {host_limit, bytes_of("--max-gpu-memory", options.max_gpu_memory)};
   result.configure = [&options](engine::TrainConfig& config) {
     override_config(config, options.set);
     if (options.no_tta) config.inference.mirror_axes.clear();
@@ -168,12 +180,14 @@ void infer(const Options& options) {
   if (options.threads < 0) throw UsageError("--threads must not be negative");
   if (options.overlap >= 0.95) throw UsageError("--overlap must be below 0.95");
   const auto shard = shard_of(options.shard);
-  if (options.max_memory.empty()) keep_freed_memory();
+  const auto limit = host_limit(options);
+  if (limit == 0) keep_freed_memory();
   engine::set_compute_threads(options.threads);
   engine::set_tf32(options.precision == "tf32");
   engine::tune_convolutions(options.tune);
-  const auto predictor = engine::Predictor::load(
-      {options.checkpoints.begin(), options.checkpoints.end()}, predictor_options(options, shard));
+  const auto predictor =
+      engine::Predictor::load({options.checkpoints.begin(), options.checkpoints.end()},
+                              predictor_options(options, shard, limit));
   const auto& config = predictor.config();
   auto survey = find_cases(options, config.data);
   keep_share(survey, shard);
@@ -191,7 +205,7 @@ void infer(const Options& options) {
   run.rules = rules_of(options, config);
   run.resample_to = options.resample_to;
   // A limit is kept by one case at a time.
-  run.overlap_files = options.max_memory.empty();
+  run.overlap_files = limit == 0;
   run.about = about(options, predictor, run.rules);
   if (shard.count > 1) run.part = concat(shard.place, "-of-", shard.count);
 

@@ -37,25 +37,6 @@ std::uint64_t limit_in(const std::string& path) {
   return file >> limit ? limit : kUnknown;
 }
 
-// Of the groups that this process is in, from its own up to the root; of both versions of cgroups.
-std::uint64_t group_limit() {
-  std::uint64_t limit = kUnknown;
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    const auto parts = split(line, ':');
-    if (parts.size() < 3) continue;
-    const bool is_second = parts[1].empty();
-    if (!is_second && parts[1].find("memory") == std::string::npos) continue;
-    const std::string root = is_second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-    const char* name = is_second ? "memory.max" : "memory.limit_in_bytes";
-    for (auto group = parts[2];; group.resize(group.rfind('/'))) {
-      limit = std::min(limit, limit_in(concat(root, group, "/", name)));
-      if (group.find('/') == std::string::npos) break;
-    }
-  }
-  return limit;
-}
-
 }  // namespace
 
 void prefer_huge_pages(void* memory, std::size_t bytes) {
@@ -74,6 +55,25 @@ void keep_freed_memory() {
 #endif
 }
 
-std::uint64_t available_memory() { return std::min(free_memory(), group_limit()); }
+std::uint64_t group_memory_limit() {
+  std::uint64_t limit = kUnknown;
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    const auto parts = split(line, ':');
+    if (parts.size() < 3) continue;
+    const bool is_second = parts[1].empty();  // of the two versions of control groups
+    if (!is_second && parts[1].find("memory") == std::string::npos) continue;
+    const std::string root = is_second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    const char* name = is_second ? "memory.max" : "memory.limit_in_bytes";
+    // From its own group up to the root.
+    for (auto group = parts[2];; group.resize(group.rfind('/'))) {
+      limit = std::min(limit, limit_in(concat(root, group, "/", name)));
+      if (group.find('/') == std::string::npos) break;
+    }
+  }
+  return limit;
+}
+
+std::uint64_t available_memory() { return std::min(free_memory(), group_memory_limit()); }
 
 }  // namespace segmamba

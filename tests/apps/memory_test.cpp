@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <thread>
 #include <utility>
@@ -47,6 +48,44 @@ void sample(pid_t process, Limited& result) {
   result.address_bytes = std::max(result.address_bytes, addresses * page);
 }
 
+// A control group with a limit of memory, as a container or a job has; where the system lets us.
+class MemoryGroup {
+ public:
+  MemoryGroup() {
+    std::ifstream file("/proc/self/cgroup");
+    for (std::string line; std::getline(file, line);) {
+      const auto parts = split(line, ':');
+      if (parts.size() < 3) continue;
+      const bool is_second = parts[1].empty();
+      if (!is_second && parts[1] != "memory") continue;
+      const auto root = is_second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+      folder_ = concat(root, parts[2], "/segmamba-test-", ::getpid());
+      limit_file_ = folder_ / (is_second ? "memory.max" : "memory.limit_in_bytes");
+      std::error_code error;
+      if (fs::create_directory(folder_, error) && fs::exists(limit_file_) && set_limit(1 << 30))
+        return;
+      fs::remove(folder_, error);
+      folder_.clear();
+    }
+  }
+  ~MemoryGroup() {
+    if (exists()) ::rmdir(folder_.c_str());
+  }
+  MemoryGroup(const MemoryGroup&) = delete;
+  MemoryGroup& operator=(const MemoryGroup&) = delete;
+
+  bool exists() const { return !folder_.empty(); }
+  bool set_limit(std::int64_t bytes) const {
+    std::ofstream file(limit_file_);
+    return static_cast<bool>(file << bytes << std::flush);
+  }
+  // Has this process join it. Throws nothing: it is for a child that is about to begin.
+  void join() const { std::ofstream(folder_ / "cgroup.procs") << ::getpid(); }
+
+ private:
+  fs::path folder_, limit_file_;
+};
+
 class ShortMemory : public test::Programs {
  protected:
   static void SetUpTestSuite() {
@@ -61,10 +100,14 @@ class ShortMemory : public test::Programs {
 
   // In so many bytes of address space; 0: as many as there are.
   Limited run_within(std::int64_t bytes, const std::vector<std::string>& words) const {
-    const auto child = start(folder_.path(), words, [bytes] {
+    return run_after(words, [bytes] {
       const rlimit limit{static_cast<rlim_t>(bytes), static_cast<rlim_t>(bytes)};
       if (bytes > 0) ::setrlimit(RLIMIT_AS, &limit);
     });
+  }
+  Limited run_after(const std::vector<std::string>& words,
+                    const std::function<void()>& in_child) const {
+    const auto child = start(folder_.path(), words, in_child);
     Limited result;
     siginfo_t ended{};
     while (::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
@@ -169,50 +212,79 @@ TEST_F(ShortMemory, OfScoring) {
         {"scores"});
 }
 
+class InferenceInLimits : public ShortMemory {
+ protected:
+  void SetUp() override {
+    ShortMemory::SetUp();
+    ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "large", "--cases", "1", "--size", "80"})
+                  .exit_code,
+              0);
+    const auto refused = run_within(0, command("refused", "1MB"));
+    ASSERT_EQ(refused.exit_code, 3);
+    const auto bytes_after = [&](const std::string& words, const std::string& next) {
+      const auto from = refused.err.find(words) + words.size();
+      return to_bytes(refused.err.substr(from, refused.err.find(next, from) - from)).value_or(0);
+    };
+    const auto least = bytes_after("segmenting takes at least ", " of this machine's memory");
+    before_ = bytes_after("machine's memory (", " of it before it starts");
+    ASSERT_GT(before_, 0) << refused.err;
+    ASSERT_GT(least, before_) << refused.err;
+    limit_ = least + (least - before_) / 20;  // what is said is rounded
+    own_before_ = refused.own_bytes;
+    const auto free = run_within(0, command("free", "100GB"));
+    ASSERT_EQ(free.exit_code, 0) << free.err;
+    ASSERT_GT(free.own_bytes - own_before_, limit_ - before_) << "the limit changes nothing";
+  }
+
+  static std::vector<std::string> command(const std::string& output, const std::string& limit) {
+    std::vector<std::string> words = {"segmamba-infer",
+                                      "--checkpoint",
+                                      checkpoint(),
+                                      "--input",
+                                      "large",
+                                      "--output",
+                                      output,
+                                      "--device",
+                                      "cpu",
+                                      "--threads",
+                                      "1",
+                                      "--no-tta",
+                                      "--probabilities",
+                                      "--no-report",
+                                      "--set",
+                                      "inference.sw_batch_size=64",
+                                      "data.patch_size=[16,16,16]"};
+    if (!limit.empty()) words.insert(words.end(), {"--max-memory", limit});
+    return words;
+  }
+
+  // Bytes: what is in the process before it segments, the same without files, and a limit that is
+  // just enough.
+  std::int64_t before_ = 0, own_before_ = 0, limit_ = 0;
+};
+
 // What --max-memory says is needed is enough, and is kept.
-TEST_F(ShortMemory, InferenceKeepsWithinWhatItIsGiven) {
-  ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "large", "--cases", "1", "--size", "80"})
-                .exit_code,
-            0);
-  const auto command = [&](const std::string& limit) {
-    return std::vector<std::string>{"segmamba-infer",
-                                    "--checkpoint",
-                                    checkpoint(),
-                                    "--input",
-                                    "large",
-                                    "--output",
-                                    "labels " + limit,
-                                    "--device",
-                                    "cpu",
-                                    "--threads",
-                                    "1",
-                                    "--no-tta",
-                                    "--probabilities",
-                                    "--no-report",
-                                    "--set",
-                                    "inference.sw_batch_size=64",
-                                    "data.patch_size=[16,16,16]",
-                                    "--max-memory",
-                                    limit};
-  };
-  const auto free = run_within(0, command("100GB"));
-  ASSERT_EQ(free.exit_code, 0) << free.err;
-  const auto refused = run_within(0, command("1MB"));
-  EXPECT_EQ(refused.exit_code, 3);
-  const auto bytes_after = [&](const std::string& words, const std::string& next) {
-    const auto from = refused.err.find(words) + words.size();
-    return to_bytes(refused.err.substr(from, refused.err.find(next, from) - from)).value_or(0);
-  };
-  const auto least = bytes_after("segmenting takes at least ", " of this machine's memory");
-  const auto before = bytes_after("machine's memory (", " of it before it starts");
-  ASSERT_GT(before, 0) << refused.err;
-  ASSERT_GT(least, before) << refused.err;
-  // What is said is rounded.
-  const auto limit = least + (least - before) / 20;
-  ASSERT_GT(free.own_bytes - refused.own_bytes, limit - before) << "the limit changes nothing";
-  const auto kept = run_within(0, command(concat(limit)));
+TEST_F(InferenceInLimits, IsWithinWhatItIsGiven) {
+  const auto kept = run_within(0, command("kept", concat(limit_)));
   ASSERT_EQ(kept.exit_code, 0) << kept.err;
-  EXPECT_LT(kept.own_bytes - refused.own_bytes, limit - before);
+  EXPECT_LT(kept.own_bytes - own_before_, limit_ - before_);
+}
+
+// The system would end a program that takes more than its container has.
+TEST_F(InferenceInLimits, IsWithinWhatItsContainerHas) {
+  const MemoryGroup group;
+  if (!group.exists()) GTEST_SKIP() << "no control group with a limit can be made here";
+  const auto run_in_group = [&](std::int64_t limit) {
+    EXPECT_TRUE(group.set_limit(limit));
+    return run_after(command("in group", ""), [&] { group.join(); });
+  };
+  const auto refused = run_in_group(before_ + (limit_ - before_) / 2);
+  EXPECT_EQ(refused.exit_code, 3) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("segmenting takes at least "));
+  fs::remove_all(folder_.path() / "in group");
+  const auto kept = run_in_group(limit_);
+  EXPECT_EQ(kept.exit_code, 0) << kept.err;
+  EXPECT_THAT(kept.err, HasSubstr("this container or job may hold "));
 }
 
 #endif

@@ -16,6 +16,11 @@ void prefer_huge_pages(void* memory, std::size_t bytes);
 // glibc's malloc.
 void keep_freed_memory();
 
+// The most that the control group of this process (of a container, of a job) may hold in memory, in
+// bytes, all its processes together; UINT64_MAX, or what the system takes for none, where it has no
+// limit.
+std::uint64_t group_memory_limit();
+
 // The most that a process could still take, in bytes: what the machine has free or could free, with
 // its swap space, and no more than the control group (of a container, of a job) may have at all.
 // UINT64_MAX where the system does not say. A process that takes more is ended by the system, and
