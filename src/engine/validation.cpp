@@ -145,7 +145,7 @@ Share unpack(const std::string& bytes, const std::vector<std::string>& regions) 
   return share;
 }
 
-// The best, the median and the worst by mean Dice.
+// The best, the median and the worst by mean Dice, no case twice.
 std::vector<CasePicture> choose_pictures(const std::vector<ScoredCase>& cases) {
   std::vector<std::size_t> order(cases.size());
   std::iota(order.begin(), order.end(), 0);
@@ -153,12 +153,13 @@ std::vector<CasePicture> choose_pictures(const std::vector<ScoredCase>& cases) {
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return dice(a) > dice(b); });
   std::vector<CasePicture> pictures;
-  for (const auto& [role, place] : {std::pair<const char*, std::size_t>{"best", 0},
-                                    {"median", order.size() / 2},
-                                    {"worst", order.size() - 1}}) {
-    const auto i = order[place];
-    pictures.push_back({role, cases[i].scores.name, dice(i), cases[i].png});
-  }
+  const auto add = [&](const char* role, std::size_t place) {
+    const auto& item = cases[order[place]];
+    pictures.push_back({role, item.scores.name, item.scores.scores.mean_dice(), item.png});
+  };
+  add("best", 0);
+  if (order.size() > 2) add("median", order.size() / 2);
+  if (order.size() > 1) add("worst", order.size() - 1);
   return pictures;
 }
 

@@ -480,6 +480,17 @@ TEST_F(TrainerTest, ValidationTellsCasesAndPictures) {
   for (const auto& picture : validation.pictures) EXPECT_EQ(picture.png.substr(1, 3), "PNG");
 }
 
+TEST_F(TrainerTest, ValidationShowsNoCaseTwice) {
+  auto config = tiny_config();
+  config.training.iterations = 1;
+  config.validation.every = 1;
+  const auto run = train(config, out_.path() / "run", StartMode::kNew);
+  ASSERT_EQ(run.validations.size(), 1U);
+  const auto& validation = run.validations[0];
+  ASSERT_LT(validation.cases.size(), 3U);
+  EXPECT_EQ(validation.pictures.size(), validation.cases.size());
+}
+
 TEST_F(TrainerTest, UnknownMetricIsRefused) {
   auto config = tiny_config();
   config.validation.hd95 = false;

@@ -47,7 +47,7 @@ struct ValidationTask {
 struct ValidationResult {
   RegionScores mean;
   std::vector<CaseScores> cases;      // in the order of the store
-  std::vector<CasePicture> pictures;  // best, median, worst (the same case where there are fewer)
+  std::vector<CasePicture> pictures;  // best, median, worst; no case twice
 };
 
 // Segments whole cases and scores them in their prepared grid; rank r takes cases r, r + n, ... and
