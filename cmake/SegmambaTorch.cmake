@@ -43,6 +43,9 @@ message(STATUS "CUDA kernels: ${SEGMAMBA_WITH_CUDA} ${CMAKE_CUDA_ARCHITECTURES}"
 
 include(SegmambaTorchTarget)
 message(STATUS "LibTorch: ${segmamba_torch_root}")
+# Its at::RecordFunction has one member more without NDEBUG, and the library is built with it: we
+# must not differ in builds of another kind.
+target_compile_definitions(segmamba_torch INTERFACE $<$<NOT:$<CONFIG:Release>>:NDEBUG>)
 
 # Programs find LibTorch where it is in the build, and at the same place below any prefix after an
 # installation: lib/torch and, of the wheel's CUDA libraries, lib/nvidia (see SegmambaInstall).

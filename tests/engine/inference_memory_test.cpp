@@ -108,6 +108,9 @@ TEST(PlanInference, SaysTheLeastThatWouldDo) {
               HasSubstr(" of this machine's memory (5.0 MiB of it before it starts)"));
 }
 
+// The sanitizers take memory of their own.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
 // predict_within as a process: what it prints, as JSON, or the Error in it.
 Json predict_within(const std::string& arguments) {
   const test::TemporaryFolder folder;
@@ -147,6 +150,8 @@ TEST(MemoryLimit, IsKeptBySmallerBatches) {
   EXPECT_THAT(predict_within("128 200 200 4 4 64 4000 labels 50").at("error").get<std::string>(),
               HasSubstr("segmenting takes at least "));
 }
+
+#endif
 
 }  // namespace
 }  // namespace segmamba::engine
