@@ -89,11 +89,10 @@ std::uint64_t limit_of(decltype(RLIMIT_AS) resource) {
 
 // Whether less than a quarter of a limit of this process is left. By system calls alone.
 bool is_near_a_limit() {
-  constexpr std::size_t kDataField = 5;  // of statm (proc(5)); the first is the address space
   std::array<char, 256> text{};
   const int file = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   if (file < 0 || ::read(file, text.data(), text.size() - 1) <= 0) return false;
-  std::array<std::uint64_t, kDataField + 1> pages{};
+  std::array<std::uint64_t, 6> pages{};  // of the address space, ..., of data (proc(5), statm)
   std::size_t field = 0;
   for (const char* letter = text.data(); field < pages.size() && *letter != '\0'; ++letter) {
     if (*letter == ' ') {
@@ -103,8 +102,8 @@ bool is_near_a_limit() {
     }
   }
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  return pages[0] * page > limit_of(RLIMIT_AS) / 4 * 3 ||
-         pages[kDataField] * page > limit_of(RLIMIT_DATA) / 4 * 3;
+  return pages.front() * page > limit_of(RLIMIT_AS) / 4 * 3 ||
+         pages.back() * page > limit_of(RLIMIT_DATA) / 4 * 3;
 }
 
 // oneDNN, for one, runs code that it had no memory to make.
