@@ -341,10 +341,7 @@ TEST(TrainingStep, MixedPrecisionFollowsFloat32) {
     auto state = mixed_step.state();
     state.scaler.scale = 1024;  // the first one, 65536, is too high for these gradients
     mixed_step.load(state);
-    const bool is_bf16 = std::string(precision) == "bf16";
-    const double tolerance = is_bf16 ? 0.02 : 0.003;
-    // Rounding grows from step to step: 1 % to 4 % for fp16, as the compiler orders sums.
-    const double norm_tolerance = is_bf16 ? 0.2 : 0.06;
+    const double tolerance = std::string(precision) == "bf16" ? 0.02 : 0.003;
     for (int i = 0; i < 3; ++i) {
       const auto expected = exact_step.run(batch.images, batch.labels, 0.01);
       const auto result = mixed_step.run(batch.images, batch.labels, 0.01);
@@ -352,7 +349,7 @@ TEST(TrainingStep, MixedPrecisionFollowsFloat32) {
       EXPECT_NE(result.loss, expected.loss);
       EXPECT_NEAR(result.loss, expected.loss, tolerance) << precision;
       EXPECT_NEAR(result.gradient_norm, expected.gradient_norm,
-                  norm_tolerance * expected.gradient_norm)
+                  tolerance * 10 * expected.gradient_norm)
           << precision;
     }
     for (const auto& item : mixed->named_parameters()) {
