@@ -36,11 +36,22 @@ std::string this_process() {
 std::string holder(const fs::path& path) {
   constexpr std::uint64_t kMostBytes = 4096;
   try {
-    const auto text = trim(read_file(path, kMostBytes));
+    auto text = trim(read_file(path, kMostBytes));
     if (!text.empty()) return text;
   } catch (const Error&) {  // it has just been given back
   }
   return "another process";
+}
+
+// The locks of parts whose processes were killed: whoever has the whole folder knows that there
+// are no others.
+void remove_locks_of_parts(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const auto name = entry->path().filename().string();
+    if (starts_with(name, concat(kFolderLockName, "."))) ::unlink(entry->path().c_str());
+  }
 }
 
 }  // namespace
@@ -48,7 +59,10 @@ std::string holder(const fs::path& path) {
 FileLock::FileLock(fs::path path) : path_(std::move(path)) {}
 
 FileLock::~FileLock() {
-  if (is_held_) ::unlink(path_.c_str());
+  // The last of many removes the file. On its way to the lock of one it has none for a moment, in
+  // which another may have removed it.
+  const bool is_last = is_held_ && (lock(Holders::kOne, /*wait=*/false) || errno != EWOULDBLOCK);
+  if (is_last && is_of_path()) ::unlink(path_.c_str());
   if (file_ >= 0) ::close(file_);
 }
 
@@ -60,15 +74,20 @@ bool FileLock::is_of_path() const {
          own.st_ino == named.st_ino && own.st_dev == named.st_dev;
 }
 
-bool FileLock::acquire(bool wait) {
+// False, with errno, where it does not get it.
+bool FileLock::lock(Holders holders, bool wait) {
+  const int operation = (holders == Holders::kOne ? LOCK_EX : LOCK_SH) | (wait ? 0 : LOCK_NB);
+  return retry_interrupted([&] { return ::flock(file_, operation); }) == 0;
+}
+
+bool FileLock::acquire(bool wait, Holders holders) {
   while (true) {
     file_ = retry_interrupted(
         [&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); });
     if (file_ < 0) fail_writing(path_, errno);
-    const int result =
-        retry_interrupted([&] { return ::flock(file_, wait ? LOCK_EX : LOCK_EX | LOCK_NB); });
-    const bool is_taken = result != 0 && errno == EWOULDBLOCK;
-    if (!is_taken && (result != 0 || is_of_path())) break;
+    const bool is_locked = lock(holders, wait);
+    const bool is_taken = !is_locked && errno == EWOULDBLOCK;
+    if (!is_taken && (!is_locked || is_of_path())) break;
     ::close(std::exchange(file_, -1));
     if (is_taken) return false;
   }
@@ -88,13 +107,23 @@ void FileLock::write(const std::string& text) {
 }
 
 FolderLock::FolderLock(const fs::path& folder, const std::string& part)
-    : lock_(folder / concat(kFolderLockName, part.empty() ? "" : ".", part)) {
+    : folder_(folder / kFolderLockName), part_(folder / concat(kFolderLockName, ".", part)) {
   make_folders(folder);
-  if (!lock_.acquire(/*wait=*/false)) {
-    throw Error(concat(folder.string(), " is in use by ", holder(lock_.path()),
-                       ": wait until it has ended, or give another folder"));
+  const auto take = [&](FileLock& lock, FileLock::Holders holders, const std::string& who) {
+    if (!lock.acquire(/*wait=*/false, holders)) {
+      throw Error(concat(folder.string(), " is in use by ", holder(lock.path()),
+                         ": wait until it has ended, or give another folder"));
+    }
+    lock.write(who + "\n");
+  };
+  const auto process = this_process();
+  if (part.empty()) {
+    take(folder_, FileLock::Holders::kOne, process);
+    remove_locks_of_parts(folder);
+  } else {
+    take(folder_, FileLock::Holders::kManyOfThisKind, "shares, the latest of them " + process);
+    take(part_, FileLock::Holders::kOne, process);
   }
-  lock_.write(this_process() + "\n");
 }
 
 }  // namespace segmamba

@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -97,13 +98,22 @@ fs::path temporary_beside(const fs::path& path) {
                                      name);
 }
 
-// Whether the process that writes a file of this name has ended.
-bool is_stale(const std::string& name) {
+bool is_of_an_earlier_day(const fs::path& path) {
+  std::error_code error;
+  const auto time = fs::last_write_time(path, error);
+  return !error && time < fs::file_time_type::clock::now() - std::chrono::hours(24);
+}
+
+// Whether the process that writes this file has ended. One of another machine or container cannot
+// be asked; no file takes it a day without a write.
+bool is_stale(const fs::path& path) {
+  const auto name = path.filename().string();
   if (!starts_with(name, kTemporaryMark)) return false;
   const auto parts = split(name.substr(kTemporaryMark.size()), '-');
-  if (parts.size() < 5 || parts[0] != host_mark()) return false;
+  if (parts.size() < 5) return false;
   const auto process = to_integer(parts[1]), start = to_integer(parts[2]);
   if (!process || !start || *process < 1 || *process > INT32_MAX) return false;
+  if (parts[0] != host_mark()) return is_of_an_earlier_day(path);
   if (::kill(static_cast<pid_t>(*process), 0) != 0 && errno == ESRCH) return true;
   const auto start_now = start_of_process(*process);
   return start_now && *start != 0 && *start_now != *start;
@@ -239,7 +249,7 @@ void remove_stale_temporaries(const fs::path& folder) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
-    if (is_stale(entry->path().filename().string())) ::unlink(entry->path().c_str());
+    if (is_stale(entry->path())) ::unlink(entry->path().c_str());
   }
 }
 

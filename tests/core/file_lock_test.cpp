@@ -16,8 +16,8 @@ namespace segmamba {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
 
 TEST(FileLock, IsHeldByOneAndLeavesNoFile) {
   const test::TemporaryFolder folder;
@@ -63,11 +63,34 @@ TEST(FolderLock, NamesWhoHoldsIt) {
   const auto used = folder.path() / "new/folder";
   const FolderLock lock(used);
   EXPECT_THAT(test::error_of([&] { FolderLock second(used); }),
-              AllOf(HasSubstr(used.string() + " is in use by process "),
-                    HasSubstr(concat("process ", ::getpid(), " on ")),
-                    HasSubstr("wait until it has ended, or give another folder")));
-  const FolderLock part(used, "1-of-2"), other_part(used, "2-of-2");
-  EXPECT_THAT(test::error_of([&] { FolderLock second(used, "1-of-2"); }), HasSubstr("is in use"));
+              MatchesRegex(concat(used.string(), " is in use by process ", ::getpid(),
+                                  " on [^ ]+ since 20..-..-..T..:..:..Z: wait until it has ended, "
+                                  "or give another folder")));
+}
+
+TEST(FolderLock, IsOfOneOrOfItsParts) {
+  const test::TemporaryFolder folder;
+  const auto refused = [&](const std::string& part) {
+    return test::error_of([&] { FolderLock second(folder.path(), part); });
+  };
+  {
+    const FolderLock whole(folder.path());
+    EXPECT_THAT(refused("1-of-2"), HasSubstr("is in use by process "));
+  }
+  {
+    const FolderLock part(folder.path(), "1-of-2");
+    {
+      const FolderLock other(folder.path(), "2-of-2");
+      EXPECT_THAT(refused("1-of-2"), HasSubstr("is in use by process "));
+      EXPECT_THAT(refused(""), HasSubstr("is in use by shares, the latest of them process "));
+    }
+    EXPECT_THAT(refused(""), HasSubstr("is in use by shares"));  // of which one is left
+    EXPECT_EQ(refused("2-of-2"), "");
+  }
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+  write_file_atomically(folder.path() / ".segmamba-lock.2-of-3", "of a killed process");
+  EXPECT_EQ(refused(""), "");
+  EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
 TEST(FolderLock, EndsWithAKilledProcess) {

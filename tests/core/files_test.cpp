@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
 
 #include "segmamba/core/error.h"
@@ -142,6 +143,25 @@ TEST(Files, AnEarlierProcessOfTheSameNumberIsDead) {
   const auto dead = temporary_of_this_process(folder.path(), false);
   remove_stale_temporaries(folder.path());
   EXPECT_FALSE(fs::exists(dead));
+}
+
+// A job that goes on in another container or on another node cannot ask for the earlier process.
+TEST(Files, TemporariesOfOtherHostsAreDeadAfterADay) {
+  const test::TemporaryFolder folder;
+  const auto made = temporary_of_this_process(folder.path(), true);
+  auto parts = split(made.filename().string(), '-');
+  parts.at(2) = "0badcafe";
+  const auto foreign = folder.path() / join(parts, "-");
+  fs::rename(made, foreign);
+  const auto now = fs::file_time_type::clock::now();
+  for (const int hours : {0, 23}) {
+    fs::last_write_time(foreign, now - std::chrono::hours(hours));
+    remove_stale_temporaries(folder.path());
+    EXPECT_TRUE(fs::exists(foreign)) << hours;
+  }
+  fs::last_write_time(foreign, now - std::chrono::hours(25));
+  remove_stale_temporaries(folder.path());
+  EXPECT_FALSE(fs::exists(foreign));
 }
 
 TEST(Files, TheFirstWriteIntoAFolderCleansIt) {

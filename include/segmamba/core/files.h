@@ -41,7 +41,8 @@ void rename_file(const std::filesystem::path& from, const std::filesystem::path&
 // Removes a file where there is one. Throws WriteError, and Error where it is a folder.
 void remove_file(const std::filesystem::path& path);
 
-// Removes the temporary files of killed processes of this host from `folder` (not recursive).
+// Removes the temporary files of killed processes of this host, and such of others that nobody has
+// written to for a day, from `folder` (not recursive).
 void remove_stale_temporaries(const std::filesystem::path& folder);
 
 // mkdir -p. Throws WriteError.
