@@ -34,6 +34,11 @@ c10::DeviceIndex index_of(const c10::Device& device) {
 
 }  // namespace
 
+std::int64_t gpu_count() {
+  // LibTorch's count is one byte, which prints as a character.
+  return static_cast<unsigned char>(torch::cuda::device_count());
+}
+
 c10::Device select_device(const std::string& name) {
   if (name == "cpu") return torch::kCPU;
   if (name == "auto") return torch::cuda::is_available() ? torch::kCUDA : torch::kCPU;
@@ -44,11 +49,10 @@ c10::Device select_device(const std::string& name) {
     const std::string index = name == "cuda" ? "0" : name.substr(5);
     const bool is_number = !index.empty() && index.size() < 4 &&
                            index.find_first_not_of("0123456789") == std::string::npos;
-    if (is_number && std::stoi(index) < static_cast<int>(torch::cuda::device_count())) {
+    if (is_number && std::stoi(index) < gpu_count()) {
       return {torch::kCUDA, static_cast<c10::DeviceIndex>(std::stoi(index))};
     }
-    throw Error(concat("--device ", name, ": there are ", torch::cuda::device_count(),
-                       " GPUs, counted from 0"));
+    throw Error(concat("--device ", name, ": there are ", gpu_count(), " GPUs, counted from 0"));
   }
   throw UsageError("--device " + name + ": expected auto, cpu, cuda or cuda:N");
 }

@@ -20,6 +20,7 @@
 #include "rank_watch.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/engine/device.h"
 
 namespace segmamba::engine {
 namespace {
@@ -249,8 +250,9 @@ Connections Meeting::visit(c10d::Store& store) const {
   }
 }
 
-c10::intrusive_ptr<c10d::Backend> gpu_backend(const c10::intrusive_ptr<c10d::Store>& store,
-                                              const RankInfo& info, const torch::Device& device) {
+c10::intrusive_ptr<c10d::Backend> gpu_backend(
+    [[maybe_unused]] const c10::intrusive_ptr<c10d::Store>& store,
+    [[maybe_unused]] const RankInfo& info, [[maybe_unused]] const torch::Device& device) {
 #ifdef SEGMAMBA_WITH_CUDA
   c10::cuda::set_device(device.index());
   auto options = c10d::ProcessGroupNCCL::Options::create();
@@ -267,7 +269,7 @@ c10::intrusive_ptr<c10d::Backend> gpu_backend(const c10::intrusive_ptr<c10d::Sto
 
 torch::Device device_of_rank(const RankInfo& info, const torch::Device& device) {
   if (!device.is_cuda() || info.size == 1) return device;
-  const auto count = static_cast<std::int64_t>(torch::cuda::device_count());
+  const auto count = gpu_count();
   // SLURM may show every task only the GPU that it was given (--gpus-per-task).
   if (count == 1 && info.local_size == 1) return {torch::kCUDA, 0};
   if (info.local_rank >= count) {

@@ -21,6 +21,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/text.h"
+#include "segmamba/engine/device.h"
 #include "segmamba/engine/distributed.h"
 
 namespace segmamba::engine {
@@ -305,7 +306,7 @@ int launch_ranks(std::int64_t count, const std::string& device,
   if (std::getenv("RANK") != nullptr || (tasks != nullptr && std::string(tasks) != "1")) {
     throw UsageError("--gpus starts the ranks itself: leave it out under torchrun and srun");
   }
-  const auto gpus = static_cast<std::int64_t>(torch::cuda::device_count());
+  const auto gpus = gpu_count();
   if (device != "cpu" && gpus < count) {
     throw Error(concat("--gpus ", count, ": this machine has ", gpus,
                        " usable NVIDIA GPUs (--device cpu starts as many processes on the CPU)"));

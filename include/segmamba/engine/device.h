@@ -7,6 +7,8 @@
 
 namespace segmamba::engine {
 
+// NVIDIA GPUs that this process can use.
+std::int64_t gpu_count();
 // "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1". Throws Error where there is no such
 // device.
 c10::Device select_device(const std::string& name);
