@@ -207,6 +207,8 @@ class PreparedFile {
                            path.string());
       image_begin_ = aligned(sizeof prefix + prefix.header_bytes);
       read_header();
+    } catch (const std::bad_alloc&) {
+      throw;  // no damage
     } catch (const std::exception& error) {
       damaged(concat("has a damaged header (", error.what(), ")"));
     }
@@ -611,6 +613,8 @@ bool is_cache(const fs::path& folder) {
   try {
     const Json settings = read_json(path);
     return settings.contains("segmamba") && settings.contains("settings");
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception&) {
     return false;
   }
@@ -730,6 +734,8 @@ Dataset cached_dataset(const fs::path& folder, const std::vector<std::string>& c
                                .labels = {}});
     }
   } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception&) {
     throw Error(concat(path.string(), ": is damaged; run segmamba-data prepare again"));

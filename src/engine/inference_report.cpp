@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <utility>
 
 #include "segmamba/core/csv.h"
@@ -54,6 +55,8 @@ std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
     for (const auto& entry : report.at("cases")) {
       entries.emplace(entry.at("case").get<std::string>(), entry);
     }
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception&) {
     return std::nullopt;
   }

@@ -90,7 +90,8 @@ std::optional<Memory> exhausted_memory(const std::exception& error) {
   if (says("DefaultCPUAllocator: ") || says("cannot allocate memory")) return Memory::kHost;
   // oneDNN, which keeps the reason to itself. Of descriptors it says so of what it does not know.
   if ((says("could not create a primitive") && !says("could not create a primitive descriptor")) ||
-      says("could not execute a primitive") || says("could not create a memory")) {
+      says("could not execute a primitive") || says("could not create a memory") ||
+      says("could not create an engine") || says("could not create a stream")) {
     return Memory::kHost;
   }
   if (says("CUDA out of memory") || says("CUDA error: out of memory") ||

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <utility>
 
@@ -304,10 +306,14 @@ std::string printable_text_of(const DicomSet& set, std::uint32_t tag) {
 }
 
 bool has_dicom_mark(const fs::path& path) {
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::array<char, kMark.size()> bytes{};
-  return file.seekg(kPreamble) && file.read(bytes.data(), bytes.size()) &&
-         std::string_view(bytes.data(), bytes.size()) == kMark;
+  const bool is_long_enough = file.seekg(kPreamble) && file.read(bytes.data(), bytes.size());
+  if (!file.is_open() || file.bad()) {
+    throw Error(concat(path.string(), ": cannot be read: ", std::strerror(errno)));
+  }
+  return is_long_enough && std::string_view(bytes.data(), bytes.size()) == kMark;
 }
 
 DicomContent::DicomContent(const fs::path& path) : file_(path) {

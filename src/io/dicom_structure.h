@@ -67,7 +67,8 @@ class DicomContent {
   DicomSet meta_, set_;
 };
 
-// Whether the file has the mark of DICOM files ("DICM" after 128 bytes).
+// Whether the file has the mark of DICOM files ("DICM" after 128 bytes). Throws Error where it
+// cannot be read.
 bool has_dicom_mark(const std::filesystem::path& path);
 
 // Without the padding to an even length: a space or, for UIDs, a zero.

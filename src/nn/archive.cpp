@@ -9,6 +9,7 @@
 #include <cstring>
 #include <exception>
 #include <fstream>
+#include <new>
 #include <set>
 #include <unordered_map>
 
@@ -256,6 +257,9 @@ Value read_archive(const std::filesystem::path& path) {
   try {
     return read_content(path);
   } catch (const c10::Error& error) {
+    // No damage of the file; LibTorch's allocator has no type of its own for it.
+    if (first_line(error).find("DefaultCPUAllocator: ") != std::string::npos)
+      throw std::bad_alloc();
     throw Error(path.string() + ": damaged or not a file of torch.save: " + first_line(error));
   } catch (const Error& error) {
     throw Error(path.string() + ": " + printable(error.what()));

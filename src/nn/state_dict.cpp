@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <fstream>
+#include <new>
 #include <set>
 
 #include "segmamba/core/config.h"
@@ -133,6 +134,8 @@ void take_config(StateDictFile& file, Make make) {
     file.config = yaml;
     // Of another one in the file.
     file.config_problem.clear();
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& error) {  // also of JSON that is no UTF-8
     file.config_problem = printable(error.what());
     file.notes.push_back("not used: " + file.config_problem);

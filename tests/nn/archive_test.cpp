@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <new>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
@@ -270,6 +271,33 @@ TEST(Archive, NamesTheFileAndTheReason) {
 
 #ifdef SEGMAMBA_TEST_PYTHON
 // Python's torch.load(weights_only=True) finds in our file what we wrote.
+// As LibTorch's allocator where there is no more.
+struct NoMemory : c10::Allocator {
+  c10::DataPtr allocate(std::size_t bytes) override {
+    C10_THROW_ERROR(Error, concat("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't "
+                                  "allocate memory: you tried to allocate ",
+                                  bytes, " bytes."));
+  }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+};
+
+// A checkpoint that does not fit into memory must not pass for a damaged one.
+TEST(Archive, ShortMemoryIsNoDamage) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "weights.pt";
+  Dict weights;
+  weights.set("weight", torch::ones({4, 4}));
+  write_archive(path, weights);
+  NoMemory none;
+  auto* const usual = c10::GetAllocator(c10::kCPU);
+  c10::SetAllocator(c10::kCPU, &none, /*priority=*/100);
+  EXPECT_THROW(read_archive(path), std::bad_alloc);
+  c10::SetAllocator(c10::kCPU, usual, /*priority=*/100);
+  EXPECT_EQ(read_archive(path).dict().at("weight").tensor().numel(), 16);
+}
+
 TEST(Archive, IsReadByPython) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "state.pt";
