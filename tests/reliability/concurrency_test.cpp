@@ -1,6 +1,7 @@
 // Programs that meet in one folder.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -15,9 +16,18 @@ namespace segmamba {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Call;
 using test::Outcome;
-using ::testing::AllOf;
-using ::testing::HasSubstr;
+
+// What the second is told: who has the folder, on which machine, and since when.
+void expect_refused(const Outcome& outcome, const std::string& folder, pid_t holder) {
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(test::line_count(outcome.err), 1) << outcome.err;
+  EXPECT_THAT(outcome.err, ::testing::ContainsRegex(concat(
+                               "/", folder, " is in use by process ", holder, " on [^ ]+ since ",
+                               "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z: wait until "
+                               "it has ended, or give another folder\n")));
+}
 
 class Concurrency : public test::Scenarios {
  protected:
@@ -89,12 +99,7 @@ TEST_F(Concurrency, ARunFolderIsOfOneProcessUntilItEnds) {
   Child holder(work, start(work, words({"--set", "training.iterations=100000"})));
   ASSERT_TRUE(appears(run_folder / "checkpoints/last.pt"));
   for (const char* mode : {"--resume", "--overwrite"}) {
-    const Outcome second = run(words({mode}));
-    EXPECT_EQ(second.exit_code, 1);
-    EXPECT_EQ(test::line_count(second.err), 1) << second.err;
-    EXPECT_THAT(second.err,
-                AllOf(HasSubstr(concat("run is in use by process ", holder.id(), " on ")),
-                      HasSubstr("wait until it has ended, or give another folder")));
+    expect_refused(run(words({mode})), "run", holder.id());
   }
   holder.send(SIGKILL);
   EXPECT_EQ(holder.finish().exit_code, 1000 + SIGKILL);
@@ -110,14 +115,35 @@ TEST_F(Concurrency, TwoInferencesDoNotShareAFolder) {
   const auto out = folder_.path() / "out";
   {
     const FolderLock lock(out);
-    const Outcome refused = run(words);
-    EXPECT_EQ(refused.exit_code, 1);
-    EXPECT_EQ(test::line_count(refused.err), 1) << refused.err;
-    EXPECT_THAT(refused.err, HasSubstr(concat("out is in use by process ", ::getpid(), " on ")));
+    expect_refused(run(with_output(words, out)), "out", ::getpid());
     EXPECT_TRUE(fs::exists(out / ".segmamba-lock"));
     EXPECT_EQ(test::label_maps(out).size(), 0U);
   }
   must(run(words));
+}
+
+// The first is held amid its work, so that the second meets it there on any machine.
+TEST_F(Concurrency, OfTwoInferencesInOneFolderTheSecondIsRefused) {
+  const auto work = folder_for("first");
+  const auto out = work / "out";
+  const auto words = with_output(inference().words, out);
+  const auto& expected = undisturbed(inference());
+  const auto label_map =
+      std::find_if(expected.writes.begin(), expected.writes.end(), [](const Call& call) {
+        return call.name == "rename" && starts_with(call.known_name(), "BraTS-GLI-");
+      });
+  ASSERT_NE(label_map, expected.writes.end());
+  Child first(work, start_with(work, words,
+                               {.writes = out,
+                                .action = "stop_after",
+                                .at = label_map - expected.writes.begin() + 1}));
+  ASSERT_TRUE(first.stops());
+  expect_refused(run_in(new_folder("second"), words), "out", first.id());
+  first.send(SIGCONT);
+  const Outcome outcome = first.finish();
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(test::difference(test::contents(out), expected.contents), "");
 }
 
 TEST_F(Concurrency, SharesOfAnInferenceMeetInOneFolder) {
@@ -137,9 +163,7 @@ TEST_F(Concurrency, SharesOfAnInferenceMeetInOneFolder) {
                              label_maps(undisturbed(inference()).contents)),
             "");
   const FolderLock of_a_share(together, "1-of-2");
-  const Outcome refused = run(first);
-  EXPECT_EQ(refused.exit_code, 1);
-  EXPECT_THAT(refused.err, HasSubstr("is in use by process "));
+  expect_refused(run(first), "together", ::getpid());
 }
 
 }  // namespace

@@ -40,7 +40,9 @@ std::int64_t number_from_environment(const char* name, std::int64_t otherwise) {
 std::vector<std::size_t> fault_places(const std::string& command, std::size_t calls) {
   const auto wanted = static_cast<std::size_t>(number_from_environment("SEGMAMBA_FAULTS", 1));
   const std::size_t count = wanted == 0 ? calls : std::min(wanted, calls);
-  const std::size_t first = command.size() * 7;
+  std::size_t first = command.size() * 7;
+  const auto from = number_from_environment("SEGMAMBA_FAULTS_FROM", 0);
+  if (from > 0) first = static_cast<std::size_t>(from) - 1;
   std::vector<std::size_t> places;
   for (std::size_t i = 0; i < count; ++i) places.push_back((first + i * calls / count) % calls);
   return places;

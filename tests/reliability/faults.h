@@ -37,8 +37,9 @@ struct Fault {
 // The number of a variable of the environment, or `otherwise`.
 std::int64_t number_from_environment(const char* name, std::int64_t otherwise);
 
-// Which of so many calls of a command fail in a test, one a run: as many as SEGMAMBA_FAULTS says
-// (0: all), evenly spread; one where it says nothing. For each command they begin elsewhere.
+// Which of so many calls of a command fail in a test, one a run, counted from 0: as many as
+// SEGMAMBA_FAULTS says (0: all), evenly spread; one where it says nothing. They begin where
+// SEGMAMBA_FAULTS_FROM says, counted from 1; else for each command elsewhere.
 std::vector<std::size_t> fault_places(const std::string& command, std::size_t calls);
 
 class FaultyPrograms : public Programs {

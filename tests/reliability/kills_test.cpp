@@ -1,13 +1,15 @@
 // Programs that are killed again and again, and started again each time, end with the bits of those
 // that nobody disturbed; and at no moment a reader sees half a file.
-//   SEGMAMBA_KILLS=N  so many kills of each program, instead of three
+//   SEGMAMBA_KILLS=N  so many kills of each command, instead of three
 #include <gmock/gmock.h>
 
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <map>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "scenarios.h"
 #include "segmamba/core/random.h"
@@ -62,6 +64,8 @@ bool Kills::kill_in_a_call(const Scenario& scenario, const fs::path& folder, Ran
 
 bool Kills::kill_by_the_clock(const Scenario& scenario, const fs::path& folder, Random& random) {
   const auto wait = std::chrono::duration<double>(random.uniform() * undisturbed(scenario).seconds);
+  // It may be killed before it has streams of its own.
+  for (const char* stream : {"out.txt", "err.txt"}) write_file_atomically(folder / stream, "");
   const pid_t child = start(folder, scenario.words);
   std::this_thread::sleep_for(wait);
   ::kill(child, SIGKILL);
@@ -134,6 +138,21 @@ TEST_F(Kills, Inference) { kill_often(inference()); }
 TEST_F(Kills, InferenceOfEverything) { kill_often(inference_of_everything()); }
 TEST_F(Kills, Preparation) { kill_often(preparation()); }
 TEST_F(Kills, Phantoms) { kill_often(phantoms()); }
+
+// They write each of their files once, and all of them again when they are started again: at any
+// moment what is there is what an undisturbed run leaves.
+TEST_F(Kills, CommandsThatWriteAtTheirEnd) {
+  const std::vector<Scenario> scenarios = {evaluation(), division(),          check(),
+                                           preview(),    import_of_weights(), export_of_weights()};
+  for (const auto& scenario : scenarios) {
+    kill_often(scenario, [&](const fs::path& out, bool) {
+      const auto found = test::contents(out, test::Hidden::kIsLeftOut);
+      auto expected = undisturbed(scenario).contents;
+      std::erase_if(expected, [&](const auto& file) { return !found.contains(file.first); });
+      EXPECT_EQ(test::difference(found, expected), "");
+    });
+  }
+}
 
 }  // namespace
 }  // namespace segmamba

@@ -1,6 +1,6 @@
 // Input that vanishes, may not be read, cannot be read, or is cut short while it is mapped.
-//   SEGMAMBA_FAULTS=N  so many places of each command, evenly spread (0: all), instead of one;
-//                      where they begin differs from command to command
+//   SEGMAMBA_FAULTS=N       so many places of each command, evenly spread (0: all), instead of one
+//   SEGMAMBA_FAULTS_FROM=N  beginning at the N-th call; else that differs from command to command
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -21,8 +21,9 @@ using test::Call;
 using test::Outcome;
 using test::Scenario;
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
-using ::testing::MatchesRegex;
+using ::testing::StartsWith;
 
 constexpr std::array kReasons = {ENOENT, EACCES, EIO};
 
@@ -32,18 +33,72 @@ class ReadFaults : public test::Scenarios {
   void survive_at(const Scenario& scenario, std::size_t place);
 };
 
-// Every line is one for people; what fails is said, and what is not said has not failed.
-void expect_clear(const Scenario& scenario, const Outcome& outcome,
+// How a program tells that it does without a case, and what it ends with.
+struct WithoutCase {
+  std::string beginning;  // of its line
+  int exit_code;
+};
+
+WithoutCase without_case(const Scenario& scenario) {
+  const std::string& program = scenario.words[0];
+  if (program == "segmamba-train") return {"warning: left out of ", 0};
+  if (program == "segmamba-eval") return {"warning: unreadable: ", 3};
+  return {"error: ", program == "segmamba-infer" ? 3 : 1};
+}
+
+bool is_of_dicom(const Scenario& scenario) { return scenario.name == "inference_of_everything"; }
+
+// Without a folder of a data set, or without the checkpoint, there is nothing to do. The folder of
+// a DICOM series is that of one case.
+bool ends_the_program(const Scenario& scenario, const Call& call) {
+  if (is_of_dicom(scenario)) return false;
+  return fs::is_directory(call.path) || ends_with(call.path, ".pt");
+}
+
+// A file that cannot be unpacked at once (read as a stream) is unpacked piece by piece (by zlib,
+// whose reads have the same name), and of a cache whose size cannot be foretold the size is seen
+// when it is made.
+bool has_another_way(const Scenario& scenario, const Call& call) {
+  if (!ends_with(call.path, ".nii.gz")) return false;
+  return call.name == "fopen" || call.name == "read" ||
+         (scenario.name == "preparation" && call.name == "open");
+}
+
+// Names the file or folder, and why it could not be read. All calls that fail are on the input of
+// the command: none on what libraries read for themselves, or on /proc.
+void expect_told(const std::string& line, const Scenario& scenario, const Call& call, int reason) {
+  EXPECT_THAT(line, HasSubstr(call.path));
+  const std::string why = std::strerror(reason);
+  if (ends_with(call.path, ".pt") && call.name == "read") {  // within an archive it is damage
+    EXPECT_THAT(line, AnyOf(HasSubstr(why), HasSubstr("it cannot be read to its end")));
+  } else {
+    EXPECT_THAT(line, HasSubstr(why));
+  }
+}
+
+// What fails is said in one line for people, and what is not said has not failed.
+void expect_clear(const Scenario& scenario, const Call& call, int reason, const Outcome& outcome,
                   const std::string& differences) {
-  EXPECT_THAT(outcome.exit_code, ::testing::AnyOf(0, 1, 3)) << outcome.err;
   auto lines = split(outcome.err, '\n');
   EXPECT_EQ(lines.back(), "");
   lines.pop_back();
-  for (const auto& line : lines) {
-    EXPECT_THAT(line, MatchesRegex(concat("(warning: |error: |", scenario.words[0], ": ).*")));
+  if (lines.empty()) {
+    EXPECT_TRUE(has_another_way(scenario, call));
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_EQ(differences, "");
+    return;
   }
-  if (outcome.exit_code != 0 || !differences.empty()) {
-    EXPECT_THAT(lines.size(), ::testing::AnyOf(1, 2)) << outcome.err << differences;
+  const std::string program = scenario.words[0] + ": ";
+  const auto expected = without_case(scenario);
+  // A training has one case to validate. Without it, it ends.
+  const bool is_of_validation = starts_with(lines.front(), "warning: left out of validation: ");
+  const bool has_ended = starts_with(lines.back(), program);
+  EXPECT_EQ(has_ended, is_of_validation || ends_the_program(scenario, call)) << outcome.err;
+  EXPECT_EQ(outcome.exit_code, has_ended ? 1 : expected.exit_code) << outcome.err;
+  EXPECT_EQ(lines.size(), is_of_validation ? 2U : 1U) << outcome.err;
+  for (const auto& line : lines) {
+    EXPECT_THAT(line, AnyOf(StartsWith(program), StartsWith(expected.beginning)));
+    expect_told(line, scenario, call, reason);
   }
 }
 
@@ -59,7 +114,7 @@ void ReadFaults::survive_at(const Scenario& scenario, std::size_t place) {
                       std::strerror(reason)));
   const auto& expected = undisturbed(scenario).contents;
   const auto found = test::contents(folder / "out");
-  expect_clear(scenario, outcome, test::difference(found, expected));
+  expect_clear(scenario, call, reason, outcome, test::difference(found, expected));
   EXPECT_NO_THROW(test::read_whole(folder / "out"));
   if (scenario.name == "training") return;  // a case that was left out has left its mark
   if (found.empty()) return;                // again would be as if for the first time
@@ -72,8 +127,10 @@ void ReadFaults::survive(const Scenario& scenario) {
   SCOPED_TRACE(scenario.name);
   const auto count = read_count(scenario);
   ASSERT_GT(count, 0U);
-  for (const auto place : test::fault_places(scenario.name, count)) survive_at(scenario, place);
-  std::printf("%s: %zu calls that read\n", scenario.name.c_str(), count);
+  const auto places = test::fault_places(scenario.name, count);
+  std::printf("%s: %zu calls that read, of which %zu fail, from call %zu on\n",
+              scenario.name.c_str(), count, places.size(), places.front() + 1);
+  for (const auto place : places) survive_at(scenario, place);
 }
 
 TEST_F(ReadFaults, Training) { survive(training()); }
@@ -151,7 +208,7 @@ TEST_F(ReadFaults, AMappedCacheThatIsCutShort) {
   child.send(SIGCONT);
   const Outcome cut = child.finish();
   EXPECT_EQ(cut.exit_code, 1);
-  EXPECT_THAT(cut.err, AllOf(::testing::StartsWith("segmamba-train: cannot read "),
+  EXPECT_THAT(cut.err, AllOf(StartsWith("segmamba-train: cannot read "),
                              HasSubstr(".case: it was cut short")));
   EXPECT_EQ(test::line_count(cut.err), 1) << cut.err;
   const auto iteration_of = [&](const std::string& output) {

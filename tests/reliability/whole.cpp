@@ -150,10 +150,11 @@ void read_whole(const fs::path& folder) {
   }
 }
 
-std::map<std::string, std::string> contents(const fs::path& folder) {
+std::map<std::string, std::string> contents(const fs::path& folder, Hidden hidden) {
   std::map<std::string, std::string> all;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (!entry.is_regular_file()) continue;
+    if (hidden == Hidden::kIsLeftOut && is_hidden(entry.path())) continue;
     const auto name = fs::relative(entry.path(), folder).string();
     if (starts_with(name, "tensorboard/")) {
       all["tensorboard"] = "";

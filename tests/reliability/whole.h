@@ -12,9 +12,13 @@ namespace segmamba::test {
 // end. Files whose name begins with a dot are nobody's business.
 void read_whole(const std::filesystem::path& folder);
 
+// Temporary files of killed processes are hidden, and may be half.
+enum class Hidden { kCounts, kIsLeftOut };
+
 // What each file holds, apart from times and what depends on them, by its name; the files of
-// TensorBoard, whose names are times, as one. Hidden files count.
-std::map<std::string, std::string> contents(const std::filesystem::path& folder);
+// TensorBoard, whose names are times, as one.
+std::map<std::string, std::string> contents(const std::filesystem::path& folder,
+                                            Hidden hidden = Hidden::kCounts);
 
 // The names in which two of them differ.
 std::string difference(const std::map<std::string, std::string>& found,

@@ -1,7 +1,7 @@
 // A disk that is full, fails, or may not be written, at each call by which a program changes a
 // file.
-//   SEGMAMBA_FAULTS=N  so many places of each command, evenly spread (0: all), instead of one;
-//                      where they begin differs from command to command
+//   SEGMAMBA_FAULTS=N       so many places of each command, evenly spread (0: all), instead of one
+//   SEGMAMBA_FAULTS_FROM=N  beginning at the N-th call; else that differs from command to command
 // A run that goes on after a fault makes other calls than a whole one. So it takes no second fault,
 // which would not hit the call that it is for.
 #include <gmock/gmock.h>
@@ -68,6 +68,14 @@ Answer answer_of(const Scenario& scenario, const Call& call, const Call& before,
   return is_report && answer == Answer::kError ? Answer::kWarning : answer;
 }
 
+// What the program says that it cannot do, up to the path. Those of all commands are in "out".
+std::string complaint_about(const Call& call) {
+  const char* const deed = call.name == "mkdir"    ? "cannot make the folder"
+                           : call.name == "unlink" ? "cannot remove"
+                                                   : "cannot write";
+  return concat(deed, " out");
+}
+
 void expect_answer(Answer answer, const Scenario& scenario, const Call& call, int reason,
                    const Outcome& outcome) {
   if (answer == Answer::kNothing) {
@@ -80,6 +88,7 @@ void expect_answer(Answer answer, const Scenario& scenario, const Call& call, in
   EXPECT_EQ(test::line_count(outcome.err), 1) << outcome.err;
   EXPECT_TRUE(starts_with(outcome.err, is_error ? scenario.words[0] + ": " : "warning: "))
       << outcome.err;
+  EXPECT_THAT(outcome.err, ::testing::HasSubstr(complaint_about(call)));
   EXPECT_THAT(outcome.err, ::testing::HasSubstr(call.known_name()));
   EXPECT_THAT(outcome.err, ::testing::HasSubstr(std::strerror(reason)));
 }
@@ -119,9 +128,11 @@ void WriteFaults::survive(const Scenario& scenario) {
   SCOPED_TRACE(scenario.name);
   const auto count = undisturbed(scenario).writes.size();
   ASSERT_GT(count, 0U);
+  const auto places = test::fault_places(scenario.name, count);
+  std::printf("%s: %zu calls that write, of which %zu fail, from call %zu on\n",
+              scenario.name.c_str(), count, places.size(), places.front() + 1);
   survive_interrupted(scenario);
-  for (const auto place : test::fault_places(scenario.name, count)) survive_at(scenario, place);
-  std::printf("%s: %zu calls that write\n", scenario.name.c_str(), count);
+  for (const auto place : places) survive_at(scenario, place);
 }
 
 TEST_F(WriteFaults, Training) { survive(training()); }
