@@ -6,6 +6,9 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <set>
+#include <tuple>
+#include <utility>
 
 #include "io/nifti_bytes.h"
 #include "programs.h"
@@ -13,6 +16,8 @@
 #include "segmamba/core/json.h"
 #include "segmamba/data/preprocess.h"
 #include "segmamba/io/volume.h"
+#include "segmamba/metrics/convention.h"
+#include "segmamba/metrics/mask.h"
 #include "segmamba/metrics/score.h"
 
 namespace segmamba {
@@ -177,13 +182,13 @@ class Numbers : public test::Programs {
                               "validation: {every: 30, patches_every: 20, patches: 4}\n");
     trained_ = run_in(shared_->path(), {"segmamba-train", "--config", "odd.yaml", "--device", "cpu",
                                         "--output", "run"});
-    segmented_ =
-        run_in(shared_->path(),
-               {"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt", "--input", "cases",
-                "--output", "labels", "--device", "cpu", "--threads", "1", "--precision", "fp32",
-                "--probabilities", "--uncertainty", "--pictures", "--postprocess", "rules.yaml"},
-               "postprocess:\n  remove_below_ml: [WT=0.002]\n  fill_holes: [WT]\n"
-               "  replace_below_ml: [ET=0.1->necrosis]\n");
+    segmented_ = run_in(shared_->path(),
+                        {"segmamba-infer", "--checkpoint", "run/checkpoints/last.pt", "--input",
+                         "cases", "--output", "labels", "--device", "cpu", "--threads", "1",
+                         "--precision", "fp32", "--probabilities", "--uncertainty", "--regions",
+                         "--pictures", "--postprocess", "rules.yaml"},
+                        "postprocess:\n  remove_below_ml: [WT=0.002]\n  fill_holes: [WT]\n"
+                        "  replace_below_ml: [ET=0.1->necrosis]\n");
   }
 
   static Outcome run_in(const fs::path& folder, std::vector<std::string> words,
@@ -195,8 +200,128 @@ class Numbers : public test::Programs {
     return shared_->path() / "cases" / name / concat(name, "-", channel, ".nii.gz");
   }
 
+  // Nats, from none to `most`, that of equal shares of all classes: numbers, and none beyond that
+  // but for the rounding of 16-bit floats. The disagreement is a part of the entropy.
+  static void expect_uncertainty(const std::string& name, const std::array<std::int64_t, 3>& size,
+                                 double most) {
+    constexpr double kRounding = 2e-3;
+    const auto file = name + ".nii.gz";
+    const auto entropy = io::read_image(shared_->path() / "labels/entropy" / file);
+    const auto disagreement = io::read_image(shared_->path() / "labels/disagreement" / file);
+    ASSERT_EQ(entropy.geometry.size, size);
+    ASSERT_EQ(disagreement.geometry.size, size);
+    for (std::size_t i = 0; i < entropy.voxels.size(); ++i) {
+      const double all = entropy.voxels[i], part = disagreement.voxels[i];
+      ASSERT_TRUE(all >= 0 && all <= most + kRounding) << all;
+      ASSERT_TRUE(part >= 0 && part <= all + kRounding) << part << " of " << all;
+    }
+  }
+  static void expect_region_masks(const std::string& name, const io::LabelMap& labels) {
+    for (const auto& region : metrics::brats_regions()) {
+      const auto mask =
+          io::read_labels(shared_->path() / "labels/regions" / region.name / (name + ".nii.gz"));
+      EXPECT_EQ(io::geometry_difference(mask.geometry, labels.geometry, 0), "");
+      ASSERT_EQ(mask.voxels.size(), labels.voxels.size());
+      const auto& inside = region.labels;
+      for (std::size_t i = 0; i < labels.voxels.size(); ++i) {
+        const auto count = std::count(inside.begin(), inside.end(), labels.voxels[i]);
+        ASSERT_EQ(mask.voxels[i], count) << region.name;
+      }
+    }
+  }
+  static void expect_defined_scores(const fs::path& folder);
+  static void expect_defined_means(const fs::path& folder);
+
   inline static Outcome trained_, segmented_;
 };
+
+// What a convention counts where a mask is empty, or a formula lacks its denominator.
+double undefined_value(const metrics::EmptyRule& rule, double prediction, double reference) {
+  std::optional<double> value;
+  if (prediction == 0 && reference == 0) {
+    value = rule.both;
+  } else if (prediction == 0) {
+    value = rule.prediction;
+  } else if (reference == 0) {
+    value = rule.reference;
+  }
+  return value.value_or(rule.zero_denominator);
+}
+
+// cases.csv: of a case with scores, nan and inf are what the convention says of such masks.
+void Numbers::expect_defined_scores(const fs::path& folder) {
+  std::map<std::pair<std::string, std::string>, metrics::EmptyRule> rules;
+  for (const auto& convention : metrics::conventions()) {
+    const auto all = metrics::with_metrics(convention, metrics::general_metrics());
+    for (const auto& rule : all.metrics) rules[{convention.name, rule.name}] = rule.empty;
+  }
+  std::set<std::string> unscored;
+  const auto problems = read_csv(folder / "problems.csv");
+  for (const auto& row : problems.rows) {
+    if (row.fields.at(3) == "no") unscored.insert(row.fields.at(2));
+  }
+  EXPECT_LT(2 * unscored.size(), oddities().size());  // most cases tell something here
+  const auto table = read_csv(folder / "cases.csv");
+  ASSERT_EQ(table.header.fields, (std::vector<std::string>{"method", "case", "region", "convention",
+                                                           "metric", "value"}));
+  std::map<std::tuple<std::string, std::string, std::string>, std::pair<double, double>> volumes;
+  for (const auto& row : table.rows) {
+    auto& volume = volumes[{row.fields[1], row.fields[2], row.fields[3]}];
+    if (row.fields[4] == "pred_volume_mm3") volume.first = std::stod(row.fields[5]);
+    if (row.fields[4] == "gt_volume_mm3") volume.second = std::stod(row.fields[5]);
+  }
+  for (const auto& row : table.rows) {
+    const double value = std::stod(row.fields[5]);
+    if (unscored.contains(row.fields[1])) {
+      EXPECT_TRUE(std::isnan(value)) << join(row.fields, ",");
+      continue;
+    }
+    if (std::isfinite(value)) continue;
+    const auto [prediction, reference] = volumes.at({row.fields[1], row.fields[2], row.fields[3]});
+    // Of two masks with voxels all have a denominator, but for a reference that fills its grid.
+    if (prediction > 0 && reference > 0) {
+      EXPECT_EQ(row.fields[4], "specificity") << join(row.fields, ",");
+    }
+    const double defined =
+        undefined_value(rules.at({row.fields[3], row.fields[4]}), prediction, reference);
+    EXPECT_TRUE(std::isnan(value) ? std::isnan(defined) : value > 0 && value == defined)
+        << join(row.fields, ",");
+  }
+}
+
+// summary.json and table.md: nan and inf are where there is nothing else to take the mean of.
+void Numbers::expect_defined_means(const fs::path& folder) {
+  const auto summary = read_json(folder / "summary.json");
+  ASSERT_FALSE(summary.at("summary").empty());
+  for (const auto& item : summary.at("summary")) {
+    const auto count = item.at("n").get<std::int64_t>();
+    if (count == 0 || item.at("inf").get<std::int64_t>() > 0) continue;
+    ASSERT_TRUE(item.at("max").is_number()) << item;
+    // captk counts the largest double there is, of which even a sum is none.
+    if (item.at("max").get<double>() > 1e300) continue;
+    for (const char* key : {"mean", "std", "median", "q25", "q75", "min"}) {
+      EXPECT_TRUE(item.at(key).is_number()) << item;
+    }
+    for (const auto& end : item.at("mean_ci95")) {
+      EXPECT_TRUE(count < 2 || end.is_number()) << item;
+    }
+  }
+  for (const auto& item : summary.at("worst_cases")) {
+    EXPECT_TRUE(item.at("value").is_number()) << item;
+  }
+  // The first table: Dice and HD95. These conventions have a number for every pair of masks.
+  const std::set<std::string> numbers = {"segmamba",      "brats2023", "brats2023-men",
+                                         "brats2023-met", "brats2024", "captk"};
+  const auto page = read_file(folder / "table.md");
+  std::size_t found = 0;
+  for (const auto& line : split(page.substr(0, page.find("\n## ")), '\n')) {
+    const auto cells = split(line, '|');
+    if (cells.size() < 4 || !numbers.contains(split(trim(cells[2]), ' ')[0])) continue;
+    ++found;
+    EXPECT_THAT(line, AllOf(Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
+  }
+  EXPECT_GE(found, numbers.size());
+}
 
 // By the library: what reading and preparing give, or say.
 TEST_F(Numbers, AreReadAndPreparedOrRefused) {
@@ -311,10 +436,14 @@ TEST_F(Numbers, AreSegmentedInTheirGrid) {
     const auto input = io::read_geometry(image(item.name));
     EXPECT_EQ(io::geometry_difference(labels.geometry, input, 0), "");
     EXPECT_THAT(labels.voxels, testing::Each(testing::Le(3)));
-    for (const auto& map :
-         io::read_images(shared_->path() / "labels/probabilities" / (item.name + ".nii.gz"))) {
+    const auto maps =
+        io::read_images(shared_->path() / "labels/probabilities" / (item.name + ".nii.gz"));
+    ASSERT_EQ(maps.size(), 4U);
+    for (const auto& map : maps) {
       for (const float value : map.voxels) ASSERT_TRUE(value >= 0 && value <= 1) << value;
     }
+    expect_uncertainty(item.name, input.size, std::log(4.0));
+    expect_region_masks(item.name, labels);
     const auto png = read_file(shared_->path() / "labels/pictures" / (item.name + ".png"));
     EXPECT_EQ(png.substr(1, 3), "PNG");
   }
@@ -352,6 +481,9 @@ TEST_F(Numbers, ArePreparedShownAndScored) {
     EXPECT_EQ(scored.exit_code, 3) << scored.err;
     EXPECT_THAT(scored.err, HasSubstr("label-255"));
     EXPECT_TRUE(fs::exists(shared_->path() / concat("scores-", prediction) / "report.html"));
+    SCOPED_TRACE(prediction);
+    expect_defined_scores(shared_->path() / concat("scores-", prediction));
+    expect_defined_means(shared_->path() / concat("scores-", prediction));
   }
 }
 
