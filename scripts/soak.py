@@ -30,7 +30,7 @@ validation:
   patches_every: 500
 """
 SAMPLE_SECONDS, FEWEST_SAMPLES = 5, 100
-LARGEST_GROWTH = 0.01
+LARGEST_GROWTH, LARGEST_SLOWING = 0.01, 0.25
 
 
 def sample(process):
@@ -104,11 +104,13 @@ def main():
     growth = np.median(tenths[9]) / np.median(tenths[1]) - 1
     print(f"{rows[-1, 0] / 3600:.2f} hours, {len(steps)} steps")
     print("tenth  resident MiB (median)  step ms (median)")
-    for i, (memory, times) in enumerate(zip(tenths, np.array_split(steps, 10))):
-        print(f"{i + 1:5}  {np.median(memory) / 2**20:21.1f}  {1000 * np.median(times):16.2f}")
+    times = [np.median(part) for part in np.array_split(steps, 10)]
+    slowing = times[9] / times[1] - 1
+    for i, (memory, time_of_step) in enumerate(zip(tenths, times)):
+        print(f"{i + 1:5}  {np.median(memory) / 2**20:21.1f}  {1000 * time_of_step:16.2f}")
     print(f"resident memory: slope {slope:+.2f} MiB an hour after the first tenth; last tenth beside "
-          f"the second {100 * growth:+.2f} %, at most {rows[:, 2].max() / 2**20:.1f} MiB")
-    sys.exit(int(growth > LARGEST_GROWTH))
+          f"the second {100 * growth:+.2f} %, at most {rows[:, 2].max() / 2**20:.1f} MiB; time of a step {100 * slowing:+.1f} %")
+    sys.exit(int(growth > LARGEST_GROWTH or slowing > LARGEST_SLOWING))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 # Everything that a training does happens often: augmentation from a cache on disk, validation,
 # checkpoints, metrics, pages. Prints the slope of the resident memory after the first tenth and the
 # time of a step in each tenth. Ends with 1 where memory grows by more than 1 % from the second tenth
-# to the last. Run again in the same folder, it goes on where the training stopped.
+# to the last, or the time of a step by more than 25 % (other load on the machine counts, too). Run
+# again in the same folder, it goes on where the training stopped.
 . "$(dirname "$0")/common.sh"
 
 hours=${1:-}
