@@ -442,7 +442,7 @@ const AugmentLanes& augment_lanes() {
   return baseline::augment_lanes();
 }
 
-int gaussian_radius(float sigma) { return static_cast<int>(4.0 * sigma + 0.5); }
+int gaussian_radius(float sigma) { return static_cast<int>(std::lround(4.0 * sigma)); }
 
 std::vector<float> gaussian_weights(float sigma) {
   const int radius = gaussian_radius(sigma);

@@ -257,6 +257,7 @@ void positions(const std::int32_t* start, const std::int32_t* step, const RowDis
 
 // A vector of voxels ready to be sampled: which have all their taps in the case, the index of the
 // tap nearest to the case's first voxel (0 for the others), and weights.
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): that is what the alignment is
 struct SampleBlock {
   alignas(64) std::int32_t inside[kWidth];
   alignas(64) std::int32_t index[kWidth];
@@ -406,7 +407,7 @@ SEGMAMBA_LANES Float4 sample_inside(const std::uint16_t* at, std::int64_t plane,
   if constexpr (kCubic) {
     // In halves where vectors are shorter: GCC takes wider ones apart voxel by voxel.
     using Part = std::conditional_t<(kLaneBytes >= 64), Float16Values, Float8>;
-    constexpr int kParts = sizeof(Float16Values) / sizeof(Part);
+    constexpr int kParts = kLaneBytes >= 64 ? 1 : 2;
     Part column[kParts] = {};
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
@@ -576,7 +577,7 @@ SEGMAMBA_LANES void philox_lanes(std::uint32_t block, std::int32_t channel, std:
                                  BitLanes* word) {
   WideLanes counter[2][4];
   WideLanes lane;
-  for (int i = 0; i < kWidth / 2; ++i) lane[i] = static_cast<std::uint64_t>(2 * i);
+  for (int i = 0; i < kWidth / 2; ++i) lane[i] = 2 * static_cast<std::uint64_t>(i);
 #pragma GCC unroll 2
   for (int odd = 0; odd < 2; ++odd) {
     counter[odd][0] = lane + (block + static_cast<std::uint64_t>(odd));

@@ -37,6 +37,7 @@ class NormSchedule {
         workers_(shape.count() < kMinThreadedWork ? Workers(1) : workers),
         channels_(shape.channels) {
     const std::int64_t whole = std::lcm<std::int64_t>(period, lanes.width);
+    // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): none is made of an empty shape
     columns_ = std::min(length, (kMinColumns + whole - 1) / whole * whole);
     rows_ = length / columns_;
     chunk_rows_ = std::max<std::int64_t>(1, kChunkNumbers / columns_);

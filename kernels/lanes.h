@@ -50,6 +50,7 @@ SEGMAMBA_LANES FloatLanes floats_of(HalfBitLanes bits, BFloat16) {
 SEGMAMBA_LANES HalfBitLanes bits_of(FloatLanes v, BFloat16) {
   const BitLanes bits = (BitLanes)v;
   const BitLanes rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
+  // NOLINTNEXTLINE(misc-redundant-expression): false where it is NaN
   const BitLanes kept = v == v ? rounded : (bits | 0x400000U);
   return __builtin_convertvector(kept >> 16, HalfBitLanes);
 }

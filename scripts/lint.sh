@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the layout (clang-format) and, with --tidy and --cppcheck, the code (clang-tidy takes 30
-# minutes on two cores, cppcheck two; what they may not say is in .clang-tidy and
-# .cppcheck-suppressions).
+# minutes on two cores and a build's compile_commands.json, cppcheck seconds; what they may not say
+# is in .clang-tidy and .cppcheck-suppressions).
 #
 #   scripts/lint.sh [--fix] [--tidy] [--cppcheck] [FILE ...]
 . "$(dirname "$0")/common.sh"
@@ -33,13 +33,14 @@ if $cppcheck; then
   command -v cppcheck >/dev/null || die "cppcheck is missing: apt-get install cppcheck"
   # cppcheck 2.10 crashes on this one; clang-tidy reads it.
   too_much=src/nn/upstream_config.cpp
-  printf '%s\n' "${files[@]}" | grep -vxF "$too_much" |
+  mapfile -t readable < <(printf '%s\n' "${files[@]}" | grep -vxF "$too_much")
+  printf '%s\n' "${readable[@]}" |
     xargs -P "$(build_jobs)" -n 20 cppcheck --quiet --std=c++20 --language=c++ --error-exitcode=1 \
       --enable=warning,performance,portability --suppressions-list=.cppcheck-suppressions \
       '-DTORCH_LIBRARY_FRAGMENT(name, library)=static void fragment(torch::Library& library)' \
       '-DTORCH_LIBRARY_IMPL(name, key, library)=static void of_##key(torch::Library& library)' \
       -I include -I kernels -I src
-  echo "cppcheck: ${#files[@]} files are clean"
+  echo "cppcheck: ${#readable[@]} files are clean"
 fi
 
 if $tidy; then

@@ -42,10 +42,12 @@ std::uint64_t limit_in(const std::string& path) {
 void prefer_huge_pages(void* memory, std::size_t bytes) {
   constexpr std::uintptr_t kHugePage = 1 << 21;
   if (bytes < 2 * kHugePage) return;
-  const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + kHugePage - 1) & ~(kHugePage - 1);
-  const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) & ~(kHugePage - 1);
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  const auto begin = (address + kHugePage - 1) & ~(kHugePage - 1);
+  const auto end = (address + bytes) & ~(kHugePage - 1);
   // A hint: that it is not followed is no error.
-  static_cast<void>(madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE));
+  static_cast<void>(
+      madvise(static_cast<char*>(memory) + (begin - address), end - begin, MADV_HUGEPAGE));
 }
 
 void keep_freed_memory() {

@@ -105,7 +105,7 @@ svg text.mark-text { fill: var(--text); stroke: none; font-weight: 600; }
 )css";
 
 Series extremes(const Series& series, std::size_t points) {
-  const Series all = finite(series);
+  Series all = finite(series);
   if (all.size() <= points) return all;
   Series few;
   for_each_run(all, points / 2, [&](std::size_t first, std::size_t last) {

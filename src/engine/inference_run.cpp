@@ -217,6 +217,8 @@ void Run::show(const CaseOutcome& outcome, const io::LabelMap& labels,
   report_.show(outcome, labels, channels);
 }
 
+// Takes the images to free them when they are written, not with the thread that does it.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
 CaseOutcome Run::write(Prediction prediction, ReadCase read, double computing) {
   const auto start = Clock::now();
   CaseOutcome outcome{.name = prediction.name,

@@ -38,9 +38,9 @@ MemoryPlan plan_memory(const TrainConfig& config, std::int64_t parameters, c10::
   plan.optimizer = optimizer_slots(config.optimizer) * parameters * kBytes;
   plan.average = config.training.ema_decay > 0 ? parameters * kBytes : 0;
 
-  const auto [depth, height, width] = config.patch_size();
+  const auto size = config.patch_size();
   const auto batch = patches_per_pass(config.training, ranks);
-  nn::TrainingPass pass{.input_sizes = {batch, config.model.in_channels, depth, height, width},
+  nn::TrainingPass pass{.input_sizes = {batch, config.model.in_channels, size[0], size[1], size[2]},
                         .recomputed = config.training.recompute,
                         .device = device};
   if (config.training.precision == "bf16") pass.autocast = torch::kBFloat16;
@@ -48,7 +48,7 @@ MemoryPlan plan_memory(const TrainConfig& config, std::int64_t parameters, c10::
   const auto regions = data::parse_regions(config.data.regions, config.data.classes);
   pass.loss = [&](const std::vector<torch::Tensor>& outputs) {
     const auto options = torch::TensorOptions(outputs[0].device()).dtype(torch::kLong);
-    const auto labels = torch::empty({batch, depth, height, width}, options);
+    const auto labels = torch::empty({batch, size[0], size[1], size[2]}, options);
     // Which outputs count how much changes no memory.
     const std::vector<double> weights(outputs.size(), 1);
     return deep_supervision_loss(config.loss, weights, outputs, labels, regions);

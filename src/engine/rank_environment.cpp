@@ -11,14 +11,13 @@
 namespace segmamba::engine {
 namespace {
 
-bool is_set(const std::string& name) {
+// Empty where it is not set.
+std::string value_of(const std::string& name) {
   const char* value = std::getenv(name.c_str());
-  return value != nullptr && *value != '\0';
+  return value != nullptr ? value : "";
 }
 
-std::string value_of(const std::string& name) {
-  return is_set(name) ? std::getenv(name.c_str()) : "";
-}
+bool is_set(const std::string& name) { return !value_of(name).empty(); }
 
 // `starter` set the other variables that go with this one.
 std::string required(const std::string& name, const std::string& starter) {

@@ -202,9 +202,8 @@ class Slide {
 
   at::Tensor windows_at(std::span<const Index3> starts) const {
     const auto& size = options_.window;
-    const auto windows =
-        torch::empty({std::ssize(starts), image_.size(0), size[0], size[1], size[2]},
-                     torch::TensorOptions(image_.device()));
+    auto windows = torch::empty({std::ssize(starts), image_.size(0), size[0], size[1], size[2]},
+                                torch::TensorOptions(image_.device()));
     for (std::size_t i = 0; i < starts.size(); ++i) {
       auto begin = starts[i];
       for (std::size_t axis = 0; axis < 3; ++axis) begin[axis] -= before_[axis];

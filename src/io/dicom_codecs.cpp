@@ -23,7 +23,7 @@ bool unpack(std::string_view packed, std::span<char> output, std::size_t first, 
   std::size_t at = 0, target = first;
   while (target < output.size()) {
     if (at == packed.size()) return false;
-    const int code = static_cast<signed char>(packed[at++]);
+    const int code = static_cast<std::int8_t>(packed[at++]);
     if (code == -128) continue;
     const bool is_run = code < 0;
     const auto count = static_cast<std::size_t>(is_run ? 1 - code : 1 + code);

@@ -93,6 +93,7 @@ void write_probabilities(const fs::path& path, const Geometry& geometry,
                        }
                      });
         std::transform(numbers.begin(), numbers.end(), stored.begin(), [](float value) {
+          // NOLINTNEXTLINE(bugprone-incorrect-roundings): a vector of them, unlike lround
           return static_cast<std::uint16_t>(std::clamp(value, 0.0F, 1.0F) * kSteps + 0.5F);
         });
       });

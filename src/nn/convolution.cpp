@@ -98,7 +98,7 @@ torch::Tensor ConvolutionImpl::forward(const torch::Tensor& input) {
     }
     FormedAgain laid_out(
         [](std::vector<torch::Tensor> x) { return x[0].contiguous(kChannelsLast); }, {input});
-    const auto output = torch::nn::Conv3dImpl::forward(laid_out.take());
+    auto output = torch::nn::Conv3dImpl::forward(laid_out.take());
     laid_out.forget_input_of(output);
     return output;
   }

@@ -195,7 +195,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
       current->multiply_adds +=
           batch * heads * tokens * key.size(2) * (key.size(3) + value.size(3));
     }
-    const auto output =
+    auto output =
         torch::empty({batch, tokens, heads, value.size(3)}, query.options()).transpose(1, 2);
     const auto log_sums =
         torch::empty({batch, heads, tokens}, query.options().dtype(torch::kFloat));
@@ -204,7 +204,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
     return output;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list) {
+                                                 const torch::autograd::variable_list&) {
     const auto saved = context->get_saved_variables();
     torch::autograd::variable_list gradients;
     for (std::size_t i = 0; i < 3; ++i) gradients.push_back(torch::empty_like(saved[i]));

@@ -94,7 +94,7 @@ NnFormerImpl::NnFormerImpl(const ModelConfig& config)
 }
 
 std::shared_ptr<torch::nn::Module> NnFormerImpl::make_embedding(std::int64_t in_channels) {
-  const auto module = std::make_shared<torch::nn::Module>("patch_embedding");
+  auto module = std::make_shared<torch::nn::Module>("patch_embedding");
   const auto width = options_.embedding_dim;
   for (std::size_t i = 0; i < embedding_.size(); ++i) {
     const auto channels = i == 0 ? width / 2 : width;

@@ -29,7 +29,7 @@ ConvUnitOptions first_of_stage(const UnetPlan& plan, std::size_t stage, std::int
 }  // namespace
 
 UnetImpl::UnetImpl(const ModelConfig& config, InputSizes sizes)
-    : SegmentationModel(std::move(sizes), config.in_channels), deep_(config.deep_supervision) {}
+    : SegmentationModel(sizes, config.in_channels), deep_(config.deep_supervision) {}
 
 UnetImpl::Part UnetImpl::block_part(std::string name, UnetBlocks blocks) {
   return {std::move(name),

@@ -73,7 +73,7 @@ torch::Tensor PaperEncoderImpl::stage(std::int64_t i, const torch::Tensor& input
   return stages_[i]->forward(downsample_layers_[i]->forward(input));
 }
 
-torch::Tensor PaperEncoderImpl::output(std::int64_t i, const torch::Tensor& feature) {
+torch::Tensor PaperEncoderImpl::output(std::int64_t /*i*/, const torch::Tensor& feature) {
   return feature;
 }
 

@@ -157,6 +157,8 @@ class FormedAgain::Again {
     for (const auto& input : inputs) inputs_.push_back(input.detach());
   }
 
+  // With gradients.
+  torch::Tensor form_first(variable_list inputs) const { return function_(std::move(inputs)); }
   void add_user() { ++users_; }
   torch::Tensor form() {
     const std::lock_guard lock(mutex_);
@@ -197,8 +199,12 @@ class FormedAgain::Hooks : public torch::autograd::SavedVariableHooks {
 };
 
 FormedAgain::FormedAgain(TensorFunction function, std::vector<torch::Tensor> inputs) {
-  if (at::GradMode::is_enabled()) again_ = std::make_shared<Again>(function, inputs);
-  first_ = function(std::move(inputs));
+  if (!at::GradMode::is_enabled()) {
+    first_ = function(std::move(inputs));
+    return;
+  }
+  again_ = std::make_shared<Again>(std::move(function), inputs);
+  first_ = again_->form_first(std::move(inputs));
 }
 
 FormedAgain FormedAgain::then(torch::Tensor first, const TensorFunction& function) {
@@ -206,7 +212,7 @@ FormedAgain FormedAgain::then(torch::Tensor first, const TensorFunction& functio
   result.first_ = function({std::move(first)});
   if (again_ == nullptr) return result;
   result.again_ = std::make_shared<Again>(
-      [function, form = form()](std::vector<torch::Tensor>) { return function({form()}); },
+      [function, form = form()](const variable_list&) { return function({form()}); },
       variable_list());
   return result;
 }

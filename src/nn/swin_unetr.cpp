@@ -205,7 +205,8 @@ std::vector<torch::Tensor> SwinUnetrImpl::compute(torch::Tensor input, bool) {
   };
   auto decoded = encoded(4, std::move(features[4]));
   for (auto i = decoders_.size(); i-- > 0;) {
-    auto skip = i == 4   ? hidden(std::exchange(features[3], {}), format)
+    auto skip = i == 4 ? hidden(std::exchange(features[3], {}), format)
+                // NOLINTNEXTLINE(bugprone-use-after-move): in the last turn
                 : i == 0 ? encoded(0, std::move(input))
                          : encoded(i, std::move(features[i - 1]));
     decoded = run_part(

@@ -77,7 +77,7 @@ std::vector<torch::Tensor> UnetrImpl::compute(torch::Tensor input, bool) {
   for (auto i = decoders_.size(); i-- > 0;) {
     auto skip = i == 0 ? run_part(
                              "encoder1", [this](Tensors x) { return encoder1_(std::move(x[0])); },
-                             moved(std::move(input)))
+                             moved(std::move(input)))  // NOLINT(bugprone-use-after-move): last turn
                        : run_part(
                              concat("encoder", i + 1),
                              [this, i, format](Tensors x) {

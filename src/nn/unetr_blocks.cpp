@@ -100,9 +100,9 @@ UnetrProjectionUpBlockImpl::UnetrProjectionUpBlockImpl(std::int64_t in_channels,
 }
 
 torch::Tensor UnetrProjectionUpBlockImpl::forward(torch::Tensor input) {
-  auto output = first_->forward(std::move(input));
+  auto output = first_->forward(input);
   for (std::size_t i = 0; i < ups_.size(); ++i) {
-    output = ups_[i]->forward(std::move(output));
+    output = ups_[i]->forward(output);
     if (!blocks_.empty()) output = blocks_[i]->forward(std::move(output));
   }
   return output;

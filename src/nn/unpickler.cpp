@@ -512,9 +512,8 @@ class Machine {
   }
 
   bool make_tensor(const std::string& name, const std::vector<Object*>& values) {
-    if (name == "torch._utils._rebuild_tensor_v2" && values.size() >= 6) {
-      push(rebuild_tensor(values, std::nullopt));
-    } else if (name == "torch._utils._rebuild_tensor" && values.size() == 4) {
+    if ((name == "torch._utils._rebuild_tensor_v2" && values.size() >= 6) ||
+        (name == "torch._utils._rebuild_tensor" && values.size() == 4)) {
       push(rebuild_tensor(values, std::nullopt));
     } else if (name == "torch._utils._rebuild_tensor_v3" && values.size() >= 7) {
       const auto& type = as<Global>(values[6], "a type").name;

@@ -148,8 +148,8 @@ Arguments segresnet_arguments() {
           {"dropout_prob", or_none(key("dropout_prob"))},
           {"act", only_layer("relu", {{"inplace", any()}})},
           {"norm", fixed(is_group_norm, R"(["group", {"num_groups": N}])")},
-          {"norm_name",
-           fixed([](const Json& v) { return v == "" || is_text(v, "group"); }, R"("" or "group")")},
+          {"norm_name", fixed([](const Json& v) { return is_text(v, "") || is_text(v, "group"); },
+                              R"("" or "group")")},
           {"num_groups", key("num_groups")},
           {"use_conv_final", only(true)},
           {"blocks_down", key("blocks_down")},
@@ -487,7 +487,9 @@ std::optional<Json> converted(const std::string& key, KeyKind kind, const Json& 
                                             : Json::array({value});
   switch (kind) {
     case KeyKind::kBool:
-      if (value == 0 || value == 1) return Json(value == 1);
+      for (const int digit : {0, 1}) {
+        if (value == digit) return Json(digit == 1);
+      }
       return value.is_boolean() ? std::optional(value) : std::nullopt;
     case KeyKind::kInteger:
       return integer(value);
@@ -571,7 +573,7 @@ class Derivation {
   void segresnet() {
     if (!has("norm") || !is_group_norm(given_["norm"])) return;
     if (given_["norm"].is_array() && given_["norm"][1].contains("num_groups") &&
-        (!has("norm_name") || given_["norm_name"] == "")) {
+        (!has("norm_name") || is_text(given_["norm_name"], ""))) {
       const Json groups = given_["norm"][1]["num_groups"];  // a new key moves the others
       given_["num_groups"] = groups;
     }

@@ -80,7 +80,7 @@ class ConvFunction : public torch::autograd::Function<ConvFunction> {
                             const at::Tensor& weight, const at::Tensor& bias,
                             std::vector<std::int64_t> orders) {
     at::AutoDispatchBelowADInplaceOrView below_autograd;
-    const auto out = conv_op(x, weight, bias, orders);
+    auto out = conv_op(x, weight, bias, orders);
     context->save_for_backward({x, weight, bias});
     context->saved_data["orders"] = std::move(orders);
     return out;

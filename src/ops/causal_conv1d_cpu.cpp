@@ -11,7 +11,7 @@ namespace {
 at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                        at::IntArrayRef orders) {
   const ConvArguments a(x, weight, bias, orders);
-  const auto out = empty_buffer(a.output_shape(), a.x.options());
+  auto out = empty_buffer(a.output_shape(), a.x.options());
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::causal_conv1d_silu_forward_cpu(a.inputs<T>(), static_cast<T*>(out.mutable_data_ptr()),
@@ -23,7 +23,7 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, const at::
 ConvBackward backward_cpu(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& weight,
                           const at::Tensor& bias, at::IntArrayRef orders) {
   const ConvArguments a(x, weight, bias, orders);
-  const auto result = make_conv_backward(a);
+  auto result = make_conv_backward(a);
   const auto grad = grad_out.contiguous();
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
@@ -37,7 +37,7 @@ ConvBackwardAdd backward_add_cpu(const at::Tensor& grad_out, const at::Tensor& x
                                  const at::Tensor& weight, const at::Tensor& bias,
                                  at::IntArrayRef orders, const at::Tensor& x_sum, bool adds) {
   const ConvArguments a(x, weight, bias, orders);
-  const auto result = make_conv_backward_add(a, x_sum);
+  auto result = make_conv_backward_add(a, x_sum);
   const auto grad = grad_out.contiguous();
   for_element_type(x, [&](auto element) {
     using T = decltype(element);

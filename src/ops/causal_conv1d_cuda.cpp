@@ -30,7 +30,7 @@ at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& weight, const at:
                         at::IntArrayRef orders) {
   const ConvArguments a(x, weight, bias, orders);
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto out = at::empty(a.output_shape(), x.options());
+  auto out = at::empty(a.output_shape(), x.options());
   for_element_type(x, [&](auto element) { run_forward<decltype(element)>(a, out); });
   return out;
 }
@@ -40,7 +40,7 @@ ConvBackward backward_cuda(const at::Tensor& grad_out, const at::Tensor& x,
                            at::IntArrayRef orders) {
   const ConvArguments a(x, weight, bias, orders);
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto result = make_conv_backward(a);
+  auto result = make_conv_backward(a);
   const auto grad = grad_out.contiguous();
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
@@ -54,7 +54,7 @@ ConvBackwardAdd backward_add_cuda(const at::Tensor& grad_out, const at::Tensor& 
                                   at::IntArrayRef orders, const at::Tensor& x_sum, bool adds) {
   const ConvArguments a(x, weight, bias, orders);
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto result = make_conv_backward_add(a, x_sum);
+  auto result = make_conv_backward_add(a, x_sum);
   const auto grad = grad_out.contiguous();
   for_element_type(x, [&](auto element) {
     using T = decltype(element);

@@ -11,7 +11,7 @@ namespace {
 NormForward forward_cpu(const at::Tensor& x, const Others& others, bool normalises_shortcut,
                         double slope, bool overwrites) {
   const NormArguments a(x, after_norm(others, normalises_shortcut, slope));
-  const auto result = make_norm_forward(a, overwrites);
+  auto result = make_norm_forward(a, overwrites);
   for_element_type(x, [&](auto element) {
     kernels::instance_norm_cpu(norm_kernel<decltype(element)>(a, result), cpu_workers());
   });
@@ -22,7 +22,7 @@ NormBackward backward_cpu(const at::Tensor& grad_out, const at::Tensor& kept, bo
                           const Others& others, bool normalises_shortcut, double slope,
                           const at::Tensor& statistics, std::array<bool, 5> wanted) {
   const NormArguments a(kept, after_norm(others, normalises_shortcut, slope));
-  const auto result = make_norm_backward(a, wanted);
+  auto result = make_norm_backward(a, wanted);
   const auto grad = grad_out.contiguous(a.format);
   for_element_type(kept, [&](auto element) {
     kernels::instance_norm_backward_cpu(

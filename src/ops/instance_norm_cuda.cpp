@@ -20,7 +20,7 @@ NormForward forward_cuda(const at::Tensor& x, const Others& others, bool normali
                          double slope, bool overwrites) {
   const NormArguments a(x, after_norm(others, normalises_shortcut, slope));
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto result = make_norm_forward(a, overwrites);
+  auto result = make_norm_forward(a, overwrites);
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     const auto workspace = workspace_for<T>(a.shape(), std::get<1>(result));
@@ -36,7 +36,7 @@ NormBackward backward_cuda(const at::Tensor& grad_out, const at::Tensor& kept, b
                            const at::Tensor& statistics, std::array<bool, 5> wanted) {
   const NormArguments a(kept, after_norm(others, normalises_shortcut, slope));
   const c10::cuda::CUDAGuard guard(kept.device());
-  const auto result = make_norm_backward(a, wanted);
+  auto result = make_norm_backward(a, wanted);
   const auto grad = grad_out.contiguous(a.format);
   for_element_type(kept, [&](auto element) {
     using T = decltype(element);

@@ -318,9 +318,9 @@ ScanForward forward_meta(const at::Tensor& x, const at::Tensor& delta, const at:
       a, static_cast<std::int64_t>(kernels::scan_checkpoint_count_cpu(a.shape())), keep);
 }
 
-ScanBackward backward_meta(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& delta,
-                           const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
-                           const OptionalTensor& D, const OptionalTensor& z,
+ScanBackward backward_meta(const at::Tensor& /*grad_out*/, const at::Tensor& x,
+                           const at::Tensor& delta, const at::Tensor& A, const at::Tensor& B,
+                           const at::Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
                            const OptionalTensor& delta_bias, bool delta_softplus,
                            at::IntArrayRef orders, const at::Tensor& ungated, const at::Tensor&) {
   return make_scan_backward({x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders},

@@ -17,7 +17,7 @@ ScanForward forward_cpu(const at::Tensor& x, const at::Tensor& delta, const at::
                         const OptionalTensor& z, const OptionalTensor& delta_bias,
                         bool delta_softplus, at::IntArrayRef orders, bool keep) {
   const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
-  const auto result = make_scan_forward(a, checkpoint_count(a), keep);
+  auto result = make_scan_forward(a, checkpoint_count(a), keep);
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::selective_scan_forward_cpu(a.inputs<T>(), scan_outputs<T>(result), cpu_workers());
@@ -32,7 +32,7 @@ ScanBackward backward_cpu(const at::Tensor& grad_out, const at::Tensor& x, const
                           at::IntArrayRef orders, const at::Tensor& ungated,
                           const at::Tensor& checkpoints) {
   const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
-  const auto result = make_scan_backward(a, ungated.numel() > 0);
+  auto result = make_scan_backward(a, ungated.numel() > 0);
   const auto grad = grad_out.contiguous();
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
@@ -48,7 +48,7 @@ ScanAdd add_cpu(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& 
                 at::IntArrayRef orders, const at::Tensor& ungated, bool adds, bool keep,
                 bool finish) {
   const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
-  const auto result = make_scan_add(a, ungated, checkpoint_count(a), keep, finish);
+  auto result = make_scan_add(a, ungated, checkpoint_count(a), keep, finish);
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
     kernels::selective_scan_forward_cpu(a.inputs<T>(), scan_outputs<T>(result, ungated, adds),

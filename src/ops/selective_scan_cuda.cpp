@@ -39,7 +39,7 @@ ScanForward forward_cuda(const at::Tensor& x, const at::Tensor& delta, const at:
                          bool delta_softplus, at::IntArrayRef orders, bool keep) {
   const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto result = make_scan_forward(
+  auto result = make_scan_forward(
       a, static_cast<std::int64_t>(kernels::scan_checkpoint_count_cuda(a.shape())), keep);
   for_element_type(x, [&](auto element) {
     using T = decltype(element);
@@ -56,7 +56,7 @@ ScanBackward backward_cuda(const at::Tensor& grad_out, const at::Tensor& x, cons
                            const at::Tensor& checkpoints) {
   const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto result = make_scan_backward(a, ungated.numel() > 0);
+  auto result = make_scan_backward(a, ungated.numel() > 0);
   const auto grad = grad_out.contiguous();
   for_element_type(x, [&](auto element) {
     run_backward<decltype(element)>(a, grad, ungated, checkpoints, result);
@@ -71,7 +71,7 @@ ScanAdd add_cuda(const at::Tensor& x, const at::Tensor& delta, const at::Tensor&
                  bool finish) {
   const ScanArguments a(x, delta, A, B, C, D, z, delta_bias, delta_softplus, orders);
   const c10::cuda::CUDAGuard guard(x.device());
-  const auto result = make_scan_add(
+  auto result = make_scan_add(
       a, ungated, static_cast<std::int64_t>(kernels::scan_checkpoint_count_cuda(a.shape())), keep,
       finish);
   for_element_type(x, [&](auto element) {

@@ -28,8 +28,7 @@ at::Tensor winograd_weight(const at::Tensor& weight) {
   check_type(kOp, "weight", weight, type, weight, "weight");
   const auto out = weight.size(0), in = weight.size(1);
   const auto from = weight.detach().cpu().contiguous();
-  const auto transformed =
-      at::empty({64, blocks_of(out), in, kernels::kColumnBlock}, from.options());
+  auto transformed = at::empty({64, blocks_of(out), in, kernels::kColumnBlock}, from.options());
   for_element_type(from, [&](auto element) {
     using T = decltype(element);
     using S = kernels::State<T>;
@@ -56,7 +55,7 @@ at::Tensor winograd_convolution(const at::Tensor& x, const at::Tensor& weight,
   }
   const auto format = at::MemoryFormat::ChannelsLast3d;
   const auto input = x.contiguous(format);
-  const auto out =
+  auto out =
       empty_buffer({x.size(0), out_channels, x.size(2), x.size(3), x.size(4)}, x.options(), format);
   if (out.numel() == 0) return out;
   const auto offsets = bias ? std::optional(bias->contiguous()) : std::nullopt;
