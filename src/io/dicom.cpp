@@ -201,9 +201,10 @@ Series open_series(const fs::path& name) {
 }
 
 // Whether the files are large enough for the volume that they promise. Of others room is made for
-// what has been decoded only: it takes twice the memory at the end, and none where they lie.
+// what has been decoded only: it takes twice the memory at the end, and none where they lie. Beside
+// the volume, decoders take as much again for a single slice.
 bool is_plausible(const Series& series) {
-  constexpr std::uintmax_t kAlways = std::uintmax_t{1} << 26, kUsualRatio = 64;
+  constexpr std::uintmax_t kAlways = std::uintmax_t{1} << 25, kUsualRatio = 32;
   std::uintmax_t held = 0;
   for (const auto& file : series.files) {
     std::error_code error;
@@ -236,23 +237,34 @@ Image read_dicom(const fs::path& name) {
   }
   Image image{series.geometry, {}};
   const auto plane = static_cast<std::size_t>(series.geometry.size[0] * series.geometry.size[1]);
-  const auto read = [&](const auto& place_of_slice) {
-    parallel_for(std::ssize(series.files), [&](std::int64_t item) {
-      const auto i = static_cast<std::size_t>(item);
-      read_frames(series.files[i],
-                  [&](std::size_t frame) { return place_of_slice(z_of[i][frame]); });
-    });
+  const auto read = [&](const auto& place_of_slice, int threads) {
+    parallel_for(
+        std::ssize(series.files),
+        [&](std::int64_t item) {
+          const auto i = static_cast<std::size_t>(item);
+          read_frames(series.files[i],
+                      [&](std::size_t frame) { return place_of_slice(z_of[i][frame]); });
+        },
+        threads);
   };
   if (is_plausible(series)) {
     image.voxels.resize(static_cast<std::size_t>(series.geometry.voxel_count()));
-    read([&](std::size_t z) { return std::span(image.voxels).subspan(z * plane, plane); });
+    read([&](std::size_t z) { return std::span(image.voxels).subspan(z * plane, plane); },
+         thread_count());
     return image;
   }
   std::vector<std::vector<float>> slices(series.slices.size());
-  read([&](std::size_t z) {
-    slices[z].resize(plane);
-    return std::span(slices[z]);
-  });
+  // Each thread decodes a slice, which may be large and hold nothing.
+  constexpr std::size_t kOfAllThreads = std::size_t{1} << 25;
+  const auto of_a_thread = std::max<std::size_t>(1, 2 * plane * sizeof(float));
+  const auto threads = std::clamp<std::size_t>(kOfAllThreads / of_a_thread, 1,
+                                               static_cast<std::size_t>(thread_count()));
+  read(
+      [&](std::size_t z) {
+        slices[z].resize(plane);
+        return std::span(slices[z]);
+      },
+      static_cast<int>(threads));
   for (auto& slice : slices) {
     image.voxels.insert(image.voxels.end(), slice.begin(), slice.end());
     slice = {};

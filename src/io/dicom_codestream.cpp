@@ -99,6 +99,7 @@ std::string check_tile_parts(std::string_view stream, std::size_t at, std::size_
 std::string check_jpeg(std::string_view stream, const FrameShape& shape, Codestream& result) {
   const Reader reader(stream);
   if (reader.word(0) != (0xff00 | kStart)) return "does not start as a JPEG stream";
+  result.bytes.reserve(stream.size());
   result.bytes = stream.substr(0, 2);
   int scans = 0;
   std::size_t at = 2;

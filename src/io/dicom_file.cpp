@@ -42,6 +42,18 @@ std::string shown_text_of(const DicomSet& set) {
   return printable_text_of(set, Keyword::GetTag().GetElementTag());
 }
 
+// Each slice of the file repeats some of them.
+template <class Keyword>
+std::string uid_of(const DicomSet& set, const fs::path& path, const char* name) {
+  constexpr std::size_t kLongest = 64;  // PS3.5, 6.2
+  std::string uid = shown_text_of<Keyword>(set);
+  if (uid.size() > kLongest) {
+    fail_damaged(path, concat("is damaged: its ", name, " has ", uid.size(),
+                              " characters, UIDs have at most ", kLongest));
+  }
+  return uid;
+}
+
 template <class Keyword>
 int integer_of(const DicomContent& content, int otherwise) {
   const DicomElement* element = element_of<Keyword>(content.set());
@@ -52,9 +64,24 @@ int integer_of(const DicomContent& content, int otherwise) {
   return bytes[0] | bytes[1] << 8;
 }
 
+// By the standard six numbers have 101 characters. Some files give more digits.
+constexpr std::size_t kLongestNumbers = 1024;
+
+// The text of numbers, without padding. Where it is too long for that, as it is: nothing looks
+// through it, as each of thousands of frames may ask for it.
+template <class Keyword>
+std::string_view numbers_text_of(const DicomSet& set) {
+  const DicomElement* element = element_of<Keyword>(set);
+  if (element == nullptr) return {};
+  const std::string_view text = element->value;
+  if (text.size() > kLongestNumbers) return text;
+  return text.substr(0, text.find_last_not_of(std::string_view(" \0", 2)) + 1);
+}
+
 // The numbers of "1.5\-2\3e-1"; nothing where they are not `count` finite numbers.
 template <std::size_t count>
-std::optional<std::array<double, count>> numbers_of(const std::string& text) {
+std::optional<std::array<double, count>> numbers_of(std::string_view text) {
+  if (text.size() > kLongestNumbers) return std::nullopt;
   const auto parts = split(text, '\\');
   if (parts.size() != count) return std::nullopt;
   std::array<double, count> numbers{};
@@ -69,7 +96,7 @@ std::optional<std::array<double, count>> numbers_of(const std::string& text) {
 }
 
 // NaN where the text is there but no number.
-double number_of(const std::string& text, double otherwise) {
+double number_of(std::string_view text, double otherwise) {
   if (text.empty()) return otherwise;
   const auto number = numbers_of<1>(text);
   return number ? (*number)[0] : std::numeric_limits<double>::quiet_NaN();
@@ -91,15 +118,15 @@ class FrameAttributes {
       : file_(file), groups_{per_frame, shared} {}
 
   template <class Group, class Keyword>
-  std::string text() const {
+  std::string_view text() const {
     for (const DicomSet* set : groups_) {
       if (set == nullptr) continue;
       const auto& group = items_of<Group>(*set);
       if (group.empty()) continue;
-      const std::string text = text_of<Keyword>(group.front());
+      const auto text = numbers_text_of<Keyword>(group.front());
       if (!text.empty()) return text;
     }
-    return text_of<Keyword>(file_);
+    return numbers_text_of<Keyword>(file_);
   }
 
  private:
@@ -114,8 +141,8 @@ DicomFrame frame_of(const FrameAttributes& attributes) {
   frame.orientation =
       numbers_of<6>(attributes.text<kw::PlaneOrientationSequence, kw::ImageOrientationPatient>());
   frame.spacing = numbers_of<2>(attributes.text<kw::PixelMeasuresSequence, kw::PixelSpacing>());
-  for (const auto& text : {attributes.text<kw::PixelMeasuresSequence, kw::SpacingBetweenSlices>(),
-                           attributes.text<kw::PixelMeasuresSequence, kw::SliceThickness>()}) {
+  for (const auto text : {attributes.text<kw::PixelMeasuresSequence, kw::SpacingBetweenSlices>(),
+                          attributes.text<kw::PixelMeasuresSequence, kw::SliceThickness>()}) {
     const double value = std::abs(number_of(text, 0));
     if (frame.thickness == 0 && std::isfinite(value)) frame.thickness = value;
   }
@@ -127,7 +154,7 @@ DicomFrame frame_of(const FrameAttributes& attributes) {
 
 std::size_t frame_count(const DicomSet& set, const fs::path& path) {
   constexpr double kMostFrames = 1 << 16;
-  const double frames = number_of(text_of<kw::NumberOfFrames>(set), 1);
+  const double frames = number_of(numbers_text_of<kw::NumberOfFrames>(set), 1);
   const std::size_t described = items_of<kw::PerFrameFunctionalGroupsSequence>(set).size();
   if (!(frames >= 1 && frames <= kMostFrames && frames == std::floor(frames)) ||
       (described > 0 && static_cast<double>(described) != frames)) {
@@ -210,11 +237,12 @@ DicomFile parse(const fs::path& path, const DicomContent& content) {
   const DicomSet& set = content.set();
   DicomFile file;
   file.path = path;
-  file.sop_class_uid = shown_text_of<kw::SOPClassUID>(set);
-  file.sop_instance_uid = shown_text_of<kw::SOPInstanceUID>(set);
-  file.study_uid = shown_text_of<kw::StudyInstanceUID>(set);
-  file.series_uid = shown_text_of<kw::SeriesInstanceUID>(set);
-  file.frame_of_reference_uid = shown_text_of<kw::FrameOfReferenceUID>(set);
+  file.sop_class_uid = uid_of<kw::SOPClassUID>(set, path, "SOP Class UID");
+  file.sop_instance_uid = uid_of<kw::SOPInstanceUID>(set, path, "SOP Instance UID");
+  file.study_uid = uid_of<kw::StudyInstanceUID>(set, path, "Study Instance UID");
+  file.series_uid = uid_of<kw::SeriesInstanceUID>(set, path, "Series Instance UID");
+  file.frame_of_reference_uid =
+      uid_of<kw::FrameOfReferenceUID>(set, path, "Frame of Reference UID");
   file.modality = shown_text_of<kw::Modality>(set);
   file.series_description = shown_text_of<kw::SeriesDescription>(set);
   file.columns = integer_of<kw::Columns>(content, 0);

@@ -47,7 +47,7 @@ struct DicomSyntax {
   bool is_explicit = true, is_big_endian = false, is_deflated = false;
 };
 
-// Maps the file; memory is taken for what a deflated one holds and for 2^21 elements at most.
+// Maps the file; memory is taken for what a deflated one holds and for 2^19 elements at most.
 // Throws DamagedFileError, with the place, where the mark, the file meta information or the
 // transfer syntax is missing; and for elements out of order, of an unknown value representation,
 // that reach beyond the file or what encloses them, that do not end, or that are nested too deeply.

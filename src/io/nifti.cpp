@@ -143,6 +143,7 @@ std::vector<Image> read_images(const fs::path& path) {
   const auto count = geometry.voxel_count();
   const Voxels stored = read_voxels(file, 0, file.header.volumes());
   std::vector<Image> images;
+  images.reserve(static_cast<std::size_t>(file.header.volumes()));
   for (std::int64_t volume = 0; volume < file.header.volumes(); ++volume) {
     Image& image = images.emplace_back();
     image.geometry = geometry;

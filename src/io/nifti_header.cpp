@@ -163,6 +163,12 @@ void check_dimensions(const fs::path& path, const NiftiHeader& header, Dimension
     }
   }
   if (rank < 3) fail(path, concat("is ", rank, "-D; a 3-D image is needed"));
+  // Each volume takes memory beside that of its voxels. NIfTI-1 has at most 32767 of them.
+  constexpr std::int64_t kMostVolumes = std::int64_t{1} << 16;
+  if (header.volumes() > kMostVolumes) {
+    fail(path, concat("has ", header.volumes(), " volumes along axis 4; at most ", kMostVolumes,
+                      " are read"));
+  }
   // 2^40 voxels of 8 bytes stay far from overflow; the file itself has to hold them anyway.
   double voxels = 1;
   for (std::size_t i = 1; i <= 3; ++i) voxels *= static_cast<double>(header.dim[i]);

@@ -44,6 +44,11 @@ std::optional<std::vector<char>> unpack_whole(const fs::path& path, std::int64_t
   std::vector<char> packed(static_cast<std::size_t>(packed_bytes));
   if (!input.read(packed.data(), packed_bytes)) return std::nullopt;
   if (!std::string_view(packed.data(), packed.size()).starts_with("\x1f\x8b")) return std::nullopt;
+  // Its last bytes say how much it holds. Where they do not bear out the header, no room is made.
+  std::uint32_t told_bytes = 0;
+  if (packed.size() < sizeof(told_bytes)) return std::nullopt;
+  std::memcpy(&told_bytes, packed.data() + packed.size() - sizeof(told_bytes), sizeof(told_bytes));
+  if (std::int64_t{told_bytes} != expected_bytes) return std::nullopt;
 
   const std::unique_ptr<libdeflate_decompressor, decltype(&libdeflate_free_decompressor)>
       decompressor(libdeflate_alloc_decompressor(), &libdeflate_free_decompressor);
@@ -135,8 +140,9 @@ template <class T>
 Voxels read_as(const NiftiFile& file, std::int64_t first_volume, std::int64_t volumes) {
   std::vector<T> voxels;
   // A damaged header may promise anything: room is made ahead only for what the file can hold. What
-  // a gzip file holds is known when it is unpacked; beyond this much the room grows as voxels come.
-  constexpr std::uintmax_t kMostUnseen = std::uintmax_t{1} << 26;
+  // a gzip file holds is known when it is unpacked: room for more than one of its size usually
+  // holds, or than this much, is made as voxels come.
+  constexpr std::uintmax_t kMostUnseen = std::uintmax_t{1} << 26, kUsualRatio = 8;
   std::error_code error;
   const auto on_disk = std::filesystem::file_size(file.data_path, error);
   const std::int64_t begin = first_volume * file.header.volume_bytes();
@@ -144,7 +150,8 @@ Voxels read_as(const NiftiFile& file, std::int64_t first_volume, std::int64_t vo
   const auto promised = static_cast<std::uintmax_t>(end - begin);
   const bool is_packed = file.data_path.extension() == ".gz";
   if (!error) {
-    const auto room = std::min(promised, is_packed ? kMostUnseen : on_disk);
+    const auto held = is_packed ? std::min(kMostUnseen, kUsualRatio * on_disk) : on_disk;
+    const auto room = std::min(promised, held);
     voxels.reserve(static_cast<std::size_t>(room / sizeof(T)));
   }
   std::int64_t position = 0;

@@ -74,6 +74,18 @@ TEST_F(DicomTest, BlankSlicesUnfoldFar) {
   EXPECT_THROW(read_dicom(series_), DamagedFileError);
 }
 
+// By JPEG-LS they are some bits a row.
+TEST_F(DicomTest, BlankSlicesOfJpegLs) {
+  constexpr int kSize = 512;
+  constexpr std::size_t kPlane = std::size_t{kSize} * kSize;
+  write_series([&](int, DicomBytes& slice) {
+    slice.number(tag::kRows, kSize).number(tag::kColumns, kSize).number(tag::kSigned, 0);
+    slice.numbers(tag::kPixels, "OW", std::vector<std::uint16_t>(kPlane));
+  });
+  for (int z = 0; z < kSlices; ++z) compress(file(z), gdcm::TransferSyntax::JPEGLSLossless);
+  EXPECT_EQ(read_dicom(series_).voxels, std::vector<float>(kSlices * kPlane));
+}
+
 TEST_F(DicomTest, ReadersOfVolumesTakeASeries) {
   write_series();
   EXPECT_EQ(read_image(series_).voxels, expected_values());
@@ -345,6 +357,50 @@ TEST_F(DicomTest, SlicesWithoutPlace) {
     slice.text(tag::kOrientation, "DS", "0.6\\0\\0.8\\0\\1\\0.5");
   });
   EXPECT_THAT(error(), HasSubstr("are not orthonormal"));
+}
+
+TEST_F(DicomTest, TextsTooLongForNumbers) {
+  const auto with_direction_of = [&](std::size_t length) {
+    const std::string begin = "0.6\\0\\0.8\\0\\1\\", end = "0";
+    const auto direction = begin + std::string(length - begin.size() - end.size(), ' ') + end;
+    write_series([&](int, DicomBytes& slice) { slice.text(tag::kOrientation, "DS", direction); });
+    return error();
+  };
+  EXPECT_EQ(with_direction_of(1024), "");
+  EXPECT_EQ(with_direction_of(1026),
+            (series_ / "IM0").string() +
+                ": has no valid direction (Image Orientation (Patient)) of its slice, so its place "
+                "in the patient is not known");
+
+  // Not looked through for each of many frames, which need no bytes of their own where a value has
+  // no bits.
+  remove_series();
+  DicomBytes slice = dicom_slice(0);
+  slice.text(tag::kFrames, "IS", "65536").number(tag::kBitsAllocated, 0);
+  slice.text(tag::kOrientation, "DS", std::string(60'000, '\\'));
+  slice.write(series_ / "all.dcm");
+  EXPECT_EQ(error(),
+            (series_ / "all.dcm").string() +
+                ": is damaged or not supported: its values have 16 bits up to bit 15 of 0");
+}
+
+TEST_F(DicomTest, UidsAreOf64CharactersAtMost) {
+  const std::vector<std::pair<std::uint32_t, std::string>> uids = {
+      {tag::kSopClass, "SOP Class UID"},
+      {tag::kSopInstance, "SOP Instance UID"},
+      {tag::kStudy, "Study Instance UID"},
+      {tag::kSeries, "Series Instance UID"},
+      {tag::kFrameOfReference, "Frame of Reference UID"}};
+  for (const auto& [tag, name] : uids) {
+    const auto with_length = [&, tag = tag](std::size_t length) {
+      write_series(
+          [&](int, DicomBytes& slice) { slice.text(tag, "UI", std::string(length, '1')); });
+      return error();
+    };
+    EXPECT_EQ(with_length(64), "") << name;
+    EXPECT_EQ(with_length(65), (series_ / "IM0").string() + ": is damaged: its " + name +
+                                   " has 65 characters, UIDs have at most 64");
+  }
 }
 
 // The values.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <random>
 
@@ -374,6 +375,67 @@ TEST_F(VolumeTest, ReadsTheVolumesOfA4dFile) {
   five.put<std::int16_t>(40, 5);
   five.put<std::int16_t>(50, 2);
   EXPECT_THAT(error_of([&] { read_images(write(five)); }), HasSubstr("is 5-D"));
+}
+
+TEST_F(VolumeTest, AFileHasAtMost65536Volumes) {
+  NiftiBytes bytes(kData / "nifti2_uint8.nii.gz");
+  for (std::size_t axis = 0; axis < 3; ++axis) bytes.put<std::int64_t>(24 + 8 * axis, 1);
+  bytes.put<std::int64_t>(16, 4);
+  constexpr std::int64_t kMost = 65536;
+  const auto with_volumes = [&](std::int64_t count) {
+    bytes.put<std::int64_t>(48, count);
+    bytes.bytes().resize(544 + static_cast<std::size_t>(count), '\7');
+    return write(bytes);
+  };
+  const auto images = read_images(with_volumes(kMost));
+  ASSERT_EQ(std::ssize(images), kMost);
+  EXPECT_EQ(images.back().voxels, std::vector<float>{7});
+  EXPECT_EQ(count_volumes(file("volume.nii")), kMost);
+
+  const auto path = with_volumes(kMost + 1);
+  const auto expected = path.string() + ": has 65537 volumes along axis 4; at most 65536 are read";
+  EXPECT_EQ(error_of([&] { read_images(path); }), expected);
+  EXPECT_EQ(error_of([&] { read_image(path, 1); }), expected);
+  EXPECT_EQ(error_of([&] { count_volumes(path); }), expected);
+}
+
+// Deflate could make what the header promises of as many bytes as these files have.
+TEST_F(VolumeTest, PackedFilesThatHoldLessThanTheyPromise) {
+  constexpr std::uint32_t kPromised = 352 + 400 * 400 * 400, kNoise = 70'000, kHeld = 700'352;
+  NiftiBytes bytes({400, 1, 1});
+  bytes.set_type(2, 8);
+  for (const std::size_t offset : {44U, 46U}) bytes.put<std::int16_t>(offset, 400);
+  bytes.bytes().resize(352);
+  std::mt19937 random(1);
+  for (std::uint32_t i = 0; i < kNoise; ++i) bytes.append(static_cast<std::uint8_t>(random()));
+  bytes.bytes().resize(kHeld);
+  const auto path = file("volume.nii.gz");
+  bytes.write_gzip(path);
+  const auto truncated =
+      path.string() + ": is truncated: its header promises 64000352 bytes, it holds 700352";
+  EXPECT_EQ(image_error(path), truncated);
+  EXPECT_EQ(error_of([&] { read_labels(path); }), truncated);
+
+  // The end of the stream tells the same lie as the header.
+  std::string packed = test::read_bytes(path);
+  ASSERT_GT(packed.size(), kPromised / 1032);
+  std::memcpy(&packed[packed.size() - sizeof(kPromised)], &kPromised, sizeof(kPromised));
+  test::write_bytes(path, packed);
+  EXPECT_EQ(image_error(path), path.string() + ": is damaged: gzip reports \"" + path.string() +
+                                   ": incorrect length check\"");
+}
+
+TEST_F(VolumeTest, PackedFilesOfSeveralMembers) {
+  const NiftiBytes bytes({3, 4, 5});
+  std::string packed;
+  for (const auto& [begin, end] : {std::pair{0, 100}, {100, 400}, {400, 472}, {472, 472}}) {
+    NiftiBytes member = bytes;
+    member.bytes() = bytes.bytes().substr(begin, end - begin);
+    member.write_gzip(file("member"));
+    packed += test::read_bytes(file("member"));
+  }
+  test::write_bytes(file("volume.nii.gz"), packed);
+  EXPECT_EQ(read_image(file("volume.nii.gz")).voxels, counting(60));
 }
 
 TEST_F(VolumeTest, TellsErrorsApart) {
