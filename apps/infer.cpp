@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <map>
+#include <set>
 
 #include "app_main.h"
 #include "segmamba/core/error.h"
@@ -78,11 +79,10 @@ data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig confi
   for (const auto& problem : survey.missing) {
     if (problem.case_name.empty()) throw Error(problem.message);
   }
-  std::erase_if(survey.dataset.cases, [&](const data::Case& item) {
-    return std::any_of(
-        survey.missing.begin(), survey.missing.end(),
-        [&](const data::DatasetProblem& problem) { return problem.case_name == item.name; });
-  });
+  std::set<std::string> incomplete;
+  for (const auto& problem : survey.missing) incomplete.insert(problem.case_name);
+  std::erase_if(survey.dataset.cases,
+                [&](const data::Case& item) { return incomplete.contains(item.name); });
   if (!options.split.empty()) {
     const auto split = data::read_split(options.split, options.fold);
     const auto chosen = data::split_part(split, options.part);

@@ -135,12 +135,14 @@ std::string format_duration(double seconds) {
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  constexpr std::size_t kLongest = 1000;  // a word may be as long as a file
+  if (word.size() > kLongest) return "";
   // A typo changes a third of a word at most; more than that was another word.
   std::size_t best_distance = std::max<std::size_t>(word.size() / 3, 1) + 1;
   std::string best;
   for (const auto& candidate : candidates) {
     const auto [shorter, longer] = std::minmax({candidate.size(), word.size()});
-    if (longer - shorter >= best_distance) continue;  // a word may be as long as a file
+    if (longer - shorter >= best_distance) continue;
     std::vector<std::size_t> row(candidate.size() + 1);
     for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
     for (std::size_t i = 1; i <= word.size(); ++i) {

@@ -2,11 +2,12 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <set>
+#include <utility>
 
 #include "layouts.h"
 #include "segmamba/core/csv.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/case_table.h"
 
@@ -53,30 +54,45 @@ std::string name_of(const CsvTable& table, const CsvRow& row, std::size_t column
   return name;
 }
 
-// Paths are relative to the table; "" for an empty field.
-fs::path path_of(const fs::path& table, const std::string& field) {
-  return field.empty() ? fs::path() : (table.parent_path() / field).lexically_normal();
+// Paths are relative to the table's folder; "" for an empty field.
+fs::path path_of(const fs::path& folder, const CsvTable& table, const CsvRow& row,
+                 std::size_t column) {
+  const std::string& field = row.fields[column];
+  if (field.size() > kLongestPath) {
+    throw Error(concat(table.place(row), ": a path of ", field.size(), " bytes in column '",
+                       table.header.fields[column], "'; ", kLongestPath, " are possible"));
+  }
+  return field.empty() ? fs::path() : listed_path(folder, field);
+}
+
+// The table and the bytes of its text.
+std::pair<CsvTable, std::size_t> read_list(const fs::path& path) {
+  const std::string text = read_file(path);
+  return {parse_csv(text, path.string()), text.size()};
 }
 
 }  // namespace
 
 std::map<std::string, fs::path> labels_of_table(const fs::path& path) {
-  const CsvTable table = read_csv(path);
+  CsvTable table = read_csv(path);
+  const auto folder = path.parent_path();
   const auto name_column = require_column(table, kNameColumns);
   const auto labels_column = require_column(table, kLabelColumns);
   std::map<std::string, std::int64_t> lines;
   std::map<std::string, fs::path> labels;
-  for (const auto& row : table.rows) {
+  for (auto& row : table.rows) {
     const auto name = name_of(table, row, name_column, lines);
-    const auto file = path_of(path, row.fields[labels_column]);
-    if (!file.empty()) labels[name] = file;
+    auto file = path_of(folder, table, row, labels_column);
+    if (!file.empty()) labels[name] = std::move(file);
+    row = {};  // there is no need to hold a long table twice
   }
   return labels;
 }
 
 void list_csv(const LayoutJob& job) {
   job.survey.dataset.class_map = assume_classes(job.config.classes, job.mapped);
-  const CsvTable table = read_csv(job.root);
+  auto [table, bytes] = read_list(job.root);
+  const auto folder = job.root.parent_path();
   const std::optional name_column = require_column(table, kNameColumns);
   const auto patient_column = find_column(table, {"patient"});
   const auto labels_column = job.labels == Labels::kRequired
@@ -96,25 +112,32 @@ void list_csv(const LayoutJob& job) {
   }
   const auto channels = match_channels(job.config.channels, names, table.place(table.header));
 
+  FileCount files(table.origin, bytes);
+  auto& cases = job.survey.dataset.cases;
+  // While a long list grows, it is there twice; of what is no list there may be more rows.
+  cases.reserve(std::min(table.rows.size(), files.most()));
   std::map<std::string, std::int64_t> lines;
-  for (const auto& row : table.rows) {
+  for (auto& row : table.rows) {
     Case item;
     item.name = name_of(table, row, *name_column, lines);
     item.patient = patient_column ? row.fields[*patient_column] : "";
     if (item.patient.empty()) item.patient = patient_of(item.name);
+    item.images.reserve(channels.size());
     for (std::size_t channel = 0; channel < channels.size(); ++channel) {
-      item.images.push_back({path_of(job.root, row.fields[places[channels[channel]]])});
+      item.images.push_back({path_of(folder, table, row, places[channels[channel]])});
       if (item.images.back().path.empty()) {
         job.add_missing(item.name,
                         concat(table.place(row), ": no file for ", job.config.channels[channel]));
       }
     }
-    if (labels_column) item.labels = path_of(job.root, row.fields[*labels_column]);
+    if (labels_column) item.labels = path_of(folder, table, row, *labels_column);
     if (item.labels.empty() && job.labels == Labels::kRequired) {
       job.add_missing(item.name, concat(table.place(row), ": no file for the labels"));
     }
     job.require_files(item);
-    job.survey.dataset.cases.push_back(std::move(item));
+    files.add(item);
+    cases.push_back(std::move(item));
+    row = {};  // there is no need to hold a long table twice
   }
   if (table.rows.empty()) job.add_missing("", concat(table.origin, ": has no rows but its header"));
 }

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <string_view>
 
 #include "layouts.h"
 #include "names.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::data {
@@ -24,11 +26,14 @@ fs::path absolute_root(const std::string& root) {
   return full;
 }
 
+JsonDataset read_dataset_json(const fs::path& path) {
+  if (!is_file(path)) throw Error(concat(path.string(), ": does not exist"));
+  const std::string text = read_file(path);
+  return {path, parse_json(text, path.string()), text.size()};
+}
+
 void list_json(const LayoutJob& job, const std::string& layout) {
-  JsonDataset dataset;
-  dataset.path = job.root / "dataset.json";
-  if (!is_file(dataset.path)) throw Error(concat(dataset.path.string(), ": does not exist"));
-  dataset.content = read_json(dataset.path);
+  const JsonDataset dataset = read_dataset_json(job.root / "dataset.json");
   if (!dataset.content.is_object()) {
     throw Error(concat(dataset.path.string(), ": is not a JSON object"));
   }
@@ -163,28 +168,61 @@ std::string patient_of(const std::string& case_name) {
     return !text.empty() && std::all_of(text.begin(), text.end(),
                                         [](unsigned char c) { return std::isdigit(c) != 0; });
   };
-  const auto parts = split(case_name, '-');
-  const std::size_t count = parts.size();
-  if (count < 3 || !is_number(parts[count - 1]) || !is_number(parts[count - 2])) return case_name;
-  return case_name.substr(0, case_name.rfind('-'));
+  const std::string_view name = case_name;
+  const std::size_t last = name.rfind('-');
+  if (last == std::string_view::npos || last == 0) return case_name;
+  const std::size_t before = name.rfind('-', last - 1);
+  if (before == std::string_view::npos || !is_number(name.substr(last + 1)) ||
+      !is_number(name.substr(before + 1, last - before - 1))) {
+    return case_name;
+  }
+  return case_name.substr(0, last);
+}
+
+void LayoutJob::add_missing(const std::string& case_name, const std::string& message) const {
+  // Where a folder was moved, every file of thousands of cases is missing.
+  constexpr std::size_t kMostNotes = 10'000;
+  constexpr std::string_view kMore = " (and more)";
+  auto& notes = survey.missing;
+  if (notes.size() < kMostNotes || notes.back().case_name != case_name) {
+    notes.push_back({case_name, message});
+  } else if (!ends_with(notes.back().message, kMore)) {
+    notes.back().message += kMore;
+  }
 }
 
 void LayoutJob::require_files(Case& item) const {
+  // clear() would keep the memory of a path.
+  const auto empty = [](fs::path& path) { fs::path().swap(path); };
   for (auto& image : item.images) {
     if (image.path.empty() || is_file_or_folder(image.path)) continue;
+    const std::string message = concat(image.path.string(), " is missing");
     // A 4-D file is missing once, not once a channel.
     const bool is_new = survey.missing.empty() || survey.missing.back().case_name != item.name ||
-                        survey.missing.back().message.find(image.path.string()) != 0;
-    if (is_new) add_missing(item.name, concat(image.path.string(), " is missing"));
-  }
-  for (auto& image : item.images) {
-    if (!is_file_or_folder(image.path)) image.path.clear();
+                        !starts_with(survey.missing.back().message, message);
+    if (is_new) add_missing(item.name, message);
+    empty(image.path);
   }
   if (item.labels.empty() || is_file(item.labels)) return;
   if (labels == Labels::kRequired) {
     add_missing(item.name, concat(item.labels.string(), " is missing"));
   }
-  item.labels.clear();
+  empty(item.labels);
+}
+
+fs::path listed_path(const fs::path& folder, const std::string& text) {
+  const fs::path normal = (folder / text).lexically_normal();
+  return fs::path(normal);  // a copy: it has no room to spare, as what was built bit by bit has
+}
+
+// Paths of real files take 16 bytes of a list and more: a list of them may have any length.
+FileCount::FileCount(std::string list, std::size_t bytes)
+    : list_(std::move(list)), most_(100'000 + bytes / 16) {}
+
+void FileCount::add(const Case& item) {
+  count_ += item.labels.empty() ? 0 : 1;
+  for (const auto& image : item.images) count_ += image.path.empty() ? 0 : 1;
+  if (count_ > most_) throw Error(concat(list_, ": lists more than ", most_, " files"));
 }
 
 void check_case_name(const std::string& name, const std::string& origin) {

@@ -161,9 +161,18 @@ std::vector<NamedValue> label_names(const JsonDataset& dataset) {
   return named;
 }
 
+std::string path_text(const JsonDataset& dataset, const Json& value, const std::string& where) {
+  std::string text = text_of(dataset, value, where);
+  if (text.size() > kLongestPath) {
+    fail(dataset,
+         concat(where, ": a path of ", text.size(), " bytes; ", kLongestPath, " are possible"));
+  }
+  return text;
+}
+
 // Paths in a dataset.json are relative to its folder.
 fs::path path_of(const JsonDataset& dataset, const std::string& text) {
-  return (dataset.path.parent_path() / text).lexically_normal();
+  return listed_path(dataset.path.parent_path(), text);
 }
 
 // "imagesTr/x.nii.gz" is case x.
@@ -182,6 +191,7 @@ struct NnunetChannels {
 void list_explicit(const LayoutJob& job, const JsonDataset& dataset, const Json& list,
                    const NnunetChannels& channels) {
   if (!list.is_object()) fail(dataset, R"("dataset" must be an object with a key a case)");
+  FileCount files(dataset.path.string(), dataset.bytes);
   for (const auto& [name, entry] : list.items()) {
     const Json* images = entry.is_object() ? find(entry, "images") : nullptr;
     if (images == nullptr || !images->is_array() || images->size() != channels.names.size()) {
@@ -192,16 +202,17 @@ void list_explicit(const LayoutJob& job, const JsonDataset& dataset, const Json&
     item.name = name;
     item.patient = patient_of(name);
     for (const std::size_t place : channels.places) {
-      const auto text = text_of(dataset, (*images)[place], concat("dataset: ", name, ": images"));
+      const auto text = path_text(dataset, (*images)[place], concat("dataset: ", name, ": images"));
       item.images.push_back({path_of(dataset, text)});
     }
     if (const Json* label = find(entry, "label")) {
       item.labels =
-          path_of(dataset, text_of(dataset, *label, concat("dataset: ", name, ": label")));
+          path_of(dataset, path_text(dataset, *label, concat("dataset: ", name, ": label")));
     } else if (job.labels == Labels::kRequired) {
       job.add_missing(name, concat(dataset.path.string(), ": dataset: the case has no \"label\""));
     }
     job.require_files(item);
+    files.add(item);
     job.survey.dataset.cases.push_back(std::move(item));
   }
 }
@@ -235,10 +246,9 @@ bool is_decathlon(const JsonDataset& dataset) {
   if (list == nullptr || !list->is_array()) return false;
   for (const auto& entry : *list) {
     const Json* image = entry.is_object() ? find(entry, "image") : nullptr;
-    if (image != nullptr && image->is_string() &&
-        is_file(path_of(dataset, image->get<std::string>()))) {
-      return true;
-    }
+    if (image == nullptr || !image->is_string()) continue;
+    const auto& text = image->get_ref<const std::string&>();
+    if (text.size() <= kLongestPath && is_file(path_of(dataset, text))) return true;
   }
   const auto files = visible_names(dataset.path.parent_path() / "imagesTr");
   return std::none_of(files.begin(), files.end(),
@@ -305,25 +315,30 @@ void list_decathlon(const LayoutJob& job, const JsonDataset& dataset) {
     job.survey.dataset.class_map =
         match_classes(job.config.classes, label_names(dataset), job.mapped, dataset.path.string());
   }
+  FileCount files(dataset.path.string(), dataset.bytes);
+  std::size_t number = 0;
   for (const auto& entry : training_list(dataset)) {
+    const std::string where = concat("training: entry ", ++number);
     const Json* image = entry.is_object() ? find(entry, "image") : nullptr;
     if (image == nullptr) {
       fail(dataset, concat("training: needs {\"image\": ..., \"label\": ...}, not ", entry.dump()));
     }
-    const std::string path = text_of(dataset, *image, "training: image");
+    const std::string text = path_text(dataset, *image, concat(where, ": image"));
     Case item;
-    item.name = case_name_of(dataset, path);
+    item.name = case_name_of(dataset, text);
     if (starts_with(item.name, ".")) continue;  // "._NAME" of macOS
     item.patient = patient_of(item.name);
+    const fs::path path = path_of(dataset, text);
     for (const std::size_t volume : volumes) {
-      item.images.push_back({path_of(dataset, path), static_cast<std::int64_t>(volume)});
+      item.images.push_back({path, static_cast<std::int64_t>(volume)});
     }
     if (const Json* label = find(entry, "label")) {
-      item.labels = path_of(dataset, text_of(dataset, *label, "training: label"));
+      item.labels = path_of(dataset, path_text(dataset, *label, concat(where, ": label")));
     } else if (job.labels == Labels::kRequired) {
       job.add_missing(item.name, concat(dataset.path.string(), ": training: it has no \"label\""));
     }
     job.require_files(item);
+    files.add(item);
     job.survey.dataset.cases.push_back(std::move(item));
   }
   if (job.survey.dataset.cases.empty()) {

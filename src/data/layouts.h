@@ -20,9 +20,9 @@ struct LayoutJob {
   std::filesystem::path root;  // absolute
   DatasetSurvey& survey;
 
-  void add_missing(const std::string& case_name, const std::string& message) const {
-    survey.missing.push_back({case_name, message});
-  }
+  // Notes what is missing of a case. Beyond 10,000 notes, the first of a case is the only one, and
+  // says that there are more.
+  void add_missing(const std::string& case_name, const std::string& message) const;
   // Notes a missing file, and empties its path; labels that may be missing go without a note. The
   // file of a channel may be a folder of DICOM files.
   void require_files(Case& item) const;
@@ -49,10 +49,31 @@ std::optional<NnunetFile> parse_nnunet_file(const std::string& file);
 // Without the suffix.
 std::string nnunet_stem(const NnunetFile& file);
 
+// The longest path that the system takes, in bytes (PATH_MAX without its end).
+inline constexpr std::size_t kLongestPath = 4095;
+// The path that a list in `folder` gives, normalised.
+std::filesystem::path listed_path(const std::filesystem::path& folder, const std::string& text);
+
+// Refuses a list that names so many files in so few bytes that their paths, which take some hundred
+// bytes each, would take hundreds of times its size.
+class FileCount {
+ public:
+  // `bytes` of the list's text.
+  FileCount(std::string list, std::size_t bytes);
+  std::size_t most() const { return most_; }
+  // Adds the files of a case that are there. Throws Error where they are too many.
+  void add(const Case& item);
+
+ private:
+  std::string list_;
+  std::size_t most_, count_ = 0;
+};
+
 // A folder with a dataset.json.
 struct JsonDataset {
   std::filesystem::path path;  // of the dataset.json
   Json content;
+  std::size_t bytes = 0;  // of its text
 };
 bool is_decathlon(const JsonDataset& dataset);
 void list_nnunet(const LayoutJob& job, const JsonDataset& dataset);

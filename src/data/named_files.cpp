@@ -19,16 +19,22 @@ Dataset dataset_of_files(const DatasetConfig& config, const std::string& case_na
       throw Error(concat("'", file, "' is not CHANNEL=PATH, such as t1c=scan.nii.gz"));
     }
     const std::string name = file.substr(0, equals);
-    const std::filesystem::path path = file.substr(equals + 1);
+    const std::string wanted = canonical_channel(name);
     std::size_t channel = 0;
     while (channel < config.channels.size() &&
-           canonical_channel(config.channels[channel]) != canonical_channel(name)) {
+           canonical_channel(config.channels[channel]) != wanted) {
       ++channel;
     }
     if (channel == config.channels.size()) {
       throw Error(concat(file, ": there is no channel '", name, "'; there are ",
                          join(config.channels, ", ")));
     }
+    const std::size_t bytes = file.size() - equals - 1;
+    if (bytes > kLongestPath) {
+      throw Error(concat("channel ", config.channels[channel], ": a path of ", bytes, " bytes; ",
+                         kLongestPath, " are possible"));
+    }
+    const std::filesystem::path path = file.substr(equals + 1);
     auto& target = item.images[channel].path;
     if (!target.empty()) {
       throw Error(concat("channel ", config.channels[channel], " is given twice: ", target.string(),

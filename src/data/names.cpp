@@ -13,11 +13,17 @@
 namespace segmamba::data {
 namespace {
 
+// In one pass: a name may be as long as a file.
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at)) {
-    text.replace(at, from.size(), to);
-    at += to.size();
+  std::size_t at = text.find(from);
+  if (at == std::string::npos) return;
+  std::string replaced;
+  std::size_t done = 0;
+  for (; at != std::string::npos; at = text.find(from, done)) {
+    replaced.append(text, done, at - done).append(to);
+    done = at + from.size();
   }
+  text = replaced.append(text, done);
 }
 
 // What does not tell names apart: case, blanks, hyphens, underscores, British or American spelling.
@@ -106,8 +112,9 @@ void refuse_doubled(const std::vector<std::string>& names, const std::string& ke
 }  // namespace
 
 std::string canonical_channel(const std::string& name) {
-  const auto found = channel_aliases().find(plain(name));
-  return found == channel_aliases().end() ? plain(name) : found->second;
+  std::string text = plain(name);
+  const auto found = channel_aliases().find(text);
+  return found == channel_aliases().end() ? text : found->second;
 }
 
 std::vector<std::size_t> viewing_order(const std::vector<std::string>& channels) {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <set>
+#include <string_view>
 
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
@@ -42,8 +44,9 @@ std::vector<std::vector<std::string>> shuffled_patients(const std::vector<Case>&
 
 void append(std::vector<std::string>& part, const std::vector<std::string>& names) {
   part.insert(part.end(), names.begin(), names.end());
-  std::sort(part.begin(), part.end());
 }
+
+void sort(std::vector<std::string>& part) { std::sort(part.begin(), part.end()); }
 
 // The keys of a file of parts.
 struct PartsFile {
@@ -72,6 +75,44 @@ struct FoldsFile {
     visitor.value({.name = "test", .help = "Cases kept for the final score"}, test);
   }
 };
+
+// What a file says, with nothing left of its document, which takes many times its text.
+Split read_parts(const std::filesystem::path& path, std::int64_t fold) {
+  const auto document = ConfigDocument::from_file(path);
+  if (!document.has(fold_key(0))) {
+    if (fold >= 0) {
+      throw Error(concat(path.string(), ": has no folds, and data.fold is ", fold,
+                         "; set it to -1, or take a file of segmamba-data split --folds"));
+    }
+    PartsFile file;
+    document.read(file);
+    return std::move(file.split);
+  }
+  FoldsFile file;
+  while (document.has(fold_key(file.folds.size()))) {
+    file.folds.emplace_back();
+    if (file.folds.size() > kMostFolds) {
+      throw Error(concat(path.string(), ": has more than ", kMostFolds, " folds"));
+    }
+  }
+  const auto count = static_cast<std::int64_t>(file.folds.size());
+  if (fold < 0 || fold >= count) {
+    throw Error(concat(path.string(), ": has ", count, " folds: set data.fold to 0 to ", count - 1,
+                       fold < 0 ? "" : concat(", not ", fold)));
+  }
+  document.read(file);
+  Split split;
+  for (std::int64_t i = 0; i < count; ++i) {
+    auto& names = file.folds[static_cast<std::size_t>(i)];
+    auto& part = i == fold ? split.validation : split.train;
+    part.insert(part.end(), std::make_move_iterator(names.begin()),
+                std::make_move_iterator(names.end()));
+  }
+  std::sort(split.train.begin(), split.train.end());
+  std::sort(split.validation.begin(), split.validation.end());
+  split.test = std::move(file.test);
+  return split;
+}
 
 bool is_plain(const std::string& name) {
   static const std::string kPlain =
@@ -116,6 +157,7 @@ Split make_split(const std::vector<Case>& cases, std::uint64_t seed) {
                                          : result.train;
     append(part, patients[static_cast<std::size_t>(i)]);
   }
+  for (auto* part : {&result.train, &result.validation, &result.test}) sort(*part);
   return result;
 }
 
@@ -136,6 +178,8 @@ Folds make_folds(const std::vector<Case>& cases, std::int64_t count, double test
     append(i < test ? result.test : result.folds[static_cast<std::size_t>((i - test) % count)],
            names);
   }
+  sort(result.test);
+  for (auto& fold : result.folds) sort(fold);
   return result;
 }
 
@@ -161,36 +205,8 @@ void write_folds(const std::filesystem::path& path, const Folds& folds, std::uin
 }
 
 Split read_split(const std::filesystem::path& path, std::int64_t fold) {
-  const auto document = ConfigDocument::from_file(path);
-  Split split;
-  if (document.has(fold_key(0))) {
-    FoldsFile file;
-    while (document.has(fold_key(file.folds.size()))) {
-      file.folds.emplace_back();
-      if (file.folds.size() > kMostFolds) {
-        throw Error(concat(path.string(), ": has more than ", kMostFolds, " folds"));
-      }
-    }
-    const auto count = static_cast<std::int64_t>(file.folds.size());
-    if (fold < 0 || fold >= count) {
-      throw Error(concat(path.string(), ": has ", count, " folds: set data.fold to 0 to ",
-                         count - 1, fold < 0 ? "" : concat(", not ", fold)));
-    }
-    document.read(file);
-    for (std::int64_t i = 0; i < count; ++i) {
-      append(i == fold ? split.validation : split.train, file.folds[static_cast<std::size_t>(i)]);
-    }
-    split.test = file.test;
-  } else {
-    if (fold >= 0) {
-      throw Error(concat(path.string(), ": has no folds, and data.fold is ", fold,
-                         "; set it to -1, or take a file of segmamba-data split --folds"));
-    }
-    PartsFile file;
-    document.read(file);
-    split = file.split;
-  }
-  std::map<std::string, std::string> part_of_case;
+  Split split = read_parts(path, fold);
+  std::map<std::string_view, std::string_view> part_of_case;
   for (const char* part : {"train", "validation", "test"}) {
     for (const auto& name : split_part(split, part)) {
       const auto [other, is_new] = part_of_case.emplace(name, part);

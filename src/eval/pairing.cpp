@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <utility>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -74,7 +75,11 @@ LabelFiles find_label_files(const fs::path& root) {
   LabelFiles files;
   if (!fs::is_directory(root)) {
     if (to_lower(root.extension().string()) == ".csv") {
-      for (const auto& [name, path] : data::labels_of_table(root)) files[name].push_back(path);
+      auto labels = data::labels_of_table(root);
+      while (!labels.empty()) {  // moved: there is no need to hold a long table twice
+        auto entry = labels.extract(labels.begin());
+        files[std::move(entry.key())].push_back(std::move(entry.mapped()));
+      }
       if (files.empty()) throw Error(concat(root.string(), ": no case has a file of labels"));
       return files;
     }

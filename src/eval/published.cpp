@@ -11,6 +11,9 @@
 namespace segmamba::eval {
 namespace {
 
+// A table has some dozen fields. Each takes a hundred bytes, and the name of its region.
+constexpr std::size_t kMostFields = 100'000, kLongestRegion = 200;
+
 struct Column {
   std::string region;
   bool is_dice = false;
@@ -19,9 +22,13 @@ struct Column {
 Column parse_column(const CsvTable& table, const std::string& name) {
   for (const bool is_dice : {true, false}) {
     const std::string end = is_dice ? " Dice" : " HD95";
-    if (ends_with(name, end) && name.size() > end.size()) {
-      return {name.substr(0, name.size() - end.size()), is_dice};
+    if (!ends_with(name, end) || name.size() == end.size()) continue;
+    const std::size_t bytes = name.size() - end.size();
+    if (bytes > kLongestRegion) {
+      throw Error(concat(table.place(table.header), ": the name of a region has ", bytes,
+                         " bytes; ", kLongestRegion, " are possible"));
     }
+    return {name.substr(0, bytes), is_dice};
   }
   throw Error(concat(table.place(table.header), ": column \"", name,
                      "\" is neither REGION Dice nor REGION HD95"));
@@ -44,6 +51,9 @@ PublishedScores read_published(const std::filesystem::path& path) {
   const CsvTable table = read_csv(path);
   if (to_lower(table.header.fields[0]) != "method") {
     throw Error(concat(table.place(table.header), ": the first column must be \"method\""));
+  }
+  if (table.rows.size() * table.header.fields.size() > kMostFields) {
+    throw Error(concat(table.origin, ": has more than ", kMostFields, " fields"));
   }
   std::vector<Column> columns;
   for (std::size_t i = 1; i < table.header.fields.size(); ++i) {

@@ -9,6 +9,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
+#include "segmamba/data/case_table.h"
 #include "support/error_of.h"
 #include "support/temporary_folder.h"
 
@@ -83,6 +84,19 @@ TEST(PatientTest, IsTheNameWithoutTheVisit) {
   EXPECT_EQ(patient_of("BraTS2021_00001"), "BraTS2021_00001");
   EXPECT_EQ(patient_of("case-001"), "case-001");
   EXPECT_EQ(patient_of("a-1-b"), "a-1-b");
+  EXPECT_EQ(patient_of("-1-2"), "-1");
+  for (const char* name : {"", "-", "-5", "1-2", "--", "--1", "a--1", "a-1-"}) {
+    EXPECT_EQ(patient_of(name), name);
+  }
+}
+
+TEST(ClassNames, MayBeAsLongAsAFile) {
+  std::string british, american;
+  for (int i = 0; i < 100'000; ++i) {
+    british += "Tumour ";
+    american += "tumor";
+  }
+  EXPECT_EQ(canonical_class(british + "oedema"), american + "edema");
 }
 
 TEST(ClassMapTest, ListsItsValues) {
@@ -448,6 +462,93 @@ TEST_F(DatasetTest, CsvErrorsNameTheLine) {
                           "y: " + origin + ":3: no file for the labels"));
 }
 
+// Channels of a case may have names of which one begins as the other does.
+TEST_F(DatasetTest, EachMissingFileIsNamed) {
+  write("cases.csv", "case,t1c,t2f\nx,ab,a\n");
+  DatasetConfig table = config("cases.csv");
+  table.channels = {"t1c", "t2f"};
+  const std::string base = fs::canonical(root()).string();
+  EXPECT_THAT(messages(survey_dataset(table, Labels::kOptional).missing),
+              ElementsAre("x: " + base + "/ab is missing", "x: " + base + "/a is missing"));
+}
+
+// So that a folder that was moved does not take hundreds of bytes for each of its files.
+TEST_F(DatasetTest, BeyondTenThousandNotesACaseHasOne) {
+  std::string text = "case,t1c,t2f\n";
+  for (int i = 0; i < 5002; ++i) text += std::to_string(100'000 + i) + ",b,c\n";
+  write("cases.csv", text);
+  DatasetConfig table = config("cases.csv");
+  table.channels = {"t1c", "t2f"};
+  const std::string base = fs::canonical(root()).string();
+  const auto missing = survey_dataset(table, Labels::kOptional).missing;
+  ASSERT_EQ(missing.size(), 10'002U);
+  EXPECT_EQ(missing[9998].message, base + "/b is missing");
+  EXPECT_EQ(missing[9999].message, base + "/c is missing");
+  EXPECT_EQ(missing[10'000].case_name, "105000");
+  EXPECT_EQ(missing[10'000].message, base + "/b is missing (and more)");
+  EXPECT_EQ(missing[10'001].case_name, "105001");
+  EXPECT_EQ(missing[10'001].message, base + "/b is missing (and more)");
+  EXPECT_EQ(error_of(table, Labels::kOptional),
+            "case 100000: " + base + "/b is missing (and 10001 more; see segmamba-data check)");
+}
+
+// Paths take some hundred bytes each. A list of names as people give them may have any length.
+TEST_F(DatasetTest, AListOfShortNamesHasABound) {
+  touch("a");
+  const auto write_table = [&](int cases) {
+    std::string text = "case,t1n,t1c,t2w,t2f\n";
+    for (int i = 0; i < cases; ++i) text += std::to_string(i) + ",a,a,a,a\n";
+    write("cases.csv", text);
+    return text.size();
+  };
+  const DatasetConfig table = config("cases.csv");
+  write_table(20'000);
+  EXPECT_EQ(open_dataset(table, Labels::kOptional).cases.size(), 20'000U);
+  const std::size_t bytes = write_table(33'000);
+  EXPECT_EQ(error_of(table, Labels::kOptional),
+            concat((fs::canonical(root()) / "cases.csv").string(), ": lists more than ",
+                   100'000 + bytes / 16, " files"));
+}
+
+TEST_F(DatasetTest, PathsAreNoLongerThanTheSystemTakes) {
+  const std::string longest(4095, 'a'), longer(4096, 'a');
+  const std::string base = fs::canonical(root()).string();
+  DatasetConfig one = config("cases.csv");
+  one.channels = {"t1n"};
+  one.classes = {"background", "lesion"};
+  write("cases.csv", concat("case,t1n,labels\nx,", longest, ",\n"));
+  EXPECT_EQ(survey_dataset(one, Labels::kOptional).missing.size(), 1U);
+  write("cases.csv", concat("case,t1n,labels\nx,", longer, ",\n"));
+  EXPECT_EQ(error_of(one),
+            base + "/cases.csv:2: a path of 4096 bytes in column 't1n'; 4095 are possible");
+  const fs::path table = root() / "cases.csv";
+  write("cases.csv", concat("case,t1n,labels\nx,,", longer, "\n"));
+  EXPECT_EQ(test::error_of([&] { labels_of_table(table); }),
+            table.string() + ":2: a path of 4096 bytes in column 'labels'; 4095 are possible");
+
+  const auto json_error = [&](const std::string& key, const std::string& list) {
+    write("dataset.json", concat("{\"", key, R"(": {"0": "t1n"},
+      "labels": {"background": 0, "lesion": 1}, )",
+                                 list, "}"));
+    one.root = root().string();
+    return error_of(one, Labels::kOptional);
+  };
+  const std::string begin = base + "/dataset.json: ",
+                    end = ": a path of 4096 bytes; 4095 are possible";
+  EXPECT_EQ(json_error("modality",
+                       concat(R"("training": [{"image": "a.nii"}, {"image": ")", longer, R"("}])")),
+            begin + "training: entry 2: image" + end);
+  EXPECT_EQ(json_error("modality",
+                       concat(R"("training": [{"image": "a.nii", "label": ")", longer, R"("}])")),
+            begin + "training: entry 1: label" + end);
+  EXPECT_EQ(
+      json_error("channel_names", concat(R"("dataset": {"x": {"images": [")", longer, R"("]}})")),
+      begin + "dataset: x: images" + end);
+  EXPECT_EQ(json_error("channel_names", concat(R"("dataset": {"x": {"images": ["a"], "label": ")",
+                                               longer, R"("}})")),
+            begin + "dataset: x: label" + end);
+}
+
 TEST_F(DatasetTest, CasesAreNamedLikeFiles) {
   touch("a.nii.gz");
   DatasetConfig table = config("cases.csv");
@@ -573,6 +674,8 @@ TEST_F(DatasetTest, FilesByName) {
   EXPECT_EQ(refusal({"t1c=" + file, "T1Gd=" + folder}),
             "channel t1c is given twice: " + file + " and " + folder);
   EXPECT_EQ(refusal({"t1c=" + file + "x"}), "channel t1c: " + file + "x does not exist");
+  EXPECT_EQ(refusal({"t1c=" + std::string(4096, 'a')}),
+            "channel t1c: a path of 4096 bytes; 4095 are possible");
   for (const std::string bad : {"t1c", "t1c=", ""}) {
     EXPECT_EQ(refusal({bad}), "'" + bad + "' is not CHANNEL=PATH, such as t1c=scan.nii.gz");
   }

@@ -196,6 +196,15 @@ TEST_F(SplitFileTest, AFoldValidatesAndTheOthersTrain) {
               ::testing::ThrowsMessage<Error>(HasSubstr("has no folds, and data.fold is 0")));
 }
 
+TEST_F(SplitFileTest, FoldsNeedNotBeSorted) {
+  write_file_atomically(
+      path(), std::string("fold_0: [d, b]\nfold_1: [f, a]\nfold_2: [e, c]\ntest: [h, g]\n"));
+  const Split split = read_split(path(), 1);
+  EXPECT_THAT(split.train, ElementsAre("b", "c", "d", "e"));
+  EXPECT_THAT(split.validation, ElementsAre("a", "f"));
+  EXPECT_THAT(split.test, ElementsAre("h", "g"));
+}
+
 TEST_F(SplitFileTest, RefusesNamesThatYamlCannotHold) {
   EXPECT_THROW(write_split(folder_.path() / "split.yaml", {{"case-\xe9"}, {}, {}}, "by hand"),
                Error);

@@ -70,6 +70,19 @@ TEST_F(Published, DamagedFilesAreRefused) {
   EXPECT_THAT(error_of("method,WT Dice\nU-Net,-1\n"), HasSubstr("is no score"));
 }
 
+// Each number takes a hundred bytes, and with it the name of its region.
+TEST_F(Published, TablesThatAreNoneAreRefused) {
+  std::string rows;
+  for (int i = 0; i < 50'000; ++i) rows += "a,\n";
+  EXPECT_EQ(read("method,WT Dice\n" + rows).methods.size(), 50'000U);
+  EXPECT_EQ(error_of("method,WT Dice\n" + rows + "a,\n"),
+            path_.string() + ": has more than 100000 fields");
+  const std::string name(200, 'r');
+  EXPECT_EQ(read("method," + name + " HD95\na,1\n").methods[0].scores.at(name).second, 1);
+  EXPECT_EQ(error_of("method," + name + "r HD95\na,1\n"),
+            path_.string() + ":1: the name of a region has 201 bytes; 200 are possible");
+}
+
 TEST_F(Published, StandsBelowWhatWasMeasured) {
   Evaluation evaluation;
   evaluation.methods = {{"ours", "runs/a"}};
