@@ -32,9 +32,9 @@ std::string parent(const std::string& path) {
 // Where a value came from, for messages.
 struct Origins {
   std::string file;
-  // Of keys that came from a base: the file where it stands. What lies deeper in a value stands
-  // with it.
-  std::map<std::string, std::string> files;
+  std::vector<std::string> bases;  // files, each the base of the one before
+  // Of keys that came from a base: which one. What lies deeper in a value stands with it.
+  std::map<std::string, std::size_t> base_of;
   // Path of a value set by override_value, and the text that set it.
   std::map<std::string, std::string> overrides;
 
@@ -54,7 +54,9 @@ struct Origins {
  private:
   const std::string& file_of(const std::string& path) const {
     for (std::string part = path; !part.empty(); part = parent(part)) {
-      if (const auto found = files.find(part); found != files.end()) return found->second;
+      if (const auto found = base_of.find(part); found != base_of.end()) {
+        return bases[found->second];
+      }
     }
     return file;
   }
@@ -419,62 +421,62 @@ struct ConfigDocument::Impl {
   YAML::Node root;
   std::string path;  // of the section that this document is, "" for a whole file
   Origins origins;
+  // What bases and overrides may add: all of them are held at once.
+  std::size_t values_left = kMaxYamlValues;
 };
-
-ConfigDocument ConfigDocument::from_text(const std::string& text, const std::string& origin) {
-  ConfigDocument document;
-  document.impl_ = std::make_shared<Impl>();
-  document.impl_->origins.file = origin;
-  YAML::Node root = load_yaml(text, origin);
-  if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
-  if (!root.IsMap()) {
-    throw Error(concat(origin, ":1: a config must be a mapping of keys to values"));
-  }
-  refuse_duplicate_keys(root, origin);
-  document.impl_->root = root;
-  return document;
-}
 
 namespace {
 
 constexpr const char* kBase = "base";
 constexpr int kMaxBases = 8;
 
-// `own` over `base`: sections are merged, anything else is replaced. Notes in `files` which file
-// each value is from.
-YAML::Node merge(const YAML::Node& base, const YAML::Node& own, const std::string& path,
-                 const std::string& base_file, const std::string& own_file,
-                 std::map<std::string, std::string>& files) {
-  YAML::Node merged(YAML::NodeType::Map);
-  std::map<std::string, YAML::Node> ours;
+YAML::Node load_mapping(const std::string& text, const std::string& origin,
+                        std::size_t& values_left) {
+  YAML::Node root = load_yaml(text, origin, values_left);
+  if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
+  if (!root.IsMap()) {
+    throw Error(concat(origin, ":1: a config must be a mapping of keys to values"));
+  }
+  refuse_duplicate_keys(root, origin);
+  return root;
+}
+
+// Fills `merged`, an empty map, with `own` over `base`, the last of those in `origins`: sections
+// are merged, anything else is replaced.
+void merge_into(YAML::Node& merged, const YAML::Node& base, const YAML::Node& own,
+                const std::string& path, Origins& origins) {
+  std::map<std::string_view, YAML::Node> ours;
   for (const auto& entry : own) ours.emplace(entry.first.Scalar(), entry.second);
-  std::set<std::string> done;
   for (const auto& entry : base) {
     const auto& name = entry.first.Scalar();
-    const auto child = child_path(path, name);
     const auto other = ours.find(name);
     // force_insert: to find a key takes as long as there are keys, and there is none yet.
     if (other == ours.end()) {
-      files.emplace(child, base_file);
+      origins.base_of.emplace(child_path(path, name), origins.bases.size() - 1);
       merged.force_insert(entry.first, entry.second);
     } else if (other->second.IsMap() && entry.second.IsMap()) {
-      merged.force_insert(entry.first,
-                          merge(entry.second, other->second, child, base_file, own_file, files));
-    } else {
-      continue;
+      // It joins the whole while it is empty: yaml-cpp would copy the list of all nodes of both
+      // files for each section else.
+      YAML::Node section(YAML::NodeType::Map);
+      merged.force_insert(entry.first, section);
+      merge_into(section, entry.second, other->second, child_path(path, name), origins);
+      ours.erase(other);
     }
-    done.insert(name);
   }
   for (const auto& entry : own) {
-    const auto& name = entry.first.Scalar();
-    if (done.contains(name)) continue;
-    files.emplace(child_path(path, name), own_file);  // unless a base brought it
-    merged.force_insert(entry.first, entry.second);
+    if (ours.contains(entry.first.Scalar())) merged.force_insert(entry.first, entry.second);
   }
-  return merged;
 }
 
 }  // namespace
+
+ConfigDocument ConfigDocument::from_text(const std::string& text, const std::string& origin) {
+  ConfigDocument document;
+  document.impl_ = std::make_shared<Impl>();
+  document.impl_->origins.file = origin;
+  document.impl_->root = load_mapping(text, origin, document.impl_->values_left);
+  return document;
+}
 
 ConfigDocument ConfigDocument::from_file(const std::filesystem::path& path) {
   auto document = from_text(read_file(path, kMaxConfigBytes), path.string());
@@ -495,10 +497,12 @@ ConfigDocument ConfigDocument::from_file(const std::filesystem::path& path) {
     } catch (const Error& error) {
       throw Error(concat(place, ": base: ", error.what()));
     }
-    const auto base = from_text(text, base_path.string());
-    auto& files = own.origins.files;
-    files.erase(kBase);
-    own.root = merge(base.impl_->root, own.root, "", base_path.string(), path.string(), files);
+    const auto base = load_mapping(text, base_path.string(), own.values_left);
+    own.origins.base_of.erase(kBase);
+    own.origins.bases.push_back(base_path.string());
+    YAML::Node merged(YAML::NodeType::Map);
+    merge_into(merged, base, own.root, "", own.origins);
+    own.root = merged;
     folder = base_path.parent_path();
   }
   return document;
@@ -521,6 +525,7 @@ ConfigDocument ConfigDocument::section(const std::string& name) const {
   document.impl_ = std::make_shared<Impl>();
   document.impl_->path = child_path(impl_->path, name);
   document.impl_->origins = impl_->origins;
+  document.impl_->values_left = impl_->values_left;
   if (!node.IsMap()) {
     throw Error(concat(impl_->origins.place(document.impl_->path, node), ": ", document.impl_->path,
                        " must be a section with keys of its own"));
@@ -538,8 +543,9 @@ void ConfigDocument::override_value(const std::string& assignment) {
                             "--set optimizer.learning_rate=0.01"));
   }
   const std::string text = assignment.substr(equals + 1);
-  const YAML::Node value =
-      trim(text).empty() ? YAML::Node(std::string()) : load_yaml(text, "--set " + assignment);
+  const YAML::Node value = trim(text).empty()
+                               ? YAML::Node(std::string())
+                               : load_yaml(text, "--set " + assignment, impl_->values_left);
   refuse_duplicate_keys(value, "--set " + assignment);
   const auto names = segmamba::split(path, '.');
   YAML::Node node = impl_->root;

@@ -6,11 +6,13 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <ctime>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #ifdef SEGMAMBA_WITH_CUDA
 #include <cuda_runtime_api.h>
@@ -97,13 +99,28 @@ Json gpus() {
 }
 #endif
 
+// The list of starts is nested 4 levels deep, with room for what other versions add. What is nested
+// deeper would take many times its text when it is written, indented, again.
+constexpr int kMaxDepth = 6;
+
+bool is_deeper_than(int levels, const Json& value) {
+  if (!value.is_structured()) return false;
+  return levels == 0 || std::any_of(value.begin(), value.end(), [&](const Json& item) {
+           return is_deeper_than(levels - 1, item);
+         });
+}
+
 Json read_starts(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return Json::array();
-  const Json file = read_json(path);
+  Json file = read_json(path);
   if (!file.is_object() || !file.contains("starts") || !file["starts"].is_array()) {
     throw Error(concat(path.string(), ": has no list 'starts'; remove or mend the file"));
   }
-  return file["starts"];
+  if (is_deeper_than(kMaxDepth, file["starts"])) {
+    throw Error(concat(path.string(), ": 'starts' is nested deeper than ", kMaxDepth,
+                       "; remove or mend the file"));
+  }
+  return std::move(file["starts"]);  // a large list is not there twice
 }
 
 // Texts out of files of any version.
@@ -148,14 +165,15 @@ Json describe_environment(const RunStart& start) {
 }
 
 void record_start(const std::filesystem::path& environment, const RunStart& start) {
-  Json starts = read_starts(environment);
-  starts.push_back(describe_environment(start));
-  write_json(environment, Json{{"starts", starts}});
+  Json file;
+  file["starts"] = read_starts(environment);
+  file["starts"].push_back(describe_environment(start));
+  write_json(environment, file);
 }
 
 Json last_start(const std::filesystem::path& environment) {
-  const Json starts = read_starts(environment);
-  return starts.empty() ? Json() : starts.back();
+  Json starts = read_starts(environment);
+  return starts.empty() ? Json() : std::move(starts.back());
 }
 
 std::string now_utc() {

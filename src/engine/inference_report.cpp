@@ -46,14 +46,43 @@ Json done_entry(const CaseOutcome& outcome) {
   return entry;
 }
 
+// Whether it is what an entry has under this key.
+bool is_of_entry(const std::string& key, const Json& value) {
+  const auto all = [](const Json& values, const auto& fits) {
+    return std::all_of(values.begin(), values.end(), fits);
+  };
+  const auto is_plain = [](const Json& item) { return item.is_primitive(); };
+  if (key == "seconds" || key == "millilitres") return value.is_object() && all(value, is_plain);
+  if (key == "postprocess") {
+    return value.is_array() && all(value, [&](const Json& change) {
+             return change.is_object() && all(change, is_plain);
+           });
+  }
+  if (key == "notes") {
+    return value.is_array() && all(value, [](const Json& item) { return item.is_string(); });
+  }
+  return value.is_string();
+}
+
+// Takes out of an entry what this program writes. Anything else, which may be nested at will, takes
+// many times its text in memory and is copied and indented when it is written again.
+Json known_part(Json& entry) {
+  Json known = {{"case", entry.at("case")}};
+  for (const char* key : {"state", "error", "seconds", "millilitres", "postprocess", "notes"}) {
+    if (!entry.contains(key) || !is_of_entry(key, entry[key])) continue;
+    known[key] = std::move(entry[key]);
+  }
+  return known;
+}
+
 // The entries of a report by case; nothing where it is no report.
 std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
   if (!fs::exists(path)) return std::nullopt;
   std::map<std::string, Json> entries;
   try {
-    const Json report = read_json(path);
-    for (const auto& entry : report.at("cases")) {
-      entries.emplace(entry.at("case").get<std::string>(), entry);
+    Json report = read_json(path);
+    for (auto& entry : report.at("cases")) {
+      entries.emplace(entry.at("case").get<std::string>(), known_part(entry));
     }
   } catch (const std::bad_alloc&) {
     throw;

@@ -17,6 +17,9 @@ namespace segmamba::engine {
 namespace {
 
 constexpr const char* kIteration = "iteration";
+// A run has 8 columns, and 3 for each of its regions (255 at most) and for their mean. Each takes
+// some hundred bytes before it has a value.
+constexpr std::int64_t kMostColumns = 4096;
 
 // Lines of plain numbers: ten times as fast as parse_csv, which allows for quotes and keeps text.
 class NumberRows {
@@ -81,12 +84,16 @@ class HistoryBuild {
 
  private:
   void begin(std::string_view header) {
+    if (std::count(header.begin(), header.end(), ',') >= kMostColumns) {
+      throw Error(concat(origin_, ":1: has more than ", kMostColumns, " columns"));
+    }
     const auto names = parse_csv(concat(header, "\n"), origin_).header.fields;
     const auto place = std::find(names.begin(), names.end(), kIteration);
     if (place == names.end()) {
       throw Error(concat(origin_, ":1: has no column '", kIteration, "'"));
     }
     iteration_ = static_cast<std::size_t>(place - names.begin());
+    history_.columns.reserve(names.size());
     for (const auto& name : names) history_.columns.emplace_back(name);
     cells_.resize(names.size());
     rows_.emplace(names, origin_);

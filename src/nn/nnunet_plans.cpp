@@ -10,6 +10,21 @@
 namespace segmamba::nn {
 namespace {
 
+// Plans hold some hundreds. The keys of a JSON object are found one by one, in quadratic time, and
+// what plans say of a network is copied several times.
+constexpr std::size_t kMaxValues = 10'000;
+// nnU-Net's own configurations inherit from one that inherits from none.
+constexpr std::size_t kMaxInherited = 32;
+
+// Counts the values down.
+void refuse_excess(const Json& plans, const std::string& origin, std::size_t& left) {
+  if (left-- == 0) {
+    throw Error(concat(origin, ": the plans hold more than ", kMaxValues, " values"));
+  }
+  if (!plans.is_structured()) return;
+  for (const auto& item : plans) refuse_excess(item, origin, left);
+}
+
 // `json[key]`, which must be there.
 const Json& at(const Json& json, const std::string& key, const std::string& where) {
   if (!json.is_object() || !json.contains(key)) {
@@ -30,7 +45,8 @@ Json configuration_of(const Json& plans, const std::string& name, const std::str
   Json result = Json::object();
   std::set<std::string> visited;
   for (std::string next = name; !next.empty();) {
-    if (!all.is_object() || !all.contains(next) || !all[next].is_object()) {
+    const auto found = all.is_object() ? all.find(next) : all.end();
+    if (found == all.end() || !found->is_object()) {
       std::vector<std::string> known;
       if (all.is_object()) {
         for (const auto& item : all.items()) known.push_back(item.key());
@@ -41,7 +57,11 @@ Json configuration_of(const Json& plans, const std::string& name, const std::str
     if (!visited.insert(next).second) {
       throw Error(concat(origin, ": the configuration ", next, " inherits from itself"));
     }
-    const auto& own = all[next];
+    if (visited.size() > kMaxInherited + 1) {
+      throw Error(concat(origin, ": the configuration ", name, " inherits from more than ",
+                         kMaxInherited, " others"));
+    }
+    const auto& own = *found;
     for (const auto& [key, value] : own.items()) {
       if (!result.contains(key)) result[key] = value;
     }
@@ -113,9 +133,6 @@ std::int64_t size_of(const TensorMap& tensors, const std::vector<std::string>& n
                      names.front()));
 }
 
-// Plans hold some hundreds. The keys of a JSON object are found one by one, in quadratic time.
-constexpr std::size_t kMaxValues = 10'000;
-
 // What JSON has a word for; anything else is null. Counts the values down.
 Json to_json(const Value& value, std::size_t& left) {
   if (left-- == 0) throw Error(concat("the plans hold more than ", kMaxValues, " values"));
@@ -144,6 +161,8 @@ const Dict* dict_at(const Dict& dict, const std::string& key) {
 ModelConfig config_from_plans(const Json& plans, const std::string& configuration_name,
                               const std::string& network, const TensorMap& tensors,
                               const std::string& origin) {
+  auto left = kMaxValues;
+  refuse_excess(plans, origin, left);
   const auto configuration = configuration_of(plans, configuration_name, origin);
   const auto where = concat(origin, ": ", configuration_name);
   const bool is_new = configuration.contains("architecture");

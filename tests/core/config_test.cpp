@@ -103,6 +103,68 @@ TEST_F(ConfigBase, ErrorsNameTheFileOfTheValue) {
   EXPECT_THAT(message(write("run.yaml", "base: run.yaml\n")), HasSubstr("more than 8 bases"));
 }
 
+// Three files that say something of one section.
+TEST_F(ConfigBase, ErrorsNameTheFileOfTheValueInASectionOfSeveral) {
+  write("first.yaml", "optimizer:\n  nesterov: true\n");
+  write("second.yaml", "base: first.yaml\noptimizer:\n\n  name: adam\n");
+  EXPECT_THAT(message(write("run.yaml", "base: second.yaml\n")),
+              HasSubstr("second.yaml:4: optimizer.name must be one of"));
+  EXPECT_THAT(message(write("run.yaml", "base: second.yaml\noptimizer: {name: sgd, learn: 1}\n")),
+              HasSubstr("run.yaml:2: unknown key optimizer.learn"));
+  write("first.yaml", "optimizer:\n  nesterov: 7\n");
+  EXPECT_THAT(message(write("run.yaml", "base: second.yaml\noptimizer: {name: sgd}\n")),
+              HasSubstr("first.yaml:2: optimizer.nesterov must be true or false"));
+}
+
+std::string list_of(int count) {
+  std::string text = "[";
+  for (int i = 0; i < count; ++i) text += "x,";
+  return text + "]";
+}
+
+// All of them are held at once.
+TEST_F(ConfigBase, FilesShareOneLimitOfValues) {
+  write("base.yaml", "b: " + list_of(60'000));
+  const auto error_with = [&](int count) {
+    const auto path = write("run.yaml", "base: base.yaml\na: " + list_of(count));
+    return test::error_of([&] { ConfigDocument::from_file(path); });
+  };
+  EXPECT_EQ(error_with(40'000), "");
+  EXPECT_THAT(error_with(60'000),
+              ::testing::AllOf(HasSubstr("base.yaml:1: has more than "),
+                               HasSubstr(" values beside those of the rest of the config")));
+}
+
+// Each is copied in time that does not grow with the others.
+TEST_F(ConfigBase, MayHaveManySectionsInCommon) {
+  const auto sections = [](const char* key) {
+    std::string text;
+    for (int i = 0; i < 10'000; ++i) text += concat("s", i, ": {", key, ": 1}\n");
+    return text;
+  };
+  write("base.yaml", sections("b"));
+  const auto path = write("run.yaml", "base: base.yaml\n" + sections("a"));
+  struct Both {
+    std::int64_t a = 0, b = 0;
+    void visit(ConfigVisitor& v) {
+      v.value({.name = "a", .help = "Own"}, a);
+      v.value({.name = "b", .help = "Of the base"}, b);
+    }
+  };
+  Both both;
+  ConfigDocument::from_file(path).section("s9999").read(both);
+  EXPECT_EQ(both.a, 1);
+  EXPECT_EQ(both.b, 1);
+}
+
+TEST(Config, OverridesShareTheLimitOfValues) {
+  auto document = ConfigDocument::from_text("a: " + list_of(90'000), "run.yaml");
+  document.override_value("b=[1, 2]");
+  const auto many = "c=" + list_of(40'000);
+  EXPECT_THROW(document.override_value(many), Error);
+  EXPECT_NO_THROW(ConfigDocument::from_text("a: 1\n", "run.yaml").override_value(many));
+}
+
 TEST(Config, KeysOfAnotherKindAreWarnedOf) {
   struct Either {
     std::int64_t used = 1;

@@ -66,6 +66,13 @@ TEST(Environment, RefusesADamagedFile) {
   write_file_atomically(path, "{\"starts\": [");
   EXPECT_THAT(test::error_of([&] { record_start(path, {}); }),
               HasSubstr("environment.json: not valid JSON"));
+  write_file_atomically(path, "{\"starts\": [[[[[[0]]]]]]}");
+  EXPECT_EQ(last_start(path), parse_json("[[[[[0]]]]]", "last"));
+  write_file_atomically(path, "{\"starts\": [[[[[[[0]]]]]]]}");
+  const std::string deep =
+      "environment.json: 'starts' is nested deeper than 6; remove or mend the file";
+  EXPECT_THAT(test::error_of([&] { last_start(path); }), EndsWith(deep));
+  EXPECT_THAT(test::error_of([&] { record_start(path, {}); }), EndsWith(deep));
 }
 
 TEST(Environment, NamesDeviceAndVersion) {

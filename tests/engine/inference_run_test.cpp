@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "inference_report.h"
 #include "models.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
@@ -284,6 +285,28 @@ TEST_F(InferenceRun, SkippingKeepsCasesAndWhatIsReportedOfThem) {
   write_file_atomically(output("c"), std::string("broken"));
   fs::remove(options_.folder / "report.json");
   EXPECT_EQ(run().failed, 1);
+}
+
+// A report may be of another program or version, or be made to take much memory.
+TEST_F(InferenceRun, OfAnEarlierReportIsKeptWhatIsKnown) {
+  const auto path = options_.folder / "report.json";
+  make_folders(options_.folder);
+  const std::string known = R"("seconds": {"computing": 2.5}, "millilitres": {"WT": 1, "ET": "nan"},
+      "postprocess": [{"rule": "largest_only: WT", "parts": 2}], "notes": ["it is sheared"])";
+  write_file_atomically(
+      path, R"({"cases": [{"x": [[[[]]]], "case": "a", "state": "done", "moon": 0.25, )" + known +
+                R"(}, {"case": "b", "state": [1], "error": null, "seconds": [0, 1],
+      "millilitres": {"WT": [1]}, "postprocess": [[1]], "notes": [["text"]]}]})");
+  InferenceReport report(options_);
+  EXPECT_THAT(report.earlier_cases(), ElementsAre("a", "b"));
+  EXPECT_EQ(report.earlier_seconds("a"), 2.5);
+  EXPECT_TRUE(std::isnan(report.earlier_seconds("b")));
+  EXPECT_EQ(report.worth_keeping(), path);
+  for (const char* name : {"a", "b"}) report.add({.name = name, .state = CaseState::kKept});
+  report.write({});
+  const auto expected =
+      R"([{"case": "a", "state": "kept", )" + known + R"(}, {"case": "b", "state": "kept"}])";
+  EXPECT_EQ(read_json(path)["cases"], parse_json(expected, "expected"));
 }
 
 TEST_F(InferenceRun, OverwritingLeavesNoOldLabelsBesideNewFiles) {

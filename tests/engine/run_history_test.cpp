@@ -117,6 +117,14 @@ TEST_F(RunHistoryTest, NamesTheLineThatIsDamaged) {
             place + ":1: has no column 'iteration'");
 }
 
+TEST_F(RunHistoryTest, ATableHasNotAnyNumberOfColumns) {
+  std::string header = "iteration";
+  for (int i = 1; i < 4096; ++i) header += concat(",", i);
+  EXPECT_EQ(read(header + "\n").columns.size(), 4095u);
+  EXPECT_EQ(test::error_of([&] { read(header + ",4096\n"); }),
+            path().string() + ":1: has more than 4096 columns");
+}
+
 TEST_F(RunHistoryTest, Summarises) {
   const auto history = read(
       "iteration,loss,seconds,data_seconds,skipped,dice_mean,hd95_mean\n"

@@ -326,6 +326,24 @@ TEST(Plans, OfEveryVersion) {
   EXPECT_THAT(with_arguments(Json::object()), HasSubstr("there is no \"features_per_stage\""));
 }
 
+// Lists and heirs without end would take much memory and time.
+TEST(Plans, HaveLimits) {
+  Json chain;
+  for (int i = 0; i < 40; ++i) {
+    chain["configurations"][concat(i)] = {{"inherits_from", concat(i + 1)}};
+  }
+  const auto error = [](const Json& plans, const std::string& configuration) {
+    return error_of([&] { config_from_plans(plans, configuration, "", kEnds, "p.json"); });
+  };
+  EXPECT_EQ(error(chain, "0"), "p.json: the configuration 0 inherits from more than 32 others");
+  EXPECT_THAT(error(chain, "8"), HasSubstr("there is no configuration \"40\""));
+  auto plans = parse_json(kPlans, "plans.json");
+  plans["other"] = Json(std::size_t{9000}, Json(0));
+  EXPECT_EQ(error(plans, "old"), "");
+  plans["other"] = Json(std::size_t{10'000}, Json(0));
+  EXPECT_EQ(error(plans, "old"), "p.json: the plans hold more than 10000 values");
+}
+
 // The same for torch.save.
 Value value_of(const Json& json) {
   if (json.is_object()) {
