@@ -3,12 +3,12 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <functional>
 #include <memory>
 #include <optional>
 
+#include "golden_file.h"
 #include "meta_device.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/json.h"
@@ -25,9 +25,7 @@ namespace {
 
 using torch::Tensor;
 
-constexpr auto kPrefix = "golden/";
-// A thousand names of parameters take 60 KB.
-constexpr std::size_t kMaxArgumentsBytes = 64 << 10, kMaxParametersBytes = 256 << 10;
+constexpr auto kPrefix = GoldenFile::kPrefix;
 // Allowed of the largest logit where the file does not say how far off float32 was.
 constexpr double kUnknownFloat32 = 1e-3;
 
@@ -100,120 +98,10 @@ Subject make_subject(const std::string& name, const Json& arguments, const std::
           config};
 }
 
-class Golden {
- public:
-  Golden(const TensorFile& file, std::string origin) : file_(file), origin_(std::move(origin)) {}
-
-  const std::string& metadata(const std::string& key) const {
-    const auto found = file_.metadata.find(key);
-    if (found == file_.metadata.end()) {
-      throw Error(concat(origin_, ": no metadata ", key,
-                         ": it is no golden file (scripts/make_golden.py makes one)"));
-    }
-    return found->second;
-  }
-  // Of at most so many bytes: the keys of a JSON object are found one by one, in quadratic time.
-  Json json(const std::string& key, std::size_t most) const {
-    const auto& text = metadata(key);
-    if (text.size() > most) {
-      throw Error(concat(origin_, ": metadata ", key, " takes more than ",
-                         format_bytes(static_cast<std::uint64_t>(most))));
-    }
-    return parse_json(text, concat(origin_, " (", key, ")"));
-  }
-  Json arguments() const { return json("config", kMaxArgumentsBytes); }
-  bool has(const std::string& name) const { return file_.tensors.contains(kPrefix + name); }
-  // A tensor of real numbers.
-  const Tensor& at(const std::string& name) const {
-    const auto found = file_.tensors.find(kPrefix + name);
-    if (found == file_.tensors.end()) throw Error(concat(origin_, ": no tensor ", kPrefix, name));
-    if (!torch::isFloatingType(found->second.scalar_type())) {
-      throw Error(concat(origin_, ": ", kPrefix, name,
-                         " is no tensor of floating-point numbers, but of ",
-                         torch::toString(found->second.scalar_type())));
-    }
-    if (found->second.numel() == 0) throw Error(concat(origin_, ": ", kPrefix, name, " is empty"));
-    return found->second;
-  }
-  // Numbers in a row, `count` of them where that is given.
-  Tensor numbers(const std::string& name, std::optional<std::int64_t> count = std::nullopt) const {
-    const auto& tensor = at(name);
-    if (tensor.dim() != 1) {
-      throw Error(concat(origin_, ": ", kPrefix, name, " must have one dimension, not shape [",
-                         join(tensor.sizes(), ", "), "]"));
-    }
-    if (count && tensor.size(0) != *count) {
-      throw Error(
-          concat(origin_, ": ", kPrefix, name, " has ", tensor.size(0), " numbers, not ", *count));
-    }
-    return tensor.to(torch::kFloat64);
-  }
-  std::vector<std::string> parameters() const {
-    const auto list = json("parameters", kMaxParametersBytes);
-    if (!list.is_array() || list.empty() ||
-        !std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_string(); })) {
-      throw Error(origin_ + ": metadata parameters must be a list of texts, one at least");
-    }
-    return list.get<std::vector<std::string>>();
-  }
-  // How far off float32 was, where the file says so.
-  std::optional<double> float32_error() const {
-    const auto found = file_.metadata.find("float32_max_abs_error");
-    if (found == file_.metadata.end()) return std::nullopt;
-    const auto& text = found->second;
-    double error = 0;
-    const auto* end = text.data() + text.size();
-    const auto [rest, code] = std::from_chars(text.data(), end, error);
-    if (code != std::errc() || rest != end || !std::isfinite(error) || error < 0) {
-      throw Error(concat(origin_,
-                         ": metadata float32_max_abs_error must be a number from 0 up, not \"",
-                         text, "\""));
-    }
-    return error;
-  }
-  std::vector<std::string> output_names() const {
-    std::vector<std::string> names;
-    if (has("logits")) return {"logits"};
-    while (has(concat("logits.", names.size()))) names.push_back(concat("logits.", names.size()));
-    if (names.empty()) throw Error(concat(origin_, ": no tensor ", kPrefix, "logits"));
-    return names;
-  }
-  TensorMap weights() const {
-    TensorMap tensors;
-    for (const auto& [name, tensor] : file_.tensors) {
-      if (!starts_with(name, kPrefix)) tensors[name] = tensor;
-    }
-    return tensors;
-  }
-  // The weights R of the loss for output "logits" or "logits.i", of this shape but for the batch.
-  Tensor loss_weights(const std::string& output, const Tensor& like) const {
-    const auto stem = concat("r", output.substr(std::string("logits").size()));
-    // Sequences [B, L, C], images [B, C, H, W] and volumes [B, C, D, H, W].
-    const std::vector<std::string> axes = like.dim() == 3 ? std::vector<std::string>{"l", "c"}
-                                          : like.dim() == 4
-                                              ? std::vector<std::string>{"c", "h", "w"}
-                                              : std::vector<std::string>{"c", "d", "h", "w"};
-    auto product = torch::ones({}, like.options());
-    for (const auto& axis : axes) {
-      product = product.unsqueeze(-1) * numbers(concat(stem, ".", axis)).to(like);
-    }
-    if (product.sizes() != like.sizes().slice(1)) {
-      throw Error(concat(origin_, ": ", kPrefix, stem, ".* are of sizes [",
-                         join(product.sizes(), ", "), "], the output of [",
-                         join(like.sizes(), ", "), "]"));
-    }
-    return product;
-  }
-
- private:
-  const TensorFile& file_;
-  std::string origin_;
-};
-
 // The file's weights under our names.
 class OwnWeights {
  public:
-  OwnWeights(const Golden& golden, const ModelConfig& config)
+  OwnWeights(const GoldenFile& golden, const ModelConfig& config)
       : config_(config), given_(golden.weights()) {
     prefixes_ = strip_prefixes(given_);
     tensors_ = adapt_state_dict(config_, given_).tensors;
@@ -277,7 +165,7 @@ Nudge nudge(std::uint64_t seed, double relative) {
   };
 }
 
-Numbers run(const Golden& golden, const std::string& origin, torch::ScalarType type,
+Numbers run(const GoldenFile& golden, const std::string& origin, torch::ScalarType type,
             const Nudge& nudged = {}) {
   Numbers numbers;
   const auto names = golden.output_names(), parameters = golden.parameters();
@@ -340,7 +228,8 @@ Numbers run(const Golden& golden, const std::string& origin, torch::ScalarType t
 // The gradients of the file, with the scale that deviations are measured in.
 class GoldenGradients {
  public:
-  GoldenGradients(const Golden& golden, bool exact) : exact_(exact), names_(golden.parameters()) {
+  GoldenGradients(const GoldenFile& golden, bool exact)
+      : exact_(exact), names_(golden.parameters()) {
     const auto count = std::ssize(names_);
     const auto norms = golden.numbers("grad_norm", count), dots = golden.numbers("grad_dot", count),
                of_input = golden.numbers("grad_input", 2);
@@ -380,8 +269,8 @@ bool all_pass(const std::vector<Deviation>& list) {
 
 // Rounding can take a number over the kink of a ReLU, where gradients jump. What the gradients jump
 // by in float64 when weights and input move as far as float32 rounds is allowed in float32, too.
-void allow_jumps(const Golden& golden, const std::string& origin, const GoldenGradients& expected,
-                 Verification& result) {
+void allow_jumps(const GoldenFile& golden, const std::string& origin,
+                 const GoldenGradients& expected, Verification& result) {
   constexpr double kRounding = 5e-7;  // a few units of float32's last place
   constexpr int kNudges = 8;
   const auto before = result;
@@ -417,7 +306,7 @@ void allow_jumps(const Golden& golden, const std::string& origin, const GoldenGr
 
 Verification verify_numbers(const TensorFile& file, const std::string& origin,
                             torch::ScalarType type) {
-  const Golden golden(file, origin);
+  const GoldenFile golden(file, origin);
   const bool exact = type == torch::kFloat64;
   Verification result;
   result.model = golden.metadata("model");

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "inference_report.h"
 #include "readers.h"
 #include "scratch.h"
 #include "segmamba/core/hash.h"
@@ -195,6 +196,26 @@ void read_cache_folder(std::string_view input) {
   data::remove_cache(folder);
 }
 
+// report.json of an earlier run of inference, by a run that goes on with it and keeps every case.
+void read_inference_report(std::string_view input) {
+  engine::InferenceRunOptions options;
+  options.folder = empty_folder("inference");
+  options.page = false;
+  scratch_file("inference/report.json", input);
+  engine::InferenceReport report(options);
+  report.worth_keeping();
+  for (const auto& name : report.earlier_cases()) {
+    report.earlier_seconds(name);
+    report.add({.name = name, .state = engine::CaseState::kKept});
+  }
+  report.write({});
+  // What was written may have more keys than a file of JSON may have, but only of a large file.
+  constexpr std::size_t kLargest = 1 << 16;
+  if (input.size() > kLargest) return;
+  const engine::InferenceReport again(options);
+  require(again.earlier_cases() == report.earlier_cases(), "other cases are read back");
+}
+
 }  // namespace
 
 std::vector<Reader> dataset_readers() {
@@ -205,6 +226,7 @@ std::vector<Reader> dataset_readers() {
       {"prepared_case", "json", read_prepared_case},
       {"prepared_bytes", "json", read_prepared_bytes},
       {"cache_folder", "json", read_cache_folder},
+      {"inference_report", "json", read_inference_report},
   };
 }
 

@@ -18,7 +18,8 @@ struct Reader {
 std::vector<Reader> text_readers();     // JSON, YAML, CSV and what is made of them
 std::vector<Reader> volume_readers();   // NIfTI and DICOM
 std::vector<Reader> dataset_readers();  // folders: data sets, caches, runs
-std::vector<Reader> weight_readers();   // safetensors and files of torch.save
+std::vector<Reader> weight_readers();   // what LibTorch is linked for: safetensors, golden files,
+                                        // files of torch.save, plans, environments of runs
 
 // What stands between the parts of an input that becomes several files or texts.
 inline constexpr std::string_view kCut = "\n%%\n";

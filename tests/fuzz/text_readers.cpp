@@ -59,13 +59,15 @@ void read_yaml_values(std::string_view input) { yaml_values(std::string(input), 
 // A config, `--set` of it, and what was read written and read back.
 void read_train_config(std::string_view input) {
   const auto texts = parts(input, 2);
-  auto document = ConfigDocument::from_text(std::string(texts[0]), "config.yaml");
-  if (texts.size() > 1) {
-    for (const auto& assignment : lines(texts[1], 8)) document.override_value(assignment);
-  }
-  document.keys();
   engine::TrainConfig config;
-  document.read(config);
+  {
+    auto document = ConfigDocument::from_text(std::string(texts[0]), "config.yaml");
+    if (texts.size() > 1) {
+      for (const auto& assignment : lines(texts[1], 8)) document.override_value(assignment);
+    }
+    document.keys();
+    document.read(config);
+  }  // of a large text there is no room for two documents
   const std::string written = config_to_yaml(config);
   engine::TrainConfig again;
   ConfigDocument::from_text(written, "written.yaml").read(again);

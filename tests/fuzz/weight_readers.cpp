@@ -1,10 +1,17 @@
+#include <cstdint>
+#include <optional>
+
+#include "golden_file.h"
 #include "nn/hostile_files.h"
 #include "readers.h"
 #include "scratch.h"
 #include "segmamba/core/json.h"
+#include "segmamba/core/text.h"
+#include "segmamba/engine/environment.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/nnunet_plans.h"
 #include "segmamba/nn/state_dict.h"
+#include "segmamba/nn/upstream_config.h"
 #include "segmamba/nn/upstream_weights.h"
 #include "segmamba/nn/weights.h"
 
@@ -77,6 +84,47 @@ void read_plans(std::string_view input) {
   call.finish();
 }
 
+// All that segmamba-model verify asks of a golden file before there is a network.
+void read_golden(std::string_view input) {
+  const auto path = scratch_file("golden.safetensors", input);
+  const auto file = nn::read_safetensors(path);
+  const nn::GoldenFile golden(file, path.string());
+  Calls call;
+  std::optional<std::int64_t> count;
+  call([&] { count = std::ssize(golden.parameters()); });
+  call([&] { golden.numbers("grad_norm", count); });
+  call([&] { golden.numbers("grad_dot", count); });
+  call([&] { golden.numbers("grad_input", 2); });
+  call([&] { golden.at("input"); });
+  call([&] { golden.float32_error(); });
+  call([&] {
+    for (const auto& name : golden.output_names()) {
+      const auto output = golden.at(name).to(torch::kFloat64);
+      require(golden.loss_weights(name, output).sizes() == output.sizes().slice(1),
+              "weights of the loss have another shape than the output");
+    }
+  });
+  call([&] { golden.weights(); });
+  call([&] {
+    nn::config_from_upstream(golden.metadata("model"), golden.arguments(), path.string());
+  });
+  call.finish();
+}
+
+// environment.json of a run, before and after one more start of it.
+void read_environment(std::string_view input) {
+  const auto path = scratch_file("environment.json", input);
+  const auto start = engine::last_start(path);
+  engine::device_text(start);
+  engine::version_text(start);
+  engine::record_start(path, {.command_line = {"segmamba-train"}, .device = "cpu"});
+  // Of a large file there is no room for another one.
+  constexpr std::size_t kLargest = 1 << 16;
+  if (input.size() > kLargest) return;
+  require(starts_with(engine::device_text(engine::last_start(path)), "cpu"),
+          "another start is read back");
+}
+
 }  // namespace
 
 std::vector<Reader> weight_readers() {
@@ -86,6 +134,8 @@ std::vector<Reader> weight_readers() {
       {"archive", "weights", read_archive_bytes},
       {"pickle", "weights", read_pickle},
       {"plans", "json", read_plans},
+      {"golden", "json", read_golden},
+      {"environment", "json", read_environment},
   };
 }
 

@@ -264,6 +264,16 @@ TEST(VerifyErrors, SpeakTheWordsOfTheOriginal) {
             "makes one)");
 }
 
+// Short rows that make a tensor of 2.8e14 numbers.
+TEST(VerifyErrors, FactorsAreHeldToTheOutputBeforeTheyAreMultiplied) {
+  auto file = golden("segresnet");
+  for (const auto* name : {"golden/r.c", "golden/r.d", "golden/r.h", "golden/r.w"}) {
+    file.tensors.at(name) = torch::ones({4096});
+  }
+  EXPECT_THAT(error(file), HasSubstr("file.safetensors: golden/r.* are of sizes [4096, 4096, 4096, "
+                                     "4096], the output of [1, "));
+}
+
 TEST(VerifyNotes, TellWhereMoreWasAllowed) {
   auto file = golden("segresnet");
   EXPECT_THAT(verify(file, "file", torch::kFloat32).notes, IsEmpty());
