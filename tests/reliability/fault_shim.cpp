@@ -132,10 +132,12 @@ bool counts(On on, std::string_view path) {
 
 void note_open(int number, const std::string& path, bool for_writing) {
   if (number < 0 || number >= kMostFiles) return;
-  if (!counts(On::kWrite, path) && !counts(On::kRead, path)) return;
-  auto* const file = new OpenFile;
-  std::snprintf(file->path, sizeof file->path, "%s", path.c_str());
-  file->for_writing = for_writing;
+  OpenFile* file = nullptr;  // also where another file, closed unseen, had the number
+  if (counts(On::kWrite, path) || counts(On::kRead, path)) {
+    file = new OpenFile;
+    std::snprintf(file->path, sizeof file->path, "%s", path.c_str());
+    file->for_writing = for_writing;
+  }
   delete open_files[static_cast<std::size_t>(number)].exchange(file);
 }
 
@@ -312,6 +314,12 @@ DIR* opendir(const char* path) {
     return folder == nullptr ? -1 : 0;
   });
   return result == 0 ? folder : nullptr;
+}
+
+int closedir(DIR* folder) {
+  static auto* const act = real<int(DIR*)>("closedir");
+  note_close(::dirfd(folder));
+  return act(folder);
 }
 
 ssize_t write(int file, const void* bytes, std::size_t count) {
