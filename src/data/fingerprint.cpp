@@ -199,7 +199,7 @@ Json Fingerprint::to_json() const {
                 {"y", distributions[1].to_json()},
                 {"z", distributions[2].to_json()}};
   };
-  Json json;
+  Json json = Json::object();
   json["cases"] = std::ssize(cases);
   json["size"] = axes(size);
   json["spacing_mm"] = axes(spacing);
@@ -217,7 +217,7 @@ Json Fingerprint::to_json() const {
   }
   json["by_case"] = Json::object();
   for (const auto& item : cases) {
-    Json row;
+    Json row = Json::object();
     row["size"] = item.size;
     row["spacing_mm"] = rounded({item.spacing.begin(), item.spacing.end()});
     row["crop_share"] = item.crop_share;

@@ -69,7 +69,7 @@ std::string nccl_version(std::uint64_t version) {
 }
 
 Json gpu_libraries() {
-  Json libraries;
+  Json libraries = Json::object();
   int runtime = 0, driver = 0;
   if (cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
     add_known(libraries, "runtime", cuda_version(runtime));
@@ -132,7 +132,7 @@ std::string text_at(const Json& object, const char* key) {
 }  // namespace
 
 Json describe_environment(const RunStart& start) {
-  Json value;
+  Json value = Json::object();
   value["time"] = now_utc();
   value["program"] = {{"version", version()}, {"commit", commit()}, {"compiler", compiler()}};
   value["command_line"] = start.command_line;
@@ -144,7 +144,7 @@ Json describe_environment(const RunStart& start) {
   value["cuda"] = gpu_libraries();
   value["gpus"] = gpus();
 #endif
-  Json processor;
+  Json processor = Json::object();
   add_known(processor, "name", value_in("/proc/cpuinfo", "model name", ':'));
   processor["processors"] = std::thread::hardware_concurrency();
   processor["threads"] = thread_count();
@@ -165,7 +165,7 @@ Json describe_environment(const RunStart& start) {
 }
 
 void record_start(const std::filesystem::path& environment, const RunStart& start) {
-  Json file;
+  Json file = Json::object();
   file["starts"] = read_starts(environment);
   file["starts"].push_back(describe_environment(start));
   write_json(environment, file);

@@ -9,7 +9,7 @@ namespace {
 // {"WT": 0.9, ..., "mean": 0.8}
 Json by_region(const std::vector<std::string>& regions, const std::vector<double>& values,
                double mean) {
-  Json object;
+  Json object = Json::object();
   for (std::size_t i = 0; i < values.size(); ++i) object[regions[i]] = json_number(values[i]);
   object["mean"] = json_number(mean);
   return object;

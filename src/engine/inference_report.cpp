@@ -35,13 +35,15 @@ Json done_entry(const CaseOutcome& outcome) {
                 {"state", "done"},
                 {"seconds", seconds_of(outcome)},
                 {"millilitres", millilitres_of(outcome)}};
+  Json changes = Json::array();
   for (const auto& change : outcome.changes) {
     if (change.voxels == 0) continue;
-    entry["postprocess"].push_back({{"rule", change.rule},
-                                    {"parts", change.parts},
-                                    {"voxels", change.voxels},
-                                    {"millilitres", json_number(change.millilitres)}});
+    changes.push_back({{"rule", change.rule},
+                       {"parts", change.parts},
+                       {"voxels", change.voxels},
+                       {"millilitres", json_number(change.millilitres)}});
   }
+  if (!changes.empty()) entry["postprocess"] = std::move(changes);
   if (!outcome.notes.empty()) entry["notes"] = outcome.notes;
   return entry;
 }

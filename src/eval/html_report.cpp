@@ -35,7 +35,7 @@ Json page_data(const Evaluation& evaluation) {
   const auto methods = places_of(evaluation.methods, [](const auto& m) { return m.name; });
   const auto cases = places_of(evaluation.cases, [](const auto& c) { return c; });
   const auto regions = places_of(evaluation.regions, [](const auto& r) { return r.name; });
-  Json data;
+  Json data = Json::object();
   for (const char* key : {"methods", "regions", "cases", "conventions"}) data[key] = Json::array();
   for (const Method& method : evaluation.methods) data["methods"].push_back(method.name);
   for (const auto& region : evaluation.regions) data["regions"].push_back(region.name);
@@ -52,7 +52,7 @@ Json page_data(const Evaluation& evaluation) {
         page_number(row.value);
   }
   for (const auto& convention : evaluation.conventions) {
-    Json item;
+    Json item = Json::object();
     item["name"] = convention.name;
     item["voxels"] = convention.unit == metrics::Unit::kVoxels;
     item["metrics"] = Json::array();

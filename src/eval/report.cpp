@@ -30,7 +30,7 @@ Json json_interval(const Interval& interval) {
 }
 
 Json settings_json(const Evaluation& evaluation, const Analysis& analysis) {
-  Json json;
+  Json json = Json::object();
   json["methods"] = Json::object();
   for (const Method& method : evaluation.methods) {
     json["methods"][method.name] = method.predictions.string();
@@ -58,7 +58,7 @@ Json settings_json(const Evaluation& evaluation, const Analysis& analysis) {
 }
 
 Json to_json(const Summary& summary) {
-  Json json;
+  Json json = Json::object();
   json["method"] = summary.method;
   json["convention"] = summary.convention;
   json["region"] = summary.region;
@@ -79,7 +79,7 @@ Json to_json(const Summary& summary) {
 }
 
 Json to_json(const Comparison& comparison) {
-  Json json;
+  Json json = Json::object();
   json["a"] = comparison.method_a;
   json["b"] = comparison.method_b;
   json["convention"] = comparison.convention;
@@ -127,7 +127,7 @@ std::string problems_csv(const Evaluation& evaluation) {
 }
 
 Json summary_json(const Evaluation& evaluation, const Analysis& analysis) {
-  Json json;
+  Json json = Json::object();
   json["program"] = "segmamba-eval " + version();
   json["settings"] = settings_json(evaluation, analysis);
   json["cases"] = evaluation.cases.size();

@@ -73,7 +73,7 @@ void write_probabilities(const fs::path& path, const Geometry& geometry,
   constexpr int kUnitsOfLength = 7;
   header.units &= kUnitsOfLength;
 
-  Json extension;
+  Json extension = Json::object();
   extension["volumes"] = names;
   const NiftiContent content{
       .type = NiftiType::kUint16,

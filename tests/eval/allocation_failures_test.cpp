@@ -152,7 +152,8 @@ class AllocationFailures : public ::testing::Test {
     }
   }
 
-  // The same in processes of their own: nlohmann's JSON takes memory in its destructor, libstdc++
+  // The same in processes of their own: nlohmann's JSON takes memory in its destructor (and is
+  // broken where a null gets no memory for its first key, so that objects begin as one), libstdc++
   // does where it lists a folder and promises not to throw. What fails there ends the process,
   // which must be by explain_ends(). Returns what `action` gave the sum of, where it came through.
   template <class Action>
@@ -174,7 +175,10 @@ class AllocationFailures : public ::testing::Test {
         int status = 0;
         ::waitpid(child, &status, 0);
         after();
-        EXPECT_TRUE(WIFEXITED(status)) << read_file(errors);
+        EXPECT_TRUE(WIFEXITED(status))
+            << "signal " << WTERMSIG(status) << " where allocation " << before
+            << (failing == Failing::kOnce ? " fails: " : " and all later ones fail: ")
+            << read_file(errors);
         const int code = WIFEXITED(status) ? WEXITSTATUS(status) : kThrough;
         if (code == kThrough) break;
         if (code == 1) {
