@@ -359,6 +359,7 @@ class SegBuilder {
 void write_dicom_seg(const fs::path& path, const LabelMap& labels,
                      const std::vector<DicomSegment>& segments, const DicomSegOptions& options) {
   std::ostringstream content;
+  content.exceptions(std::ios::badbit);
   gdcm::Writer writer;
   writer.GetFile().GetHeader().SetDataSetTransferSyntax(
       gdcm::TransferSyntax::ExplicitVRLittleEndian);

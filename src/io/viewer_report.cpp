@@ -177,6 +177,7 @@ struct ViewerReport::Case {
 ViewerReport::ViewerReport(ViewerOptions options) : options_(std::move(options)) {
   check(options_);
   std::ostringstream page;
+  page.exceptions(std::ios::badbit);
   print(page);
   bytes_ = page.str().size();
 }

@@ -25,6 +25,7 @@
 #include "segmamba/core/last_words.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
+#include "segmamba/core/text.h"
 #include "segmamba/data/batch_loader.h"
 #include "segmamba/data/cache.h"
 #include "segmamba/data/check.h"
@@ -240,6 +241,22 @@ TEST_F(AllocationFailures, LeaveNoHalfOfAFile) {
                 expect_files(folder_.path(), {"labels.nii.gz"});
               });
   }
+}
+
+// A stream keeps to itself that there was no memory, unless it is told otherwise.
+TEST_F(AllocationFailures, CutNoText) {
+  const std::string part(100, 'a');
+  const std::vector<std::string> parts(5, part);
+  const auto whole = concat(part, 17, part, 0.5, part);
+  const auto joined = join(parts, ", ");
+  std::int64_t cut = 0;
+  for (const auto failing : {Failing::kOnce, Failing::kFromThenOn}) {
+    const auto texts = [&] {
+      if (concat(part, 17, part, 0.5, part) != whole || join(parts, ", ") != joined) ++cut;
+    };
+    EXPECT_GT(fail_each(texts, failing, [] {}), 3);
+  }
+  EXPECT_EQ(cut, 0);
 }
 
 TEST_F(AllocationFailures, OfTexts) {

@@ -16,6 +16,7 @@ namespace segmamba {
 template <class... Args>
 std::string concat(const Args&... args) {
   std::ostringstream stream;
+  stream.exceptions(std::ios::badbit);  // else it cuts the text where there is no memory
   stream.imbue(std::locale::classic());
   (stream << ... << args);
   return stream.str();
@@ -25,6 +26,7 @@ std::string concat(const Args&... args) {
 template <class Range>
 std::string join(const Range& range, std::string_view separator) {
   std::ostringstream stream;
+  stream.exceptions(std::ios::badbit);
   stream.imbue(std::locale::classic());
   bool first = true;
   for (const auto& item : range) {
