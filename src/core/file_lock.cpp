@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <ctime>
+#include <thread>
 #include <utility>
 
 #include "fail_writing.h"
@@ -81,6 +83,8 @@ bool FileLock::lock(Holders holders, bool wait) {
 }
 
 bool FileLock::acquire(bool wait, Holders holders) {
+  // The last of many that goes has it alone for a moment.
+  int tries_left = holders == Holders::kManyOfThisKind ? 20 : 0;
   while (true) {
     file_ = retry_interrupted(
         [&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); });
@@ -89,7 +93,8 @@ bool FileLock::acquire(bool wait, Holders holders) {
     const bool is_taken = !is_locked && errno == EWOULDBLOCK;
     if (!is_taken && (!is_locked || is_of_path())) break;
     ::close(std::exchange(file_, -1));
-    if (is_taken) return false;
+    if (is_taken && tries_left-- <= 0) return false;
+    if (is_taken) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   is_held_ = true;
   return true;
