@@ -2,7 +2,6 @@
 
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/record_function.h>
-#include <sys/resource.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -170,9 +169,7 @@ std::uint64_t peak_memory(const torch::Device& device) {
     return static_cast<std::uint64_t>(
         at::accelerator::getDeviceStats(device.index()).allocated_bytes[kAll].peak);
   }
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // ru_maxrss is in KB
+  return resident_memory().peak;
 }
 
 // The initial weights serve as well as trained ones: the time does not depend on them.

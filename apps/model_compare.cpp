@@ -2,7 +2,6 @@
 
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/autocast_mode.h>
-#include <malloc.h>
 #include <sys/wait.h>
 #include <torch/torch.h>
 #include <unistd.h>
@@ -11,13 +10,13 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <functional>
 
 #include "model_options.h"
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/cost.h"
 #include "segmamba/nn/inference.h"
@@ -58,27 +57,19 @@ class PeakMemory {
 
   void start() {
     if (device_.is_cpu()) {
-      ::malloc_trim(0);
-      std::ofstream("/proc/self/clear_refs") << 5;  // the peak is what is held now
-      held_ = status("VmRSS");
+      held_ = static_cast<std::int64_t>(restart_peak_memory());
     } else {
       at::accelerator::resetPeakStats(device_.index());
       held_ = allocated().current;
     }
   }
   std::int64_t bytes() const {
-    return (device_.is_cpu() ? status("VmHWM") : allocated().peak) - held_;
+    const auto peak =
+        device_.is_cpu() ? static_cast<std::int64_t>(resident_memory().peak) : allocated().peak;
+    return peak - held_;
   }
 
  private:
-  static std::int64_t status(const std::string& key) {
-    std::ifstream file("/proc/self/status");
-    for (std::string word; file >> word;) {
-      std::int64_t kilobytes = 0;
-      if (word == key + ":" && file >> kilobytes) return kilobytes * 1024;
-    }
-    return 0;
-  }
   c10::CachingAllocator::Stat allocated() const {
     constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     return at::accelerator::getDeviceStats(device_.index()).allocated_bytes[kAll];

@@ -78,4 +78,23 @@ std::uint64_t group_memory_limit() {
 
 std::uint64_t available_memory() { return std::min(free_memory(), group_memory_limit()); }
 
+ResidentMemory resident_memory() {
+  ResidentMemory memory;
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    const auto bytes = [&line] {
+      return std::uint64_t{std::strtoull(line.c_str() + line.find(':') + 1, nullptr, 10)} << 10;
+    };
+    if (starts_with(line, "VmRSS:")) memory.now = bytes();
+    if (starts_with(line, "VmHWM:")) memory.peak = bytes();
+  }
+  return memory;
+}
+
+std::uint64_t restart_peak_memory() {
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << 5;  // proc(5): the peak is what is resident now
+  return resident_memory().now;
+}
+
 }  // namespace segmamba

@@ -1,7 +1,6 @@
 #include "segmamba/engine/device.h"
 
 #include <ATen/DeviceAccelerator.h>
-#include <sys/resource.h>
 #include <torch/torch.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 
@@ -60,11 +60,7 @@ c10::Device select_device(const std::string& name) {
 void tune_convolutions(bool tunes) { at::globalContext().setBenchmarkCuDNN(tunes); }
 
 std::int64_t most_memory_taken(const c10::Device& device) {
-  if (device.is_cpu()) {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return std::int64_t{usage.ru_maxrss} * 1024;  // in KB
-  }
+  if (device.is_cpu()) return static_cast<std::int64_t>(resident_memory().peak);
   return at::accelerator::getDeviceStats(index_of(device)).reserved_bytes[kAll].peak;
 }
 

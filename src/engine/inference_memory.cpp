@@ -1,12 +1,11 @@
 #include "segmamba/engine/inference_memory.h"
 
 #include <malloc.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::engine {
@@ -108,9 +107,7 @@ std::string ways_to_need_less(const std::array<std::int64_t, 3>& window) {
 
 std::int64_t resident_bytes() {
   malloc_trim(0);
-  std::int64_t size = 0, resident = 0;
-  std::ifstream("/proc/self/statm") >> size >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
+  return static_cast<std::int64_t>(resident_memory().now);
 }
 
 }  // namespace segmamba::engine

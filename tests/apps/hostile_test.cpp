@@ -23,8 +23,18 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+struct MeasuredOutcome : Outcome {
+  std::int64_t peak_bytes;  // resident at once, with the libraries' files
+};
+
 class Hostile : public test::Programs {
  protected:
+  MeasuredOutcome measure(std::vector<std::string> words) {
+    words[0] = concat(SEGMAMBA_BIN_DIR, "/", words[0]);
+    words.insert(words.begin(), {SEGMAMBA_MEASURE_PEAK, "peak.txt"});
+    const Outcome outcome = run(words);
+    return {outcome, std::stoll(read_file(folder_.path() / "peak.txt"))};
+  }
   // Every program that takes weights, with this file; those first that read it each in its own way.
   std::vector<std::vector<std::string>> commands(const std::string& file) const {
     fs::create_directories(folder_.path() / "run/checkpoints");
@@ -53,7 +63,7 @@ class Hostile : public test::Programs {
     tried.resize(std::min(count, tried.size()));
     for (const auto& command : tried) {
       SCOPED_TRACE(join(command, " "));
-      const auto outcome = run(command);
+      const auto outcome = measure(command);
       EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
       EXPECT_EQ(test::line_count(outcome.err), 1) << outcome.err;
       EXPECT_THAT(outcome.err, HasSubstr(command[0] + ": "));
@@ -113,7 +123,7 @@ TEST_F(Hostile, ANetworkLargerThanItsFile) {
                 {"--set", "model.dims=[65536,65536]", "model.depths=[1,1]", "--output", "new"}),
             "left: take fewer channels or layers"}}) {
     SCOPED_TRACE(join(command, " "));
-    const Outcome outcome = run(command);
+    const auto outcome = measure(command);
     EXPECT_EQ(outcome.exit_code, 1) << outcome.out << outcome.err;
     EXPECT_EQ(test::line_count(outcome.err), 1) << outcome.err;
     EXPECT_THAT(outcome.err, AllOf(HasSubstr(command[0] + ": "), HasSubstr(why)));

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,7 +25,6 @@ constexpr unsigned kMostSeconds = 600;  // then SIGALRM ends a program that hang
 struct Outcome {
   int exit_code;  // 1000 + signal where one ended it
   std::string out, err;
-  std::int64_t peak_bytes = 0;  // resident at once, with the libraries' files
 };
 
 class Programs : public ::testing::Test {
@@ -56,11 +54,11 @@ class Programs : public ::testing::Test {
     shared_ = nullptr;
   }
 
-  // `words`: program and arguments.
-  // `prepare` is called in the new process.
+  // `words`: a program of ours, or a path from the root, and arguments. `prepare` is called in the
+  // new process.
   static pid_t start(const fs::path& folder, std::vector<std::string> words,
                      const std::function<void()>& prepare = {}) {
-    words[0] = concat(SEGMAMBA_BIN_DIR, "/", words[0]);
+    words[0] = (fs::path(SEGMAMBA_BIN_DIR) / words[0]).string();
     std::vector<char*> arguments;
     for (auto& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
@@ -76,11 +74,9 @@ class Programs : public ::testing::Test {
   }
   static Outcome finish(const fs::path& folder, pid_t child) {
     int status = 0;
-    rusage usage{};
-    ::wait4(child, &status, 0, &usage);
+    ::waitpid(child, &status, 0);
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status),
-            read_file(folder / "out.txt"), read_file(folder / "err.txt"),
-            std::int64_t{usage.ru_maxrss} << 10};
+            read_file(folder / "out.txt"), read_file(folder / "err.txt")};
   }
   static Outcome run_in(const fs::path& folder, std::vector<std::string> words) {
     return finish(folder, start(folder, std::move(words)));

@@ -8,6 +8,7 @@
 
 #include "segmamba/core/config.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/phantom.h"
 #include "segmamba/engine/checkpoint.h"
@@ -16,7 +17,6 @@
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/weights.h"
 #include "support/error_of.h"
-#include "support/peak_memory.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::engine {
@@ -223,7 +223,7 @@ TEST_F(HostileCheckpoint, WeightsThatAreNotFinite) {
 // The network of a config is made only where the weights are its own.
 TEST_F(HostileCheckpoint, ConfigsOfHugeNetworks) {
   const auto yaml = text(sound());
-  const auto before = test::held_memory();
+  const auto before = restart_peak_memory();
   for (const auto& [from, to, why] : std::vector<std::array<std::string, 3>>{
            {"dims: [4]", "dims: [1099511627776]", "must be an integer from 1 to 65536"},
            {"depths: [1]", "depths: [1000000000]", "must be an integer from 1 to 1024"},
@@ -245,7 +245,7 @@ TEST_F(HostileCheckpoint, ConfigsOfHugeNetworks) {
                 AllOf(HasSubstr(why), Not(HasSubstr("\n"))))
         << to;
   }
-  EXPECT_LT(test::peak_memory() - before, std::uint64_t{256} << 20);
+  EXPECT_LT(resident_memory().peak - before, std::uint64_t{256} << 20);
 }
 
 TEST_F(HostileCheckpoint, ConfigsThatAreNone) {

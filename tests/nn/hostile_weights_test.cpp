@@ -10,6 +10,7 @@
 
 #include "hostile_files.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/state_dict.h"
@@ -17,7 +18,6 @@
 #include "segmamba/nn/verify.h"
 #include "segmamba/nn/weights.h"
 #include "support/error_of.h"
-#include "support/peak_memory.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::nn {
@@ -435,9 +435,9 @@ TEST_F(HostileWeights, AMegabyteTakesNoHundred) {
   const auto memory_of = [&](const std::string& bytes) {
     EXPECT_LT(bytes.size(), kBytes + 2000U);
     std::ofstream(path, std::ios::binary) << bytes;
-    const auto before = test::held_memory();
+    const auto before = restart_peak_memory();
     error_of([&] { read_state_dict(path); });
-    return test::peak_memory() - before;
+    return resident_memory().peak - before;
   };
   constexpr std::uint64_t kMost = 100'000'000;
   const std::string empty = std::string("\x8c\0", 2);
@@ -648,11 +648,11 @@ TEST_F(HostileWeights, NetworksLargerThanTheirWeights) {
            {"vim_blocks", R"({"depth": 1024, "length": 1000000000, "dim": 65536})", ""},
            {"vmamba_block_2d", R"({"hidden_dim": 65536})", "weights do not fit the model"}}) {
     file.metadata = {{"model", model}, {"parameters", "[\"a\"]"}, {"config", config}};
-    const auto before = test::held_memory();
+    const auto before = restart_peak_memory();
     EXPECT_THAT(error_of([&] { verify(file, "file", torch::kFloat32); }),
                 AllOf(HasSubstr("file: "), HasSubstr(why), Not(HasSubstr("\n"))))
         << model << config;
-    EXPECT_LT(test::peak_memory() - before, std::uint64_t{512} << 20) << model << config;
+    EXPECT_LT(resident_memory().peak - before, std::uint64_t{512} << 20) << model << config;
   }
 }
 

@@ -27,4 +27,16 @@ std::uint64_t group_memory_limit();
 // no exception tells it.
 std::uint64_t available_memory();
 
+// Memory of this process that is resident, its libraries with it, in bytes; 0 where the system does
+// not say. (What getrusage() tells counts the process from which this one was forked, too.)
+struct ResidentMemory {
+  std::uint64_t now = 0;
+  std::uint64_t peak = 0;  // since its program began, or since restart_peak_memory()
+};
+ResidentMemory resident_memory();
+
+// Gives back what the process does not need, and has the peak count anew from there, whose bytes it
+// returns.
+std::uint64_t restart_peak_memory();
+
 }  // namespace segmamba
