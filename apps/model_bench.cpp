@@ -8,6 +8,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <optional>
@@ -95,8 +96,10 @@ class Table {
   Table(const nn::Profile& profile, bool has_backward, const Peaks& peaks)
       : profile_(profile), has_backward_(has_backward), peaks_(peaks) {}
 
+  // A key, however little time it takes, is told; of many keys, those of at least this share.
   void print(const char* title, bool with_rates,
-             const std::function<std::string(const nn::OperatorTime&)>& key) const {
+             const std::function<std::string(const nn::OperatorTime&)>& key,
+             double least_share = 0) const {
     std::map<std::string, Sum> sums;
     for (const auto& entry : profile_.operators) {
       auto& sum = sums[key(entry)];
@@ -110,13 +113,15 @@ class Table {
     std::vector<std::pair<std::string, Sum>> rows(sums.begin(), sums.end());
     std::sort(rows.begin(), rows.end(),
               [](const auto& a, const auto& b) { return a.second.total() > b.second.total(); });
-    std::printf("%-34s %9s", title, "forward");
+    std::size_t width = std::strlen(title);
+    for (const auto& row : rows) width = std::max(width, 2 + row.first.size());
+    std::printf("%-*s %9s", static_cast<int>(width), title, "forward");
     if (has_backward_) std::printf(" %9s", "backward");
     std::printf(" %7s%s\n", "share",
                 with_rates ? "   Gmultiply-adds/s, of peak   GB/s, of peak" : "");
     for (const auto& [name, sum] : rows) {
-      if (sum.total() < 0.0005 * profile_.seconds) continue;
-      std::printf("  %-32s %7.3f s", name.c_str(), sum.seconds[0]);
+      if (sum.total() <= 0 || sum.total() < least_share * profile_.seconds) continue;
+      std::printf("  %-*s %7.3f s", static_cast<int>(width) - 2, name.c_str(), sum.seconds[0]);
       if (has_backward_) std::printf(" %7.3f s", sum.seconds[1]);
       std::printf(" %5.1f %%", 100 * sum.total() / profile_.seconds);
       if (with_rates) {
@@ -148,12 +153,17 @@ void print_profile(const nn::Profile& profile, bool has_backward, const Peaks& p
   table.print("Kinds of work", true, [](const auto& entry) { return kind_of(entry.name); });
   table.print("Parts", false,
               [](const auto& entry) { return entry.part.empty() ? "other" : entry.part; });
-  table.print("Parts and kinds", true, [](const auto& entry) {
-    return concat(entry.part.empty() ? "other" : entry.part, ": ", kind_of(entry.name));
-  });
-  std::printf("The operators above 1 %%\n");
-  for (const auto& entry : profile.operators) {
-    if (entry.seconds < 0.01 * profile.seconds) break;
+  constexpr double kLeastShare = 0.0005;
+  table.print(
+      "Parts and kinds", true,
+      [](const auto& entry) {
+        return concat(entry.part.empty() ? "other" : entry.part, ": ", kind_of(entry.name));
+      },
+      kLeastShare);
+  constexpr std::size_t kLongest = 20;
+  std::printf("The operators that take longest\n");
+  for (std::size_t i = 0; i < std::min(kLongest, profile.operators.size()); ++i) {
+    const auto& entry = profile.operators[i];
     std::printf("  %-52s %7.3f s %5.1f %%  %lld calls, %s%s\n", entry.name.c_str(), entry.seconds,
                 100 * entry.seconds / profile.seconds, static_cast<long long>(entry.calls),
                 entry.part.empty() ? "other" : entry.part.c_str(),
