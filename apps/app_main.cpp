@@ -218,8 +218,10 @@ int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
     complain("out of memory");
     return kFailure;
   } catch (const std::filesystem::filesystem_error& error) {
-    complain(error.path1().empty() ? error.what()
-                                   : concat(error.path1().string(), ": ", error.code().message()));
+    // As Error does of its own message.
+    complain(error.path1().empty()
+                 ? error.what()
+                 : concat(printable(error.path1().string()), ": ", error.code().message()));
     return kFailure;
   } catch (const std::exception& error) {
     complain(log_level() == LogLevel::kDebug ? error.what() : first_line(error.what()));

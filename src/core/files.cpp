@@ -16,11 +16,13 @@
 #include <optional>
 #include <set>
 
+#include "fail_reading.h"
 #include "fail_writing.h"
 #include "host.h"
 #include "retry.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/hash.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
 
@@ -33,10 +35,6 @@ constexpr std::string_view kTemporaryMark = ".segmamba-tmp-";
 
 std::string message(const std::string& what, const fs::path& path, int code) {
   return concat(what, " ", path.string(), ": ", std::strerror(code));
-}
-
-[[noreturn]] void fail_reading(const fs::path& path, int code) {
-  throw Error(message("cannot read", path, code));
 }
 
 class Descriptor {
@@ -68,9 +66,15 @@ std::size_t read_some(const Descriptor& file, const fs::path& path, char* target
   return done;
 }
 
-// Of this machine or container: processes of another one cannot be asked whether they live.
+// Of this machine since its start, or of this container: processes of another one cannot be asked
+// whether they live. The name alone does not tell them apart: containers may have that of their
+// machine. Nor does the namespace of processes: a machine's own has the same number everywhere.
 std::string host_mark() {
-  const std::string name = host_name();
+  std::string start;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), start);
+  std::error_code error;
+  const auto processes = fs::read_symlink("/proc/self/ns/pid", error).string();
+  const auto name = concat(host_name(), "/", start, "/", processes);
   return hash_bytes(name.data(), name.size()).to_string().substr(0, 8);
 }
 
@@ -159,8 +163,16 @@ void replace_atomically(const fs::path& path,
 
 }  // namespace
 
+void fail_reading(const fs::path& path, int code) {
+  refuse_short_memory(code);
+  if (code == EISDIR) throw ReadError(concat("cannot read ", path.string(), ": is a folder"));
+  throw ReadError(message("cannot read", path, code));
+}
+
 void fail_writing(const fs::path& path, int code, const char* what) {
-  if (code == EISDIR) throw Error(message(what, path, code));
+  if (code == EISDIR) {
+    throw Error(concat(what, " ", path.string(), ": a folder has that name; remove or rename it"));
+  }
   throw WriteError(message(what, path, code));
 }
 
@@ -169,7 +181,7 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
   if (file.get() < 0) fail_reading(path, errno);
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) fail_reading(path, errno);
-  if (S_ISDIR(status.st_mode)) throw Error(concat("cannot read ", path.string(), ": is a folder"));
+  if (S_ISDIR(status.st_mode)) fail_reading(path, EISDIR);
   if (static_cast<std::uint64_t>(status.st_size) > max_bytes) {
     throw Error(concat("cannot read ", path.string(), ": ", format_bytes(status.st_size),
                        " is more than the ", format_bytes(max_bytes), " such a file may have"));

@@ -72,12 +72,8 @@ svg .grid { stroke: var(--line); stroke-width: 1; }
 }  // namespace
 
 std::string escape_html(const std::string& text) {
-  // The JSON writer replaces what is not UTF-8.
-  const std::string valid =
-      Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace))
-          .get<std::string>();
   std::string out;
-  for (const char letter : valid) {
+  for (const char letter : utf8_text(text)) {
     switch (letter) {
       case '&':
         out += "&amp;";
@@ -118,7 +114,7 @@ std::string base64(const std::string& bytes) {
 }
 
 std::string html_json(const std::string& id, const Json& data) {
-  const std::string json = data.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string json = json_text(data);
   std::string text = concat("<script type=\"application/json\" id=\"", id, "\">");
   text.reserve(text.size() + json.size());
   for (const char letter : json) {

@@ -58,9 +58,16 @@ Json read_json(const std::filesystem::path& path) {
   return parse_json(read_file(path), path.string());
 }
 
+std::string json_text(const Json& value, int indent) {
+  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string utf8_text(const std::string& text) {
+  return Json::parse(json_text(text)).get<std::string>();
+}
+
 void write_json(const std::filesystem::path& path, const Json& value) {
-  // JSON is UTF-8; the name of a file need not be.
-  write_file_atomically(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomically(path, json_text(value, 2) + "\n");
 }
 
 Json json_number(double value) {

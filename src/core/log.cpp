@@ -43,7 +43,7 @@ spdlog::logger terminal_logger(const char* pattern) {
 
 class AppendSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  explicit AppendSink(const std::filesystem::path& path) : file_(path) {}
+  explicit AppendSink(const std::filesystem::path& path) : file_(path) { file_.drop_half_line(); }
 
  private:
   void sink_it_(const spdlog::details::log_msg& message) override {

@@ -6,19 +6,19 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
+#include "fail_reading.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const auto fail = [&](const std::string& why) {
+  const auto fail = [&](const char* why) {
     return Error(concat("cannot read ", path.string(), ": ", why));
   };
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw fail(std::strerror(errno));
+  if (file < 0) fail_reading(path, errno);
   struct stat status {};
   const bool is_known = ::fstat(file, &status) == 0;
   void* memory = MAP_FAILED;
@@ -29,10 +29,10 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
     error = errno;
   }
   ::close(file);
-  if (!is_known) throw fail(std::strerror(error));
+  if (!is_known) fail_reading(path, error);
   if (!S_ISREG(status.st_mode)) throw fail("is no regular file");
   if (status.st_size == 0) throw fail("is empty");
-  if (memory == MAP_FAILED) throw fail(std::strerror(error));
+  if (memory == MAP_FAILED) fail_reading(path, error);
   bytes_ = {static_cast<const std::byte*>(memory), static_cast<std::size_t>(status.st_size)};
 }
 

@@ -4,10 +4,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
+#include <new>
 #include <string>
 
 #include "segmamba/core/text.h"
@@ -17,13 +19,14 @@ namespace {
 
 constexpr auto kUnknown = std::numeric_limits<std::uint64_t>::max();
 
-std::uint64_t free_memory() {
+// The sum of two lines of /proc/meminfo (proc(5)).
+std::uint64_t memory_and_swap(const char* memory, const char* swap) {
   std::ifstream file("/proc/meminfo");
   std::uint64_t sum = 0;
   bool known = false;
   for (std::string line; std::getline(file, line);) {
-    const bool is_memory = starts_with(line, "MemAvailable:");
-    if (!is_memory && !starts_with(line, "SwapFree:")) continue;
+    const bool is_memory = starts_with(line, memory);
+    if (!is_memory && !starts_with(line, swap)) continue;
     sum += std::strtoull(line.c_str() + line.find(':') + 1, nullptr, 10) << 10;
     known = known || is_memory;
   }
@@ -76,7 +79,13 @@ std::uint64_t group_memory_limit() {
   return limit;
 }
 
-std::uint64_t available_memory() { return std::min(free_memory(), group_memory_limit()); }
+std::uint64_t available_memory() {
+  return std::min(memory_and_swap("MemAvailable:", "SwapFree:"), group_memory_limit());
+}
+
+std::uint64_t total_memory() {
+  return std::min(memory_and_swap("MemTotal:", "SwapTotal:"), group_memory_limit());
+}
 
 ResidentMemory resident_memory() {
   ResidentMemory memory;
@@ -95,6 +104,10 @@ std::uint64_t restart_peak_memory() {
   malloc_trim(0);
   std::ofstream("/proc/self/clear_refs") << 5;  // proc(5): the peak is what is resident now
   return resident_memory().now;
+}
+
+void refuse_short_memory(int code) {
+  if (code == ENOMEM) throw std::bad_alloc();
 }
 
 }  // namespace segmamba

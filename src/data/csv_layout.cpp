@@ -120,6 +120,7 @@ void list_csv(const LayoutJob& job) {
   for (auto& row : table.rows) {
     Case item;
     item.name = name_of(table, row, *name_column, lines);
+    check_case_name(item.name, table.place(row));
     item.patient = patient_column ? row.fields[*patient_column] : "";
     if (item.patient.empty()) item.patient = patient_of(item.name);
     item.images.reserve(channels.size());

@@ -9,6 +9,7 @@
 #include "names.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::data {
@@ -225,24 +226,35 @@ void FileCount::add(const Case& item) {
   if (count_ > most_) throw Error(concat(list_, ": lists more than ", most_, " files"));
 }
 
+bool is_case_name(const std::string& name) {
+  return !name.empty() && name.size() <= kLongestCaseName && name.front() != '.' &&
+         name.find('/') == std::string::npos && printable(name, name.size()) == name;
+}
+
 void check_case_name(const std::string& name, const std::string& origin) {
-  constexpr std::string_view kImpossible("/\n\0", 3);
-  if (!name.empty() && name.front() != '.' &&
-      name.find_first_of(kImpossible) == std::string::npos) {
-    return;
-  }
-  throw Error(
-      concat(origin, ": a case cannot be named '", name, "': its outputs are files of that name"));
+  if (is_case_name(name)) return;
+  constexpr std::size_t kMostShown = 100;
+  const auto too_long =
+      concat(", which has ", name.size(), " bytes; ", kLongestCaseName, " are possible");
+  throw Error(concat(origin, ": a case cannot be named '", printable(name, kMostShown),
+                     "': its outputs are files of that name",
+                     name.size() > kLongestCaseName ? too_long : ""));
+}
+
+fs::directory_iterator entries_of(const fs::path& folder) {
+  std::error_code error;
+  fs::directory_iterator entries(folder, error);
+  refuse_short_memory(error.value());
+  // To pass over it would train on less than the whole data set without a word.
+  if (error) throw Error(concat("cannot read the folder ", folder.string(), ": ", error.message()));
+  return entries;
 }
 
 std::vector<std::string> visible_names(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
   if (!fs::is_directory(folder, error)) return names;
-  const fs::directory_iterator entries(folder, error);
-  // To pass over it would train on less than the whole data set without a word.
-  if (error) throw Error(concat("cannot read the folder ", folder.string(), ": ", error.message()));
-  for (const auto& entry : entries) {
+  for (const auto& entry : entries_of(folder)) {
     std::string name = entry.path().filename().string();
     if (!starts_with(name, ".")) names.push_back(std::move(name));
   }

@@ -1,9 +1,6 @@
 #include "segmamba/engine/checkpoint.h"
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
@@ -154,9 +151,6 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
     throw Error(concat(path.string(), " is a folder: give a checkpoint, of a run ",
                        (path / "checkpoints/best.pt").string()));
   }
-  if (!std::ifstream(path)) {
-    throw Error(concat("cannot read ", path.string(), ": ", std::strerror(errno)));
-  }
   Checkpoint checkpoint;
   try {
     const nn::Value value = nn::read_archive(path);
@@ -166,6 +160,8 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
                   training_state(content), content.at("version").text()};
     check_numbers(checkpoint.training);
     if (content.at("rng").dict().at("scheme").text() == kRandomScheme) return checkpoint;
+  } catch (const ReadError&) {
+    throw;  // the file may be whole
   } catch (const Error& error) {
     std::string what = error.what();
     const auto place = path.string() + ": ";  // which is said already

@@ -98,8 +98,7 @@ void EventsObserver::on_failure(const std::string& message, std::int64_t iterati
 void EventsObserver::write(const std::string& name, std::int64_t iteration, const Json& fields) {
   Json line = {{"time", now_utc()}, {"event", name}, {"iteration", iteration}};
   line.update(fields);
-  // Names of files need not be UTF-8, which JSON is.
-  file_.write(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  file_.write(json_text(line) + "\n");
 }
 
 }  // namespace segmamba::engine

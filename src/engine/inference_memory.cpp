@@ -46,6 +46,13 @@ std::string in_units(std::int64_t bytes) {
   return format_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(bytes, 0)));
 }
 
+std::string complaint(const std::string& memory, std::int64_t limit, std::int64_t before,
+                      std::int64_t bytes) {
+  return concat(in_units(before + bytes), " of ", memory, " (", in_units(before),
+                " of it before it starts), and the limit is ", in_units(limit),
+                ": raise the limit");
+}
+
 }  // namespace
 
 InferenceBytes inference_bytes(const InferenceTask& task, std::int64_t window_batch,
@@ -87,17 +94,19 @@ InferencePlan plan_inference(const InferenceTask& task, const MemoryLimits& limi
     }
   }
   const auto least = plan_of(1, true).bytes;
-  const auto complaint = [](const std::string& memory, std::int64_t limit, std::int64_t before,
-                            std::int64_t bytes) {
-    return concat(in_units(before + bytes), " of ", memory, " (", in_units(before),
-                  " of it before it starts), and the limit is ", in_units(limit));
-  };
   const bool is_device = keeps(limits.host, held.host + least.host);
   throw Error(concat("segmenting takes at least ",
                      is_device
                          ? complaint("the GPU's memory", limits.device, held.device, least.device)
                          : complaint("this machine's memory", limits.host, held.host, least.host),
-                     ": raise the limit, ", ways_to_need_less(task.window)));
+                     ", ", ways_to_need_less(task.window)));
+}
+
+void check_images_fit(const MemoryLimits& limits, std::int64_t bytes) {
+  const auto before = resident_bytes();
+  if (limits.host == 0 || before + bytes <= limits.host) return;
+  throw Error(concat("to read its images takes at least ",
+                     complaint("this machine's memory", limits.host, before, bytes)));
 }
 
 std::string ways_to_need_less(const std::array<std::int64_t, 3>& window) {

@@ -77,7 +77,8 @@ Json known_part(Json& entry) {
   return known;
 }
 
-// The entries of a report by case; nothing where it is no report.
+// The entries of a report by case; nothing where it is no report. Throws ReadError: where the disk
+// fails, what an earlier run has reported must not be forgotten.
 std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
   if (!fs::exists(path)) return std::nullopt;
   std::map<std::string, Json> entries;
@@ -88,6 +89,8 @@ std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
     }
   } catch (const std::bad_alloc&) {
     throw;
+  } catch (const ReadError&) {
+    throw;
   } catch (const std::exception&) {
     return std::nullopt;
   }
@@ -96,7 +99,12 @@ std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
 
 }  // namespace
 
+bool would_be_replaced(const fs::path& path) {
+  return fs::exists(path) && !fs::is_directory(fs::symlink_status(path));
+}
+
 InferenceReport::InferenceReport(const InferenceRunOptions& options) : options_(options) {
+  if (options.existing == Existing::kOverwrite) return;  // whatever it is
   earlier_ = read_entries(path("report.json"));
 }
 
@@ -130,7 +138,7 @@ fs::path InferenceReport::worth_keeping() const {
       });
   if (has_done_nothing) return {};
   for (const auto& file : files()) {
-    if (fs::exists(file)) return file;
+    if (would_be_replaced(file)) return file;
   }
   return {};
 }

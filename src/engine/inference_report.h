@@ -15,9 +15,13 @@
 
 namespace segmamba::engine {
 
+// Whether something is at `path` that a file of this name takes the place of. A folder keeps it:
+// the file cannot be written then, with --overwrite neither, which is an error of its own.
+bool would_be_replaced(const std::filesystem::path& path);
+
 class InferenceReport {
  public:
-  // Reads what an earlier run has reported.
+  // Reads what an earlier run has reported, unless that is to be replaced. Throws ReadError.
   explicit InferenceReport(const InferenceRunOptions& options);
   // Where there is to be a page, before any case is added.
   void open_page(io::ViewerOptions viewer);

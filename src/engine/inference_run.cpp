@@ -16,6 +16,7 @@
 #include "segmamba/core/text.h"
 #include "segmamba/data/dataset.h"
 #include "segmamba/data/preprocess.h"
+#include "segmamba/engine/inference_memory.h"
 #include "segmamba/engine/out_of_memory.h"
 #include "segmamba/engine/validation.h"
 #include "segmamba/metrics/region_volumes.h"
@@ -36,6 +37,17 @@ std::vector<io::Image> images_of(data::RawCase raw) {
   std::vector<io::Image> images;
   for (auto& channel : raw.channels) images.push_back({raw.geometry, std::move(channel)});
   return images;
+}
+
+// Of the voxels as they are read, by the headers of the files; 0 of a DICOM series, whose headers
+// are as many as its slices.
+std::int64_t image_bytes(const data::Case& item) {
+  std::int64_t voxels = 0;
+  for (const auto& image : item.images) {
+    if (!fs::is_regular_file(image.path)) return 0;
+    voxels += io::read_geometry(image.path).voxel_count();
+  }
+  return voxels * static_cast<std::int64_t>(sizeof(float));
 }
 
 struct ReadCase {
@@ -139,9 +151,9 @@ void Run::choose_cases() {
     }
   }
   if (options_.existing != Existing::kSkip) return;
-  // What an earlier run had beside these.
+  // What an earlier run had beside these. A report may be of another program, and hold any text.
   for (const auto& name : report_.earlier_cases()) {
-    if (!names.contains(name) && fs::exists(files_.labels_path(name))) {
+    if (!names.contains(name) && data::is_case_name(name) && fs::exists(files_.labels_path(name))) {
       kept_.push_back({name, nullptr});
     }
   }
@@ -162,7 +174,8 @@ void Run::check_replacing() const {
                        " exists: add --overwrite, or --skip-existing to go on with what is there"));
   };
   for (const auto* item : todo_) {
-    if (fs::exists(files_.labels_path(item->name))) refuse(files_.labels_path(item->name));
+    const auto path = files_.labels_path(item->name);
+    if (would_be_replaced(path)) refuse(path);
   }
   if (const auto report = report_.worth_keeping(); !report.empty()) refuse(report);
 }
@@ -199,9 +212,13 @@ data::RawCase Run::read_raw(const data::Case& item) const {
 
 ReadCase Run::read(const data::Case& item) const {
   const auto start = Clock::now();
+  const bool keeps_images = options_.pictures || options_.page;
+  if (const auto& limits = predictor_.limits(); limits.host > 0) {
+    check_images_fit(limits, image_bytes(item) * (keeps_images ? 2 : 1));
+  }
   auto raw = read_raw(item);
   ReadCase result;
-  if (options_.pictures || options_.page) result.images = images_of(raw);
+  if (keeps_images) result.images = images_of(raw);
   result.prepared = data::prepare_case(std::move(raw), predictor_.config().preprocess);
   result.seconds = seconds_since(start);
   return result;
@@ -266,7 +283,7 @@ void Run::take_kept(const KeptCase& kept) {
     if (options_.page) show(outcome, labels, images_of_kept(kept.item, labels, outcome));
   } catch (const std::exception& error) {
     return take_failure(kept.name, 0,
-                        concat(message_of(error), "; remove the file to have it segmented again"));
+                        concat(message_of(error), "; remove it to have the case segmented again"));
   }
   take(outcome);
 }

@@ -274,6 +274,7 @@ const TrainConfig& Predictor::config() const { return impl_->config(); }
 std::string Predictor::device() const { return impl_->device().str(); }
 std::string Predictor::precision() const { return to_string(impl_->precision()); }
 std::int64_t Predictor::model_count() const { return impl_->model_count(); }
+const MemoryLimits& Predictor::limits() const { return impl_->limits(); }
 
 Prediction Predictor::predict(const data::PreparedCase& item,
                               const PredictionRequest& request) const {

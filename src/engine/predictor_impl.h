@@ -37,6 +37,7 @@ class Predictor::Impl {
   const torch::Device& device() const { return device_; }
   Precision precision() const { return precision_; }
   std::int64_t model_count() const { return std::ssize(models_); }
+  const MemoryLimits& limits() const { return limits_; }
 
  private:
   static bool prepares(Owner owner) { return owner == Owner::kPredictor; }

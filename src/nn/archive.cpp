@@ -5,10 +5,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 #include <exception>
-#include <fstream>
 #include <new>
 #include <set>
 #include <unordered_map>
@@ -17,6 +14,7 @@
 #include "segmamba/core/files.h"
 #include "segmamba/core/hash.h"
 #include "segmamba/core/output_file.h"
+#include "segmamba/core/random_access_file.h"
 #include "segmamba/core/text.h"
 #include "unpickler.h"
 #include "zip_reader.h"
@@ -68,8 +66,8 @@ c10::Storage allocate(std::uint64_t bytes) {
           /*resizable=*/false};
 }
 
-Value read_zip(const std::filesystem::path& path) {
-  ZipReader zip(path);
+Value read_zip(const RandomAccessFile& file) {
+  const ZipReader zip(file);
   if (!zip.has("data.pkl")) throw Error("not a file of torch.save (no data.pkl)");
   if (zip.has("constants.pkl")) throw Error("a TorchScript program, not a dict of tensors");
   if (zip.has("byteorder") && zip.size("byteorder") < 16 && zip.read("byteorder") != "little") {
@@ -95,12 +93,9 @@ Value read_zip(const std::filesystem::path& path) {
 constexpr std::string_view kLegacyStart =
     "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-Value read_legacy(std::ifstream& stream, std::uint64_t file_bytes) {
-  std::string start(std::min<std::uint64_t>(file_bytes, kMaxPickleBytes), '\0');
-  stream.seekg(0);
-  if (!stream.read(start.data(), static_cast<std::streamsize>(start.size()))) {
-    throw Error("cannot be read to its end");
-  }
+Value read_legacy(const RandomAccessFile& file) {
+  std::string start(std::min<std::uint64_t>(file.size(), kMaxPickleBytes), '\0');
+  if (!file.read_at(0, start.data(), start.size())) throw Error("ends too early");
   std::string_view rest(start);
   rest.remove_prefix(kLegacyStart.size());
   const auto next = [&rest](const StorageReader& read_storage) {
@@ -128,7 +123,7 @@ Value read_legacy(std::ifstream& stream, std::uint64_t file_bytes) {
     bool filled = false;
   };
   std::unordered_map<std::string, Pending> pending;
-  std::uint64_t left = file_bytes;
+  std::uint64_t left = file.size();
   auto content = next([&](const StorageRequest& wanted) {
     if (wanted.bytes > left) {
       throw Error(
@@ -139,21 +134,24 @@ Value read_legacy(std::ifstream& stream, std::uint64_t file_bytes) {
         .first->second.storage;
   });
   const auto keys = next(none);
-  stream.seekg(static_cast<std::streamoff>(start.size() - rest.size()));
+  std::uint64_t place = start.size() - rest.size();
   for (const auto& key : keys.list()) {
     const auto found = pending.find(key.text());
     if (found == pending.end()) throw Error("holds a storage " + key.text() + " of no tensor");
     auto& [storage, elements, filled] = found->second;
     std::int64_t stored = 0;
-    stream.read(reinterpret_cast<char*>(&stored), sizeof stored);
-    if (!stream) throw Error("truncated before storage " + key.text());
+    if (!file.read_at(place, &stored, sizeof stored)) {
+      throw Error("truncated before storage " + key.text());
+    }
+    place += sizeof stored;
     if (stored != elements || filled) {
       throw Error(concat("storage ", key.text(), " has ", stored, " elements, its tensors need ",
                          elements));
     }
-    stream.read(static_cast<char*>(storage.mutable_data()),
-                static_cast<std::streamsize>(storage.nbytes()));
-    if (!stream) throw Error("truncated in storage " + key.text());
+    if (!file.read_at(place, storage.mutable_data(), storage.nbytes())) {
+      throw Error("truncated in storage " + key.text());
+    }
+    place += storage.nbytes();
     filled = true;
   }
   for (const auto& [key, entry] : pending) {
@@ -163,16 +161,12 @@ Value read_legacy(std::ifstream& stream, std::uint64_t file_bytes) {
 }
 
 Value read_content(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  char start[kLegacyStart.size()] = {};
-  if (!stream.read(start, 2)) {
-    throw Error(concat("cannot be read: ", stream.eof() ? "is empty" : std::strerror(errno)));
-  }
-  if (start[0] == 'P' && start[1] == 'K') return read_zip(path);
-  if (start[0] == kLegacyStart[0] && stream.read(start + 2, sizeof start - 2) &&
-      std::string_view(start, sizeof start) == kLegacyStart) {
-    return read_legacy(stream, std::filesystem::file_size(path));
-  }
+  const RandomAccessFile file(path);
+  if (file.size() == 0) throw Error("is empty");
+  std::string start(std::min<std::uint64_t>(file.size(), kLegacyStart.size()), '\0');
+  if (!file.read_at(0, start.data(), start.size())) throw Error("ends too early");
+  if (starts_with(start, "PK")) return read_zip(file);
+  if (start == kLegacyStart) return read_legacy(file);
   throw Error("not a file of torch.save");
 }
 
@@ -261,6 +255,8 @@ Value read_archive(const std::filesystem::path& path) {
     if (first_line(error).find("DefaultCPUAllocator: ") != std::string::npos)
       throw std::bad_alloc();
     throw Error(path.string() + ": damaged or not a file of torch.save: " + first_line(error));
+  } catch (const ReadError&) {
+    throw;  // it names the file, and is no damage
   } catch (const Error& error) {
     throw Error(path.string() + ": " + printable(error.what()));
   }

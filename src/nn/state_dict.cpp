@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <fstream>
 #include <new>
 #include <set>
 
 #include "segmamba/core/config.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/json.h"
+#include "segmamba/core/random_access_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/archive.h"
 #include "segmamba/nn/model_config.h"
@@ -172,15 +172,13 @@ void take_tensors(const Dict& root, const std::string& wanted, StateDictFile& fi
 // By its first bytes; where they tell nothing, by its name.
 bool is_safetensors(const std::filesystem::path& path) {
   std::array<char, 9> start{};
-  std::ifstream stream(path, std::ios::binary);
-  std::error_code error;
-  const auto file_bytes = std::filesystem::file_size(path, error);
-  if (!error && stream.read(start.data(), start.size())) {
+  const RandomAccessFile file(path);
+  if (file.read_at(0, start.data(), start.size())) {
     // The length of the header and its opening brace. Zip archives and pickles begin with numbers
     // that are larger than files.
     std::uint64_t header_bytes = 0;
     std::memcpy(&header_bytes, start.data(), sizeof header_bytes);
-    if (start[8] == '{' && header_bytes <= file_bytes - sizeof header_bytes) return true;
+    if (start[8] == '{' && header_bytes <= file.size() - sizeof header_bytes) return true;
     const std::string_view begin(start.data(), 4);
     if (begin == "PK\3\4" || begin == "\x80\x02\x8a\x0a") return false;
   }
@@ -315,6 +313,8 @@ StateDictFile read_state_dict(const std::filesystem::path& path, const std::stri
       });
     }
     return file;
+  } catch (const ReadError&) {
+    throw;  // it names the file
   } catch (const Error& error) {
     const std::string what = printable(error.what());
     throw Error(starts_with(what, where) ? what : where + ": " + what);

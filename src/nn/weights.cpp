@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <iterator>
 #include <optional>
 #include <set>
@@ -16,6 +13,7 @@
 #include "segmamba/core/files.h"
 #include "segmamba/core/json_watcher.h"
 #include "segmamba/core/output_file.h"
+#include "segmamba/core/random_access_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/state_dict.h"
 
@@ -155,32 +153,27 @@ Entry parse_entry(const std::string& name, const SortedJson& json, std::uint64_t
 
 TensorFile read_content(const std::filesystem::path& path) {
   const std::string where = path.string();
-  std::error_code error;
-  const std::uint64_t file_bytes = std::filesystem::file_size(path, error);
-  std::ifstream stream(path, std::ios::binary);
-  if (error || !stream) {
-    throw Error(concat(
-        where, ": cannot be read: ", error ? error.message() : std::string(std::strerror(errno))));
-  }
+  const RandomAccessFile input(path);
   std::uint64_t header_bytes = 0;
   static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
-  stream.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
-  if (!stream || header_bytes > kMaxHeaderBytes ||
-      header_bytes > file_bytes - sizeof header_bytes) {
+  if (!input.read_at(0, &header_bytes, sizeof header_bytes) || header_bytes > kMaxHeaderBytes ||
+      header_bytes > input.size() - sizeof header_bytes) {
     throw Error(where + ": not a safetensors file (bad header length)");
   }
   std::string header(header_bytes, '\0');
-  stream.read(header.data(), static_cast<std::streamsize>(header_bytes));
-  if (!stream) throw Error(where + ": truncated header");
+  if (!input.read_at(sizeof header_bytes, header.data(), header.size())) {
+    throw Error(where + ": truncated header");
+  }
   const auto json = parse_header(header, where);
   if (!json.is_object()) throw Error(where + ": not a safetensors file (header is no JSON object)");
 
   const std::uint64_t data_start = sizeof header_bytes + header_bytes;
+  const std::uint64_t data_bytes = input.size() - data_start;
   TensorFile file;
   std::vector<Entry> entries;
   for (const auto& [name, value] : json.items()) {
     if (name != "__metadata__") {
-      entries.push_back(parse_entry(name, value, file_bytes - data_start, where));
+      entries.push_back(parse_entry(name, value, data_bytes, where));
       continue;
     }
     if (!value.is_object()) throw Error(where + ": __metadata__ must map strings to strings");
@@ -201,16 +194,14 @@ TensorFile read_content(const std::filesystem::path& path) {
     }
     expected = entry.end;
   }
-  if (expected != file_bytes - data_start) {
-    throw Error(concat(where, ": ", file_bytes - data_start,
-                       " bytes of data, the header describes ", expected));
+  if (expected != data_bytes) {
+    throw Error(concat(where, ": ", data_bytes, " bytes of data, the header describes ", expected));
   }
   for (const auto& entry : entries) {
     auto tensor = torch::empty(entry.shape, entry.type);
-    stream.seekg(static_cast<std::streamoff>(data_start + entry.begin));
-    stream.read(static_cast<char*>(tensor.data_ptr()),
-                static_cast<std::streamsize>(entry.end - entry.begin));
-    if (!stream) throw Error(concat(where, ": tensor ", entry.name, ": cannot be read"));
+    if (!input.read_at(data_start + entry.begin, tensor.data_ptr(), entry.end - entry.begin)) {
+      throw Error(concat(where, ": tensor ", entry.name, ": is truncated"));
+    }
     file.tensors[entry.name] = tensor;
   }
   return file;
@@ -221,6 +212,8 @@ TensorFile read_content(const std::filesystem::path& path) {
 TensorFile read_safetensors(const std::filesystem::path& path) {
   try {
     return read_content(path);
+  } catch (const ReadError&) {
+    throw;
   } catch (const Error& error) {
     throw Error(printable(error.what()));
   }
@@ -241,7 +234,7 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
                     {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data aligned to 8 bytes
   write_file_atomically(path, [&](OutputFile& stream) {
     const std::uint64_t length = text.size();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 
 #include "segmamba/core/error.h"
@@ -83,12 +82,7 @@ class Crc32 {
 
 }  // namespace
 
-ZipReader::ZipReader(const std::filesystem::path& path) : stream_(path, std::ios::binary) {
-  std::error_code error;
-  file_bytes_ = std::filesystem::file_size(path, error);
-  if (error || !stream_) {
-    throw Error(concat("cannot be read: ", error ? error.message() : std::strerror(errno)));
-  }
+ZipReader::ZipReader(const RandomAccessFile& file) : file_(file) {
   auto entries = read_directory();
   locate_data(entries, directory_);
   // The folder is that of the first name; a file of torch.save has no others.
@@ -101,16 +95,12 @@ ZipReader::ZipReader(const std::filesystem::path& path) : stream_(path, std::ios
   }
 }
 
-void ZipReader::read_at(std::uint64_t place, void* destination, std::uint64_t bytes) {
-  if (bytes > file_bytes_ || place > file_bytes_ - bytes) damaged("it ends too early");
-  stream_.clear();
-  stream_.seekg(static_cast<std::streamoff>(place));
-  stream_.read(static_cast<char*>(destination), static_cast<std::streamsize>(bytes));
-  if (!stream_) damaged("it cannot be read to its end");
+void ZipReader::read_at(std::uint64_t place, void* destination, std::uint64_t bytes) const {
+  if (!file_.read_at(place, destination, bytes)) damaged("it ends too early");
 }
 
-std::string ZipReader::read_at(std::uint64_t place, std::uint64_t bytes) {
-  if (bytes > file_bytes_) damaged("it ends too early");
+std::string ZipReader::read_at(std::uint64_t place, std::uint64_t bytes) const {
+  if (bytes > file_.size()) damaged("it ends too early");
   std::string text(bytes, '\0');
   read_at(place, text.data(), bytes);
   return text;
@@ -118,8 +108,8 @@ std::string ZipReader::read_at(std::uint64_t place, std::uint64_t bytes) {
 
 std::vector<ZipReader::Entry> ZipReader::read_directory() {
   // The end record is the last one that reaches to the end of the file with its comment.
-  const auto tail_bytes = std::min(file_bytes_, kDirectoryEndBytes + kMaxCommentBytes);
-  const auto tail_place = file_bytes_ - tail_bytes;
+  const auto tail_bytes = std::min(file_.size(), kDirectoryEndBytes + kMaxCommentBytes);
+  const auto tail_place = file_.size() - tail_bytes;
   const auto tail = read_at(tail_place, tail_bytes);
   std::uint64_t end = 0;
   bool found = false;
@@ -208,7 +198,7 @@ std::vector<ZipReader::Entry> ZipReader::read_directory() {
   return entries;
 }
 
-void ZipReader::locate_data(std::vector<Entry>& entries, std::uint64_t directory) {
+void ZipReader::locate_data(std::vector<Entry>& entries, std::uint64_t directory) const {
   std::vector<Entry*> in_order;
   for (auto& entry : entries) in_order.push_back(&entry);
   std::sort(in_order.begin(), in_order.end(),
@@ -242,7 +232,7 @@ const ZipReader::Entry& ZipReader::find(const std::string& name) const {
 
 std::uint64_t ZipReader::size(const std::string& name) const { return find(name).bytes; }
 
-void ZipReader::read(const std::string& name, void* destination) {
+void ZipReader::read(const std::string& name, void* destination) const {
   static const Crc32 checksum;
   const auto& entry = find(name);
   read_at(entry.data, destination, entry.bytes);
@@ -253,7 +243,7 @@ void ZipReader::read(const std::string& name, void* destination) {
   }
 }
 
-std::string ZipReader::read(const std::string& name) {
+std::string ZipReader::read(const std::string& name) const {
   std::string content(size(name), '\0');
   read(name, content.data());
   return content;

@@ -1,4 +1,4 @@
-// What every program says to a wrong command line: one line, exit code 2.
+// What every program says to a wrong command line: one line, exit code 2 (1 for a wrong file).
 #include <gmock/gmock.h>
 
 #include "programs.h"
@@ -38,6 +38,14 @@ TEST_F(CommandLine, WhatIsMisspeltIsNamedWithTheNearest) {
     EXPECT_THAT(outcome.err,
                 AllOf(HasSubstr(words[0] + ": " + message), HasSubstr("; see --help")));
   }
+}
+
+// What the system says of a path comes as an exception that is none of ours.
+TEST_F(CommandLine, ControlBytesOfANameDoNotReachTheTerminal) {
+  const std::string name(300, 'n');
+  const Outcome outcome = run({"segmamba-train", "--config", "\x1b[31m" + name, "--output", "out"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.err, concat("segmamba-train: ?[31m", name, ": File name too long\n"));
 }
 
 TEST_F(CommandLine, ACommandShowsItsOwnExamples) {

@@ -1,6 +1,7 @@
 #include "segmamba/core/files.h"
 
 #include <gmock/gmock.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +163,28 @@ TEST(Files, TemporariesOfOtherHostsAreDeadAfterADay) {
   fs::last_write_time(foreign, now - std::chrono::hours(25));
   remove_stale_temporaries(folder.path());
   EXPECT_FALSE(fs::exists(foreign));
+}
+
+// Containers may have the name of their machine, and see no process of it.
+TEST(Files, TemporariesOfAnotherNamespaceOfProcessesAreNotTakenForDead) {
+  const test::TemporaryFolder folder;
+  const auto living = temporary_of_this_process(folder.path(), true);
+  constexpr int kNotAllowed = 2;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::unshare(CLONE_NEWPID) != 0) ::_exit(kNotAllowed);
+    const pid_t first_of_namespace = ::fork();
+    if (first_of_namespace == 0) {
+      remove_stale_temporaries(folder.path());
+      ::_exit(0);
+    }
+    ::waitpid(first_of_namespace, nullptr, 0);
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (WEXITSTATUS(status) == kNotAllowed) GTEST_SKIP() << "no namespace can be made here";
+  EXPECT_TRUE(fs::exists(living));
 }
 
 TEST(Files, TheFirstWriteIntoAFolderCleansIt) {

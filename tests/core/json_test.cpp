@@ -47,6 +47,15 @@ TEST(Json, ObjectsHaveNotAnyNumberOfKeys) {
             "file.json: a JSON object with more than 20000 keys");
 }
 
+// The name of a file may be Latin-1.
+TEST(Json, BytesThatAreNotUtf8AreReplaced) {
+  const std::string name = "M\xfcller", replaced = "M\xef\xbf\xbdller";
+  EXPECT_EQ(json_text(Json(name)), "\"" + replaced + "\"");
+  EXPECT_EQ(utf8_text(name), replaced);
+  EXPECT_EQ(utf8_text(replaced), replaced);
+  EXPECT_EQ(utf8_text("M\xc3\xbcller"), "M\xc3\xbcller");
+}
+
 // The parser's own callbacks would look through the array at the end of every object.
 TEST(Json, ArraysOfManyObjects) {
   constexpr int kCount = 300'000;

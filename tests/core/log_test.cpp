@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <fstream>
+
 #include "segmamba/core/files.h"
 #include "support/error_of.h"
 #include "support/temporary_folder.h"
@@ -9,8 +11,10 @@
 namespace segmamba {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 TEST(Log, TheFileHasEveryLineAndGoesOn) {
   const test::TemporaryFolder folder;
@@ -26,6 +30,16 @@ TEST(Log, TheFileHasEveryLineAndGoesOn) {
   EXPECT_EQ(
       test::error_of([&] { open_log_file(folder.path() / "none/log"); }),
       "cannot write " + (folder.path() / "none/log").string() + ": No such file or directory");
+}
+
+TEST(Log, TheHalfLineOfAKilledRunIsDropped) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "log";
+  std::ofstream(path) << "whole\nhal";
+  open_log_file(path);
+  log_debug("next");
+  close_log_file();
+  EXPECT_THAT(read_file(path), AllOf(StartsWith("whole\n2"), EndsWith(" debug next\n")));
 }
 
 TEST(Log, AFileThatCannotBeWrittenIsGivenUpWithAWarning) {

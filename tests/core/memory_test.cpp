@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/sysinfo.h>
 
+#include <cerrno>
+#include <new>
 #include <vector>
 
 namespace segmamba {
@@ -13,7 +15,8 @@ TEST(AvailableMemory, IsNoMoreThanTheMachineHas) {
   ASSERT_EQ(sysinfo(&system), 0);
   const auto all = (std::uint64_t{system.totalram} + system.totalswap) * system.mem_unit;
   EXPECT_GT(available_memory(), std::uint64_t{1} << 20);
-  EXPECT_LE(available_memory(), all);
+  EXPECT_LE(available_memory(), total_memory());
+  EXPECT_LE(total_memory(), all);
 }
 
 TEST(ResidentMemory, HoldsWhatWasTaken) {
@@ -31,6 +34,11 @@ TEST(ResidentMemory, CountsThePeakAnew) {
   EXPECT_EQ(std::vector<char>(64 << 20, 1).back(), 1);
   const auto now = restart_peak_memory();
   EXPECT_LT(resident_memory().peak, now + kSlack);
+}
+
+TEST(ShortMemory, IsToldFromOtherFailuresOfTheSystem) {
+  EXPECT_THROW(refuse_short_memory(ENOMEM), std::bad_alloc);
+  for (const int other : {0, EACCES, EIO}) EXPECT_NO_THROW(refuse_short_memory(other)) << other;
 }
 
 }  // namespace

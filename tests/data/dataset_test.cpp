@@ -559,6 +559,36 @@ TEST_F(DatasetTest, CasesAreNamedLikeFiles) {
   }
 }
 
+TEST_F(DatasetTest, NamesOfCasesLeaveRoomForTheEndsOfFiles) {
+  const std::string longest(kLongestCaseName, 'n'), longer = longest + "n";
+  touch(concat(".", longest, ".case-lock"));  // the system takes it
+  touch("a.nii.gz");
+  DatasetConfig table = config("cases.csv");
+  table.channels = {"t1c"};
+  const auto write_rows = [&](const std::string& name) {
+    write("cases.csv",
+          concat("case,t1c,labels\nb,a.nii.gz,a.nii.gz\n", name, ",a.nii.gz,a.nii.gz\n"));
+  };
+  write_rows(longest);
+  EXPECT_EQ(error_of(table), "");
+  const std::string refusal =
+      concat("a case cannot be named '", std::string(100, 'n'),
+             "...': its outputs are files of that name, which has 245 bytes; 244 are possible");
+  write_rows(longer);
+  EXPECT_THAT(error_of(table), HasSubstr("cases.csv:3: " + refusal));
+  write_rows("red \x1b[31m");
+  EXPECT_THAT(error_of(table), HasSubstr("cases.csv:3: a case cannot be named 'red ?[31m'"));
+  write_rows(std::string(100'000, 'n'));
+  EXPECT_THAT(error_of(table), HasSubstr("100000 bytes; 244 are possible"));
+
+  write("dataset.json", concat(R"({"channel_names": {"0": "t1c"}, "dataset": {")", longer,
+                               R"(": {"images": ["a.nii.gz"], "label": "a.nii.gz"}}})"));
+  DatasetConfig list = config("dataset.json");
+  list.channels = {"t1c"};
+  list.classes = {};
+  EXPECT_THAT(error_of(list), HasSubstr(refusal));
+}
+
 TEST_F(DatasetTest, NnunetFilesInOneFolder) {
   for (const char* name : {"b_0000.nii.gz", "b_0001.nii.gz", "a_1_0000.nii", "a_1_0001.nii",
                            "c_0001.nii.gz", "b_0002.nii.gz", "notes.nii.gz", "log.txt"}) {

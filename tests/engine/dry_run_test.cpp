@@ -1,12 +1,9 @@
 #include "segmamba/engine/dry_run.h"
 
 #include <gmock/gmock.h>
-#include <sys/resource.h>
 #include <torch/torch.h>
-#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <utility>
@@ -18,6 +15,7 @@
 #include "segmamba/engine/memory_plan.h"
 #include "segmamba/nn/cost.h"
 #include "support/error_of.h"
+#include "support/limited_memory.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::engine {
@@ -218,27 +216,10 @@ TEST_F(DryRunTest, FailsAsTheRunWould) {
 // The sanitizers take terabytes of addresses.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
-// Lets this process have a gigabyte more than it has now.
-class OneGigabyteMore {
- public:
-  OneGigabyteMore() {
-    getrlimit(RLIMIT_AS, &before_);
-    rlimit limit = before_;
-    std::int64_t pages = 0;  // the first number of statm: of the whole address space
-    std::ifstream("/proc/self/statm") >> pages;
-    limit.rlim_cur = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + 1024 * kMegabyte);
-    setrlimit(RLIMIT_AS, &limit);
-  }
-  ~OneGigabyteMore() { setrlimit(RLIMIT_AS, &before_); }
-
- private:
-  rlimit before_{};
-};
-
 TEST_F(DryRunTest, TellsWhatToLowerWhereMemoryRunsOut) {
   auto config = tiny_config();
   config.data.patch_size = {512, 512, 512};
-  const OneGigabyteMore limit;
+  const test::LimitedMemory limit(1024 * kMegabyte);
   EXPECT_THAT(test::error_of([&] { printed(config); }),
               AllOf(HasSubstr("this machine is out of memory"),
                     HasSubstr("data.patch_size from [512, 512, 512] to [384, 384, 384]")));

@@ -15,7 +15,10 @@ namespace segmamba::engine {
 namespace {
 
 using test::error_of;
+using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 // A whole-body volume on a GPU.
 InferenceTask large_task() {
@@ -65,6 +68,17 @@ TEST(InferenceBytes, CountTheMapsAskedFor) {
   EXPECT_EQ(inference_bytes(task, 1, false).host - labels, voxels * 2 * 2);
   task.uncertainty = true;
   EXPECT_EQ(inference_bytes(task, 1, false).host - labels, voxels * (2 * 2 + 2 * 2));
+}
+
+TEST(CheckImagesFit, CountsWhatIsHeld) {
+  const auto held = resident_bytes();
+  const std::int64_t limit = held + (256 << 20);
+  check_images_fit({}, std::int64_t{1} << 50);
+  check_images_fit({.host = limit}, 64 << 20);
+  EXPECT_THAT(
+      error_of([&] { check_images_fit({.host = limit}, 512 << 20); }),
+      AllOf(StartsWith("to read its images takes at least "),
+            EndsWith(concat(", and the limit is ", format_bytes(limit), ": raise the limit"))));
 }
 
 TEST(PlanInference, TakesTheLargestBatchThatFits) {

@@ -204,6 +204,26 @@ TEST_F(InferenceRun, BadCasesCountOnceAndTheRestGoOn) {
   EXPECT_TRUE(fs::exists(output("f")));
 }
 
+// --overwrite would not help.
+TEST_F(InferenceRun, AFolderThatHasTheNameOfALabelMapCostsItsCase) {
+  write_cases({"a", "b"});
+  block(output("a"));
+  for (const auto existing : {Existing::kRefuse, Existing::kOverwrite, Existing::kSkip}) {
+    options_.existing = existing;
+    const auto summary = run();
+    EXPECT_EQ(summary.done + summary.kept, 1);
+    EXPECT_EQ(summary.failed, 1);
+    EXPECT_TRUE(fs::exists(output("a") / "kept"));
+    EXPECT_TRUE(fs::is_regular_file(output("b")));
+    for (const auto& outcome : outcomes_) {
+      if (outcome.state != CaseState::kFailed) continue;
+      EXPECT_EQ(outcome.name, "a");
+      EXPECT_THAT(outcome.error,
+                  AllOf(HasSubstr("a.nii.gz: "), HasSubstr("a folder"), HasSubstr("; remove ")));
+    }
+  }
+}
+
 TEST_F(InferenceRun, MemoryThatRunsOutIsSaidInWords) {
   struct Hungry : test::LabelModel {
     Tensors compute(torch::Tensor, bool) override { throw std::bad_alloc(); }
@@ -217,8 +237,11 @@ TEST_F(InferenceRun, MemoryThatRunsOutIsSaidInWords) {
 TEST_F(InferenceRun, AFolderThatCannotBeWrittenToShowsBeforeTheWork) {
   write_cases({"a"});
   block(options_.folder / "volumes.csv");
-  options_.existing = Existing::kOverwrite;
-  EXPECT_THAT(error_of([&] { run(); }), HasSubstr("volumes.csv"));
+  for (const auto existing : {Existing::kRefuse, Existing::kOverwrite}) {
+    options_.existing = existing;
+    EXPECT_THAT(error_of([&] { run(); }),
+                HasSubstr("volumes.csv: a folder has that name; remove or rename it"));
+  }
   EXPECT_EQ(model_->calls, 0);
   options_.folder = folder_.path() / "file" / "out";
   write_file_atomically(folder_.path() / "file", std::string());
@@ -307,6 +330,29 @@ TEST_F(InferenceRun, OfAnEarlierReportIsKeptWhatIsKnown) {
   const auto expected =
       R"([{"case": "a", "state": "kept", )" + known + R"(}, {"case": "b", "state": "kept"}])";
   EXPECT_EQ(read_json(path)["cases"], parse_json(expected, "expected"));
+}
+
+// Names that no case can have: too long for a file, or those of files elsewhere.
+TEST_F(InferenceRun, OfAnEarlierReportNoOtherFilesAreLookedFor) {
+  write_cases({"a"});
+  make_folders(options_.folder);
+  write_file_atomically(folder_.path() / "elsewhere.nii.gz", std::string("x"));
+  write_file_atomically(options_.folder / "report.json",
+                        concat(R"({"cases": [{"case": ")", std::string(1000, 'n'),
+                               R"("}, {"case": "../elsewhere"}, {"case": ""}]})"));
+  options_.existing = Existing::kSkip;
+  EXPECT_EQ(run().done, 1);
+  EXPECT_EQ(states(), (States{{"a", "done"}}));
+}
+
+// A disk that fails must not pass for a report that says nothing.
+TEST_F(InferenceRun, AnEarlierReportThatCannotBeReadIsNotForgotten) {
+  write_cases({"a"});
+  block(options_.folder / "report.json");
+  options_.existing = Existing::kSkip;
+  const auto path = (options_.folder / "report.json").string();
+  EXPECT_EQ(error_of([&] { run(); }), concat("cannot read ", path, ": is a folder"));
+  EXPECT_EQ(model_->calls, 0);
 }
 
 TEST_F(InferenceRun, OverwritingLeavesNoOldLabelsBesideNewFiles) {

@@ -573,8 +573,17 @@ TEST(Checkpoint, DamagedFilesAreRefused) {
   for (const std::size_t size :
        {std::size_t{0}, std::size_t{10}, content.size() / 2, content.size() - 1}) {
     write_file_atomically(path, content.substr(0, size));
-    EXPECT_THAT([&] { load_checkpoint(path); }, ThrowsMessage<Error>(HasSubstr(path.string())));
+    EXPECT_THAT([&] { load_checkpoint(path); },
+                ThrowsMessage<DamagedCheckpoint>(HasSubstr(path.string())));
   }
+}
+
+TEST(Checkpoint, WhatCannotBeReadIsNotDamaged) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "last.pt";
+  EXPECT_THAT([&] { load_checkpoint(path); },
+              ThrowsMessage<ReadError>(
+                  concat("cannot read ", path.string(), ": No such file or directory")));
 }
 
 // Children that write checkpoints without end are killed at random moments; what they leave must

@@ -21,6 +21,13 @@ class WriteError : public Error {
   explicit WriteError(const std::string& message) : Error(message) {}
 };
 
+// What the system does not let us read: a failing disk, missing rights, no such file. It tells
+// nothing of the content: nobody may take such a file for a damaged one.
+class ReadError : public Error {
+ public:
+  explicit ReadError(const std::string& message) : Error(message) {}
+};
+
 // A command line that asks for something that does not exist. Programs exit with 2.
 class UsageError : public Error {
  public:

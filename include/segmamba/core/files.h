@@ -11,13 +11,14 @@ namespace segmamba {
 
 class OutputFile;
 
-// Reads a whole file. Throws Error where it is missing, unreadable or larger than `max_bytes`.
+// Reads a whole file. Throws ReadError where it is missing or unreadable, and Error where it is
+// larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path,
                       std::uint64_t max_bytes = std::uint64_t{1} << 32);
 
 // Gives the lines of a file one by one, without their line breaks: only what it holds at once is in
 // memory. What stands behind the last line break is left out: it may still be being written. Throws
-// Error where the file is missing or unreadable; what `take` throws is passed on.
+// ReadError where the file is missing or unreadable; what `take` throws is passed on.
 void read_whole_lines(const std::filesystem::path& path,
                       const std::function<void(std::string_view line)>& take);
 
@@ -32,7 +33,7 @@ void write_file_atomically(const std::filesystem::path& path,
                            const std::function<void(OutputFile&)>& write);
 
 // The content of `path` under a second name, atomically; by a hard link where the file system has
-// them. Throws Error where `path` cannot be read, WriteError as above.
+// them. Throws ReadError where `path` cannot be read, WriteError as above.
 void copy_file_atomically(const std::filesystem::path& path, const std::filesystem::path& copy);
 
 // Renames in one step, replacing `to`. Throws as write_file_atomically(), naming `to`.

@@ -13,8 +13,13 @@ using Json = nlohmann::ordered_json;
 // an object of more than 20,000 keys.
 Json parse_json(const std::string& text, const std::string& origin);
 Json read_json(const std::filesystem::path& path);
-// Indented by two; bytes that are not UTF-8 become U+FFFD. Numbers that may be NaN or infinite go
-// through json_number, else they become null. Atomic. Throws Error.
+// In one line, or indented by so many. JSON is UTF-8, which the name of a file need not be: bytes
+// that are not become U+FFFD. Numbers that may be NaN or infinite go through json_number, else they
+// become null.
+std::string json_text(const Json& value, int indent = -1);
+// `text` as it comes back from there, to be compared with what was read.
+std::string utf8_text(const std::string& text);
+// The text, indented by two. Atomic. Throws Error.
 void write_json(const std::filesystem::path& path, const Json& value);
 // A number, or "nan", "inf", "-inf" as a string, which JSON has no numbers for.
 Json json_number(double value);

@@ -10,7 +10,8 @@ namespace segmamba {
 // cache, not to this process.
 class MappedFile {
  public:
-  // Throws Error where the file cannot be opened, is no regular file, or is empty.
+  // Throws ReadError where the file cannot be opened, Error where it is no regular file or is
+  // empty, and std::bad_alloc where there is no room for it among the addresses of the process.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

@@ -27,6 +27,10 @@ std::uint64_t group_memory_limit();
 // no exception tells it.
 std::uint64_t available_memory();
 
+// The most that a process could take if no other had any: the machine's with its swap space, and no
+// more than the control group may have. UINT64_MAX where the system does not say.
+std::uint64_t total_memory();
+
 // Memory of this process that is resident, its libraries with it, in bytes; 0 where the system does
 // not say. (What getrusage() tells counts the process from which this one was forked, too.)
 struct ResidentMemory {
@@ -38,5 +42,9 @@ ResidentMemory resident_memory();
 // Gives back what the process does not need, and has the peak count anew from there, whose bytes it
 // returns.
 std::uint64_t restart_peak_memory();
+
+// Throws std::bad_alloc where `code`, an errno, says that memory is short: as an Error that would
+// pass for a fault of the file at hand.
+void refuse_short_memory(int code);
 
 }  // namespace segmamba

@@ -20,9 +20,11 @@
 // Where a layout names the file of a channel, that may be a folder of DICOM files, too.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "segmamba/core/config.h"
@@ -139,6 +141,14 @@ std::string canonical_class(const std::string& name);
 // The places of channels in the order in which they are looked at: t1c, where enhancing tumour
 // stands out; t2f, where oedema does; then the others as they are. Names may be spelt in any way.
 std::vector<std::size_t> viewing_order(const std::vector<std::string>& channels);
+
+// The longest name of a file has 255 bytes (NAME_MAX of Linux). Of the files that are named after a
+// case, the lock of a cache has the most around it (".CASE.case-lock"), and a label map four bytes
+// less (".nii.gz"); temporary files have short names of their own.
+inline constexpr std::size_t kLongestCaseName = 255 - std::string_view("..case-lock").size();
+// Whether a case can have this name: files are named after it, and it is told on terminals, where
+// control characters have no business.
+bool is_case_name(const std::string& name);
 
 // The patient of a case: its name without the number of the visit, where it ends in two numbers
 // ("BraTS-GLI-00001-000" is of "BraTS-GLI-00001"); otherwise the name itself.

@@ -59,8 +59,8 @@ class DamagedCheckpoint : public Error {
   using Error::Error;
 };
 
-// Throws DamagedCheckpoint, and Error where the file cannot be opened or is of another version that
-// draws other random numbers; both name the file.
+// Throws DamagedCheckpoint, ReadError where the file cannot be read, and Error where it is a folder
+// or of another version that draws other random numbers; all name the file.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
 
 // The config inside; `path` stands in messages.

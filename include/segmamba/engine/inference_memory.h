@@ -48,6 +48,9 @@ struct InferencePlan {
 InferencePlan plan_inference(const InferenceTask& task, const MemoryLimits& limits,
                              const InferenceBytes& held, std::int64_t window_batch);
 
+// Throws Error where `bytes` of images, beside what the process holds now, do not keep limits.host.
+void check_images_fit(const MemoryLimits& limits, std::int64_t bytes);
+
 // For the user: "ask for fewer maps, or take a smaller window (data.patch_size is [128, 128,
 // 128])".
 std::string ways_to_need_less(const std::array<std::int64_t, 3>& window);

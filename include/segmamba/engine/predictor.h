@@ -92,6 +92,7 @@ class Predictor {
   std::string device() const;
   std::string precision() const;
   std::int64_t model_count() const;
+  const MemoryLimits& limits() const;
 
   // Throws Error where memory does not suffice, and where scores are not finite.
   Prediction predict(const data::PreparedCase& item, const PredictionRequest& request = {}) const;

@@ -91,8 +91,8 @@ void write_archive(const std::filesystem::path& path, const Dict& content);
 // Reads zip archives and what PyTorch wrote before 1.6. Tensors come back on the CPU; integer keys
 // of dicts as decimal text; OrderedDict, defaultdict, Counter and Namespace as dict, sets and
 // torch.Size as list, Parameter as tensor, numpy's scalars as numbers and its arrays as tensors,
-// devices, types and paths as text. Throws Error where the file is damaged, or holds another Python
-// object.
+// devices, types and paths as text. Throws ReadError where the file cannot be read, and Error where
+// it is damaged or holds another Python object.
 Value read_archive(const std::filesystem::path& path);
 
 // A hash of everything in a dict: keys and values in their order, the type, shape and bytes of

@@ -28,8 +28,8 @@ struct StateDictFile {
 // tensors in them: the file itself, or under the keys that training programs use, however nested
 // (`place`: there and nowhere else). Prefixes that all names have ("module.", "_orig_mod.", "net.")
 // are removed. Of a checkpoint of segmamba-train that has averaged weights, those; of a golden
-// file (all of whose names are those of golden files), the weights. Throws Error where there is no
-// such dict, or several without a way to choose.
+// file (all of whose names are those of golden files), the weights. Throws ReadError where the
+// file cannot be read, and Error where there is no such dict, or several without a way to choose.
 StateDictFile read_state_dict(const std::filesystem::path& path, const std::string& place = "");
 // Its tensors alone: the weights of a model, by state-dict name.
 TensorMap read_weights(const std::filesystem::path& path);

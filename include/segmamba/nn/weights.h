@@ -14,8 +14,9 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-// Throws Error on anything that is not a well-formed safetensors file (header over 4 MB,
-// overlapping or out-of-range data, unknown types, a name twice), naming the file and the tensor.
+// Throws ReadError where the file cannot be read, and Error on anything that is not a well-formed
+// safetensors file (header over 4 MB, overlapping or out-of-range data, unknown types, a name
+// twice), naming the file and the tensor.
 // Format: https://github.com/huggingface/safetensors#format
 TensorFile read_safetensors(const std::filesystem::path& path);
 // Atomic.
