@@ -7,6 +7,7 @@
 #include "crop_layout.h"
 #include "resample.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::data {
@@ -281,9 +282,10 @@ class Normaliser {
   std::vector<std::uint8_t> mask_;
 };
 
-// The grid after resampling to config.spacing.
+// The grid after resampling `channels` channels to config.spacing.
 Index3 resampled_size(const PreprocessConfig& config, const Index3& size,
-                      const std::array<double, 3>& spacing, const std::string& name) {
+                      const std::array<double, 3>& spacing, std::int64_t channels,
+                      const std::string& name) {
   if (config.spacing.empty()) return size;
   Index3 result{};
   double voxels = 1;
@@ -292,11 +294,14 @@ Index3 resampled_size(const PreprocessConfig& config, const Index3& size,
     result[axis] = std::max<std::int64_t>(1, std::llround(std::min(wanted, 1e9)));
     voxels *= static_cast<double>(result[axis]);
   }
+  // A channel as it is resampled, and all as they stay.
+  const double bytes = voxels * static_cast<double>(sizeof(float) + channels * sizeof(Half));
   constexpr double kMostVoxels = 4e9;
-  if (voxels > kMostVoxels) {
+  if (voxels > kMostVoxels || bytes > static_cast<double>(total_memory())) {
     throw Error(concat("case ", name, ": preprocess.spacing [", join(config.spacing, ", "),
                        "] makes ", join(size, "x"), " voxels of ", join(spacing, "x"), " mm into ",
-                       join(result, "x"), ", which is too many"));
+                       join(result, "x"), ", which is too many",
+                       voxels > kMostVoxels ? "" : " for this machine's memory"));
   }
   return result;
 }
@@ -444,7 +449,7 @@ PreparedCase prepare_case(RawCase raw, const PreprocessConfig& config) {
   item.classes = raw.classes;
   const auto turned = io::reoriented(raw.geometry, item.axes);
   const std::array<double, 3> spacing = {turned.spacing[2], turned.spacing[1], turned.spacing[0]};
-  item.size = resampled_size(config, item.crop_size, spacing, raw.name);
+  item.size = resampled_size(config, item.crop_size, spacing, item.channels, raw.name);
   for (std::size_t axis = 0; axis < 3; ++axis) {
     item.spacing[axis] = spacing[axis] * static_cast<double>(item.crop_size[axis]) /
                          static_cast<double>(item.size[axis]);

@@ -11,6 +11,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/random.h"
+#include "segmamba/core/text.h"
 #include "support/error_of.h"
 #include "support/temporary_folder.h"
 
@@ -264,6 +265,21 @@ TEST(Normalise, WindowStatisticsAndPercentiles) {
   EXPECT_EQ(result[0], (-40 - 10) / 4.0f);
   EXPECT_EQ(result[100], (35 - 10) / 4.0f);
   EXPECT_EQ(result[62], 0.5f);
+}
+
+TEST(Prepare, TakesNoSpacingThatNoMemoryHolds) {
+  auto raw = raw_case({4, 4, 4}, std::vector<float>(64, 1));
+  raw.geometry.spacing = {390, 390, 390};
+  PreprocessConfig config;
+  config.spacing = {1, 1, 1};
+  const auto refusal = [&] { return error_of([&] { prepare_case(raw, config); }); };
+  const std::string made = concat("case ", raw.name,
+                                  ": preprocess.spacing [1, 1, 1] makes 4x4x4 voxels of "
+                                  "390x390x390 mm into 1560x1560x1560, which is too many");
+  raw.channels.resize(10000, raw.channels.front());  // 76 TB
+  EXPECT_EQ(refusal(), made + " for this machine's memory");
+  config.spacing = {0.5, 1, 1};
+  EXPECT_THAT(refusal(), HasSubstr("into 3120x1560x1560, which is too many"));
 }
 
 TEST(Prepare, ResamplesToTheSpacingAndKeepsTheFaces) {
