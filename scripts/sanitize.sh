@@ -30,7 +30,10 @@ with_valgrind() {
   "$root/scripts/setup.sh" valgrind
   "$root/scripts/build.sh" "${tests[@]}"
   # A test that limits its address space limits valgrind's, too.
-  export GTEST_FILTER='-ParallelFor.GoesOnWhereTheSystemHasNoMoreThreads'
+  local limiting=(ParallelFor.GoesOnWhereTheSystemHasNoMoreThreads
+                  MappedFile.NoRoomIsNoFaultOfTheFile CacheTest.ShortMemoryCostsNoCase)
+  GTEST_FILTER="-$(IFS=:; echo "${limiting[*]}")"
+  export GTEST_FILTER
   for test in "${tests[@]}"; do
     say "$test under valgrind"
     GTEST_BRIEF=1 valgrind --quiet --error-exitcode=9 --leak-check=full \

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <mutex>
 #include <new>
 #include <numeric>
@@ -14,6 +15,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "layouts.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/file_lock.h"
 #include "segmamba/core/files.h"
@@ -104,7 +106,7 @@ std::vector<fs::path> sources_of(const Case& item) {
     std::vector<fs::path> paths = {file.path};
     if (fs::is_directory(file.path)) {
       paths.clear();
-      for (const auto& entry : fs::directory_iterator(file.path)) {
+      for (const auto& entry : entries_of(file.path)) {
         if (entry.is_regular_file()) paths.push_back(entry.path());
       }
       std::sort(paths.begin(), paths.end());
@@ -115,6 +117,18 @@ std::vector<fs::path> sources_of(const Case& item) {
   }
   if (!item.labels.empty()) sources.push_back(item.labels);
   return sources;
+}
+
+// The names of the cases that have a file, by what JSON makes of them.
+std::map<std::string, std::string> case_names(const fs::path& folder) {
+  std::map<std::string, std::string> names;
+  for (const auto& entry : entries_of(folder)) {
+    if (entry.path().extension() != kCaseSuffix) continue;
+    const auto name = entry.path().stem().string();
+    const auto [known, is_new] = names.emplace(utf8_text(name), name);
+    if (!is_new) known->second = known->first;  // two that it makes one: that of neither
+  }
+  return names;
 }
 
 // Size and time of a file; nothing where it is not there.
@@ -482,7 +496,7 @@ class CacheBuild {
     } catch (const WriteError&) {
       throw;  // no fault of the case
     } catch (const std::bad_alloc&) {
-      failure = concat("case ", item.name, ": not enough memory to prepare it");
+      throw;  // nor is this
     } catch (const std::exception& error) {
       failure = error.what();
     }
@@ -584,7 +598,7 @@ void write_prepared(const fs::path& path, const PreparedCase& item,
                        {"outside", item.outside},
                        {"has_labels", !item.labels.empty()},
                        {"hash", hash_of(item.image, item.labels)}};
-  const std::string text = header.dump();
+  const std::string text = json_text(header);
   const Prefix prefix = {kMagic, text.size(), hash_bytes(text.data(), text.size())};
   write_file_atomically(path, [&](OutputFile& file) {
     const auto pad = [&](std::uint64_t bytes) {
@@ -636,11 +650,11 @@ void remove_cache(const fs::path& folder) {
     const std::string name = entry.path().filename().string();
     const bool is_lock = starts_with(name, ".") && ends_with(name, kLockSuffix);
     if (ends_with(name, kCaseSuffix) || is_lock || name == kManifestName) {
-      fs::remove(entry.path());
+      remove_file(entry.path());
     }
   }
   remove_stale_temporaries(folder);
-  fs::remove(folder / kSettingsName);
+  remove_file(folder / kSettingsName);
 }
 
 Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessConfig& config)
@@ -685,7 +699,7 @@ Cache::Cache(const fs::path& folder, const Dataset& dataset, const PreprocessCon
       if (is_current) file.check_fits(channels_, classes_);
     }
     const std::lock_guard lock(mutex);
-    if (!exists && failed_.count(item.name) == 0) absent.push_back(item.name);
+    if (!exists && failed_.count(utf8_text(item.name)) == 0) absent.push_back(item.name);
     if (exists && !is_current) changed.push_back(item.name);
     missing += gone;
   });
@@ -714,6 +728,7 @@ Dataset cached_dataset(const fs::path& folder, const std::vector<std::string>& c
                                     : ": is no cache; make it by segmamba-data prepare"));
   }
   const Json manifest = read_json(path);
+  const auto names = case_names(folder);
   Dataset dataset;
   dataset.layout = "cache";
   dataset.channels = channels;
@@ -728,7 +743,9 @@ Dataset cached_dataset(const fs::path& folder, const std::vector<std::string>& c
         throw Error(concat("case ", item.at("name").get<std::string>(), " has no labels in cache ",
                            folder.string()));
       }
-      dataset.cases.push_back({.name = item.at("name").get<std::string>(),
+      const auto told = item.at("name").get<std::string>();
+      const auto name = names.find(told);
+      dataset.cases.push_back({.name = name == names.end() ? told : name->second,
                                .patient = item.at("patient").get<std::string>(),
                                .images = {},
                                .labels = {}});
@@ -744,7 +761,7 @@ Dataset cached_dataset(const fs::path& folder, const std::vector<std::string>& c
 }
 
 PreparedCase Cache::open(const std::string& name) const {
-  const auto failure = failed_.find(name);
+  const auto failure = failed_.find(utf8_text(name));
   const fs::path path = case_path(folder_, name);
   if (failure != failed_.end() && !fs::exists(path)) throw Error(failure->second);
   PreparedFile file(path);
@@ -752,7 +769,9 @@ PreparedCase Cache::open(const std::string& name) const {
     throw Error(concat(path.string(), ": was made with other settings"));
   }
   file.check_fits(channels_, classes_);
-  return file.item();
+  auto item = file.item();
+  item.name = name;  // the header holds it as UTF-8, which it need not be
+  return item;
 }
 
 }  // namespace segmamba::data

@@ -14,6 +14,7 @@
 #include "dicom_pixels.h"
 #include "dicom_series.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 
@@ -52,6 +53,7 @@ std::vector<fs::path> files_in(const fs::path& folder) {
     if (starts_with(name, ".") || to_lower(name) == "dicomdir") continue;
     if (entry->is_regular_file()) files.push_back(entry->path());
   }
+  refuse_short_memory(error.value());
   if (error) fail(folder, concat("cannot be listed: ", error.message()));
   std::sort(files.begin(), files.end());
   return files;

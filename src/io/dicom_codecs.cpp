@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
 
 #include "dicom_codestream.h"
 #include "gdcm_door.h"
@@ -47,6 +48,14 @@ void widen(std::string_view values, bool is_signed, std::span<char> output) {
   }
 }
 
+// Throws std::bad_alloc where there is not even the memory that every decoder takes for a frame.
+// Those in C fail for want of it without a word, as they do at a damaged stream.
+void refuse_short_memory_for(const FrameShape& shape) {
+  constexpr std::size_t kBuffer = std::size_t{1} << 20;  // of OpenJPEG's streams
+  ::operator delete(
+      ::operator new(kBuffer + shape.pixels() * sizeof(std::int32_t) + shape.bytes()));
+}
+
 // GDCM takes a header for damaged that allocates more bytes for a value than its stream needs, so
 // it gets one of its own.
 template <class Codec>
@@ -69,7 +78,10 @@ std::string decode_by_gdcm(Codec& codec, const Codestream& stream, const FrameSh
   fragments->AddFragment(fragment);
   gdcm::DataElement coded(kPixelData), decoded(kPixelData);
   coded.SetValue(*fragments);
-  if (!succeeds([&] { return codec.Decode(coded, decoded); })) return kNotDecoded;
+  if (!succeeds([&] { return codec.Decode(coded, decoded); })) {
+    refuse_short_memory_for(shape);
+    return kNotDecoded;
+  }
   const gdcm::ByteValue* bytes = decoded.GetByteValue();
   const std::size_t expected = shape.pixels() * static_cast<std::size_t>(bits / 8);
   if (bytes == nullptr || bytes->GetLength() < expected) return "lacks values";

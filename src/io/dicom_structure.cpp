@@ -8,9 +8,12 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <memory>
+#include <new>
 #include <utility>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/text.h"
 #include "segmamba/io/volume.h"
 
@@ -259,11 +262,13 @@ std::string inflate_all(const fs::path& path, std::string_view deflated) {
     throw DamagedFileError(concat(path.string(), ": is damaged or truncated: ", what));
   };
   z_stream stream{};
-  if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw Error("zlib cannot be set up");
+  int state = inflateInit2(&stream, -MAX_WBITS);
+  if (state == Z_MEM_ERROR) throw std::bad_alloc();
+  if (state != Z_OK) throw Error("zlib cannot be set up");
+  const std::unique_ptr<z_stream, decltype(&inflateEnd)> end(&stream, &inflateEnd);
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(deflated.data()));
   stream.avail_in = static_cast<uInt>(std::min<std::size_t>(deflated.size(), kUndefined));
   std::string bytes;
-  int state = Z_OK;
   while (state == Z_OK && bytes.size() < limit) {
     constexpr std::size_t kStep = std::size_t{1} << 20;
     const std::size_t old = bytes.size();
@@ -273,7 +278,7 @@ std::string inflate_all(const fs::path& path, std::string_view deflated) {
     state = inflate(&stream, Z_NO_FLUSH);
     bytes.resize(bytes.size() - stream.avail_out);
   }
-  inflateEnd(&stream);
+  if (state == Z_MEM_ERROR) throw std::bad_alloc();  // no damage of the file
   if (state == Z_OK) fail("its deflated data set would be larger than any image");
   if (state != Z_STREAM_END) fail("its deflated data set cannot be inflated");
   return bytes;
@@ -311,6 +316,7 @@ bool has_dicom_mark(const fs::path& path) {
   std::array<char, kMark.size()> bytes{};
   const bool is_long_enough = file.seekg(kPreamble) && file.read(bytes.data(), bytes.size());
   if (!file.is_open() || file.bad()) {
+    refuse_short_memory(errno);
     throw Error(concat(path.string(), ": cannot be read: ", std::strerror(errno)));
   }
   return is_long_enough && std::string_view(bytes.data(), bytes.size()) == kMark;

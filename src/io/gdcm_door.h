@@ -5,6 +5,7 @@
 #include <gdcmTrace.h>
 
 #include <mutex>
+#include <new>
 
 namespace segmamba::io {
 
@@ -22,12 +23,16 @@ inline void silence_gdcm() {
 }
 
 // Whether call() is true. GDCM throws exceptions, strings and characters at what it does not
-// expect.
+// expect. That memory is short is passed on: it is no fault of what is read.
 template <class Call>
 bool succeeds(Call call) {
   silence_gdcm();
   try {
     return call();
+  } catch (const std::bad_array_new_length&) {
+    return false;  // of a length that cannot be
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (...) {
     return false;
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/memory.h"
 #include "segmamba/core/output_file.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
@@ -107,6 +108,7 @@ std::size_t InputFile::read(char* target, std::size_t size) {
   if (count < 0 || (code != Z_OK && code != Z_STREAM_END)) {
     if (code == Z_MEM_ERROR) throw std::bad_alloc();  // no damage of the file
     if (code == Z_ERRNO) {
+      refuse_short_memory(errno);
       throw Error(concat(path_.string(), ": cannot be read: ", std::strerror(errno)));
     }
     throw DamagedFileError(

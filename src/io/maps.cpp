@@ -75,11 +75,10 @@ void write_probabilities(const fs::path& path, const Geometry& geometry,
 
   Json extension = Json::object();
   extension["volumes"] = names;
-  const NiftiContent content{
-      .type = NiftiType::kUint16,
-      .slope = 1.0 / kSteps,
-      .subject = "probabilities",
-      .extension = extension.dump(-1, ' ', false, Json::error_handler_t::replace)};
+  const NiftiContent content{.type = NiftiType::kUint16,
+                             .slope = 1.0 / kSteps,
+                             .subject = "probabilities",
+                             .extension = json_text(extension)};
   write_nifti_voxels<std::uint16_t>(
       path, header, content, [&](std::int64_t first, std::span<std::uint16_t> stored) {
         std::vector<float> numbers(stored.size());

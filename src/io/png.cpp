@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <map>
+#include <new>
 #include <optional>
 
 #include "segmamba/core/error.h"
@@ -66,6 +67,11 @@ std::string encode_png(const Picture& picture) {
     if (png_image_write_to_memory(&header, bytes.data(), &size, 0, pixels, 0, palette)) {
       return bytes;
     }
+  }
+  // That memory is short libpng tells by words alone, its own or those of zlib.
+  const std::string why = to_lower(header.message);
+  if (ends_with(why, "out of memory") || ends_with(why, "insufficient memory")) {
+    throw std::bad_alloc();
   }
   throw Error(concat("cannot encode the picture: ", header.message));
 }

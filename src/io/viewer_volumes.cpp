@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <new>
 
-#include "segmamba/core/error.h"
 #include "segmamba/core/html.h"
 
 namespace segmamba::io {
@@ -15,7 +15,7 @@ namespace {
 std::string pack(const std::vector<std::uint8_t>& voxels, int level) {
   const std::unique_ptr<libdeflate_compressor, decltype(&libdeflate_free_compressor)> compressor(
       libdeflate_alloc_compressor(level), libdeflate_free_compressor);
-  if (!compressor) throw Error("out of memory");
+  if (!compressor) throw std::bad_alloc();
   std::string bytes(libdeflate_zlib_compress_bound(compressor.get(), voxels.size()), '\0');
   bytes.resize(libdeflate_zlib_compress(compressor.get(), voxels.data(), voxels.size(),
                                         bytes.data(), bytes.size()));

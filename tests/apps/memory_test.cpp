@@ -296,6 +296,18 @@ TEST_F(ShortMemory, OfTraining) {
         {"run"});
 }
 
+TEST_F(ShortMemory, OfTrainingFromACache) {
+  const auto cache = concat("data.cache=", (shared_->path() / "cache").string());
+  ASSERT_EQ(run({"segmamba-data", "prepare", "--config", (shared_->path() / "tiny.yaml").string(),
+                 "--set", "data.root=" + cases().string(), "--output",
+                 (shared_->path() / "cache").string()})
+                .exit_code,
+            0);
+  sweep(train_command({"--output", "run", "--set", "training.iterations=3", "training.workers=2",
+                       "training.threads=2", "validation.every=3", cache}),
+        {"run"});
+}
+
 TEST_F(ShortMemory, OfInference) {
   sweep({"segmamba-infer", "--checkpoint", checkpoint(), "--input", cases(), "--output", "labels",
          "--device", "cpu", "--threads", "2", "--no-tta"},
@@ -333,14 +345,18 @@ class InferenceInLimits : public ShortMemory {
     ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "large", "--cases", "1", "--size", "80"})
                   .exit_code,
               0);
-    const auto refused = run_within(0, command("refused", "1MB"));
-    ASSERT_EQ(refused.exit_code, 3);
-    const auto bytes_after = [&](const std::string& words, const std::string& next) {
-      const auto from = refused.err.find(words) + words.size();
-      return to_bytes(refused.err.substr(from, refused.err.find(next, from) - from)).value_or(0);
+    const auto bytes_after = [](const Outcome& outcome, const std::string& words) {
+      const auto from = outcome.err.find(words) + words.size();
+      return to_bytes(outcome.err.substr(from, outcome.err.find(" of", from) - from)).value_or(0);
     };
-    const auto least = bytes_after("segmenting takes at least ", " of this machine's memory");
-    before_ = bytes_after("machine's memory (", " of it before it starts");
+    const auto unread = run_within(0, command("refused", "1MB"));
+    ASSERT_EQ(unread.exit_code, 3);
+    const auto to_read = bytes_after(unread, "to read its images takes at least ");
+    ASSERT_GT(to_read, 0) << unread.err;
+    const auto refused = run_within(0, command("refused", concat(to_read + to_read / 100)));
+    ASSERT_EQ(refused.exit_code, 3);
+    const auto least = bytes_after(refused, "segmenting takes at least ");
+    before_ = bytes_after(refused, "machine's memory (");
     ASSERT_GT(before_, 0) << refused.err;
     ASSERT_GT(least, before_) << refused.err;
     limit_ = least + (least - before_) / 20;  // what is said is rounded
@@ -394,11 +410,38 @@ TEST_F(InferenceInLimits, IsWithinWhatItsContainerHas) {
   };
   const auto refused = run_in_group(before_ + (limit_ - before_) / 2);
   EXPECT_EQ(refused.exit_code, 3) << refused.err;
-  EXPECT_THAT(refused.err, HasSubstr("segmenting takes at least "));
+  EXPECT_THAT(refused.err, AnyOf(HasSubstr("segmenting takes at least "),
+                                 HasSubstr("to read its images takes at least ")));
   fs::remove_all(folder_.path() / "in group");
   const auto kept = run_in_group(limit_);
   EXPECT_EQ(kept.exit_code, 0) << kept.err;
   EXPECT_THAT(kept.err, HasSubstr("this container or job may hold "));
+}
+
+// By the headers of its files, before anything is taken.
+TEST_F(ShortMemory, ImagesBeyondTheLimitAreNotRead) {
+  ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "zeros", "--cases", "1", "--size", "16"})
+                .exit_code,
+            0);
+  constexpr std::int64_t kSize = 320;
+  const io::LabelMap zeros{{.size = {kSize, kSize, kSize}},
+                           std::vector<std::uint8_t>(kSize * kSize * kSize)};
+  const auto file = folder_.path() / "zeros.nii.gz";
+  io::write_labels(file, zeros);
+  std::vector<fs::path> images;
+  for (const auto& entry : fs::recursive_directory_iterator(folder_.path() / "zeros")) {
+    const bool is_image = entry.is_regular_file() && ends_with(entry.path().string(), ".nii.gz");
+    if (is_image) images.push_back(entry.path());
+  }
+  ASSERT_GE(images.size(), 4U);
+  for (const auto& image : images) fs::copy_file(file, image, fs::copy_options::overwrite_existing);
+  constexpr std::int64_t kLimit = 350 << 20;
+  const auto refused =
+      run_within(0, {"segmamba-infer", "--checkpoint", checkpoint(), "--input", "zeros", "--output",
+                     "out", "--device", "cpu", "--threads", "1", "--max-memory", concat(kLimit)});
+  EXPECT_EQ(refused.exit_code, 3) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("to read its images takes at least 1."));
+  EXPECT_LT(refused.own_bytes, kLimit);
 }
 
 using LoaderInLimits = ShortMemory;

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <thread>
 
 #include "case_files.h"
@@ -23,6 +24,7 @@
 #include "segmamba/core/parallel.h"
 #include "segmamba/data/case_store.h"
 #include "support/error_of.h"
+#include "support/limited_memory.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::data {
@@ -329,6 +331,61 @@ TEST_F(CacheTest, ACaseThatCannotBePreparedAnyMoreIsABadCase) {
             3U);
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Whether a case is ready cannot be seen where there is no room to map its file.
+TEST_F(CacheTest, ShortMemoryCostsNoCase) {
+  build();
+  const std::string manifest = read_file(cache() / "manifest.json");
+  const Cache opened(cache(), dataset(), {});
+  const fs::path file = cache() / (kNames[1] + ".case");
+  constexpr std::uintmax_t kLarge = std::uintmax_t{1} << 32;
+  fs::resize_file(file, kLarge);
+  {
+    const test::LimitedMemory limit(1 << 28);
+    EXPECT_THROW(opened.open(kNames[1]), std::bad_alloc);
+    EXPECT_THROW(build(), std::bad_alloc);
+  }
+  EXPECT_EQ(fs::file_size(file), kLarge);
+  for (const auto& name : {kNames[0], kNames[2]}) EXPECT_NO_THROW(opened.open(name)) << name;
+  EXPECT_EQ(read_file(cache() / "manifest.json"), manifest);
+}
+#endif
+
+// Such as names in Latin-1, which the JSON of a cache cannot hold.
+TEST_F(CacheTest, NamesThatAreNotUtf8AreKept) {
+  const std::string name = "BraTS-GLI-M\xfcller-000";
+  test::write_case(root(), name, 4);
+  const auto report = build();
+  EXPECT_EQ(report.made, 4);
+  EXPECT_TRUE(report.failed.empty());
+  EXPECT_EQ(build().kept, 4);
+  EXPECT_EQ(Cache(cache(), dataset(), {}).open(name).name, name);
+  // Where the cache serves alone.
+  const auto set = cached_dataset(cache(), kBratsChannels, kBratsClasses, Labels::kRequired);
+  ASSERT_EQ(set.cases.size(), 4U);
+  EXPECT_EQ(set.cases[3].name, name);
+  EXPECT_EQ(Cache(cache(), set, {}).open(name).name, name);
+  // As a bad case.
+  write_file_atomically(test::case_file(root(), name, "t2w"), "no NIfTI");
+  EXPECT_EQ(build().failed.size(), 1U);
+  EXPECT_THAT(error_of([&] { Cache(cache(), dataset(), {}).open(name); }), HasSubstr("t2w"));
+}
+
+// JSON makes both names one.
+TEST_F(CacheTest, NamesThatOnlyBytesBeyondUtf8TellApart) {
+  const std::vector<std::string> names = {"BraTS-GLI-M\xe4rz-000", "BraTS-GLI-M\xfcrz-000"};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    test::write_case(root(), names[i], static_cast<int>(i) + 4);
+  }
+  EXPECT_EQ(build().made, 5);
+  EXPECT_EQ(build().kept, 5);
+  const Cache opened(cache(), dataset(), {});
+  for (const auto& name : names) EXPECT_EQ(opened.open(name).name, name);
+  // One of them would pass for both.
+  const auto set = cached_dataset(cache(), kBratsChannels, kBratsClasses, Labels::kRequired);
+  EXPECT_THAT(error_of([&] { Cache(cache(), set, {}); }), HasSubstr("2 of 5 cases are not in the"));
+}
+
 TEST_F(CacheTest, OtherSettingsAreRefusedByName) {
   build();
   PreprocessConfig other;
@@ -359,6 +416,18 @@ TEST_F(CacheTest, ForeignFilesStay) {
   EXPECT_TRUE(fs::exists(cache() / "poetry.lock"));
   EXPECT_FALSE(is_cache(cache()));
   EXPECT_THAT(opening_error(), HasSubstr("is no cache"));
+}
+
+TEST_F(CacheTest, WhatCannotBeRemovedIsNamed) {
+  build();
+  const fs::path folder = cache() / "x.case";
+  fs::create_directories(folder / "y");
+  EXPECT_THAT(error_of([&] { remove_cache(cache()); }),
+              HasSubstr("cannot remove " + folder.string() + ": "));
+  EXPECT_TRUE(is_cache(cache()));  // so that it can be removed again
+  fs::remove_all(folder);
+  remove_cache(cache());
+  EXPECT_TRUE(fs::is_empty(cache()));
 }
 
 TEST_F(CacheTest, BadCasesAreListedAndTheOthersPrepared) {

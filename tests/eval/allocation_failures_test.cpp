@@ -290,34 +290,28 @@ TEST_F(AllocationFailures, OfCases) {
   expect_failures([&] { data::prepare_case(data::read_case(set, set.cases[0]), config); });
 }
 
-// A case that memory was short for is named; what is prepared stays.
+// Short memory makes no case a failed one, and what is prepared stays.
 TEST_F(AllocationFailures, OfTheCache) {
   make_cases(folder_.path() / "cases");
   const auto set = dataset(folder_.path() / "cases");
   const auto cache = folder_.path() / "cache";
-  // How many cases failed; all of them are named.
   const auto build = [&]() -> std::int64_t {
-    const auto report = data::build_cache(set, {}, cache);
-    for (const auto& [name, message] : report.failed) {
-      if (message.find(name) == std::string::npos) std::abort();
-    }
-    return std::ssize(report.failed);
+    return std::ssize(data::build_cache(set, {}, cache).failed);
   };
-  const auto check = [&] {
-    for (const auto& item : set.cases) {
-      const auto path = cache / (item.name + ".case");
-      if (fs::exists(path)) data::map_prepared(path);  // throws where it is not whole
-    }
-  };
+  const auto path_of = [&](const data::Case& item) { return cache / (item.name + ".case"); };
   const auto errors = folder_.path() / "errors";
-  EXPECT_GT(expect_failures_apart(errors, build,
-                                  [&] {
-                                    check();
-                                    fs::remove_all(cache);
-                                  }),
-            0);
+  const auto check_and_remove = [&] {
+    for (const auto& item : set.cases) {
+      if (fs::exists(path_of(item))) data::map_prepared(path_of(item));  // throws where it is none
+    }
+    fs::remove_all(cache);
+  };
+  EXPECT_EQ(expect_failures_apart(errors, build, check_and_remove), 0);
   build();
-  expect_failures_apart(errors, build, check);
+  const auto check_all = [&] {
+    for (const auto& item : set.cases) data::map_prepared(path_of(item));
+  };
+  EXPECT_EQ(expect_failures_apart(errors, build, check_all), 0);
 }
 
 TEST_F(AllocationFailures, OfTheLoadersThreads) {
@@ -379,7 +373,12 @@ TEST_F(AllocationFailures, OfACheck) {
     report.to_html();
     return std::ssize(report.findings);
   };
-  EXPECT_GT(expect_failures_apart(folder_.path() / "errors", check), 0);
+  // Which of the sampled allocations are those of a file that is read is a matter of threads.
+  std::int64_t told = 0;
+  for (int i = 0; i < 20 && told == 0; ++i) {
+    told = expect_failures_apart(folder_.path() / "errors", check);
+  }
+  EXPECT_GT(told, 0);
 }
 
 }  // namespace

@@ -5,10 +5,12 @@
 
 #include <array>
 #include <cstdlib>
+#include <new>
 #include <random>
 #include <vector>
 
 #include "../../src/io/dicom_codestream.h"
+#include "../../src/io/gdcm_door.h"
 
 namespace segmamba::io {
 namespace {
@@ -57,6 +59,14 @@ std::string rle(const std::vector<std::string>& planes) {
     frame += planes[i];
   }
   return frame;
+}
+
+TEST(GdcmDoor, LetsNothingThroughButShortMemory) {
+  EXPECT_TRUE(succeeds([] { return true; }));
+  EXPECT_FALSE(succeeds([] { return false; }));
+  EXPECT_FALSE(succeeds([]() -> bool { throw "a text"; }));
+  EXPECT_FALSE(succeeds([]() -> bool { throw std::bad_array_new_length(); }));
+  EXPECT_THROW(succeeds([]() -> bool { throw std::bad_alloc(); }), std::bad_alloc);
 }
 
 constexpr FrameShape kBytes = {3, 2, 8}, kWords = {3, 2, 16};

@@ -36,7 +36,8 @@ struct CacheReport {
 // (core/parallel.h). May be killed and run again at any time. Cases that cannot be prepared are
 // listed in the result; training treats them as bad cases. `progress` is called after each case,
 // one call at a time. Throws Error where `folder` is a cache with other settings (they are named),
-// WriteError where it cannot be written: the cache is then not finished.
+// WriteError where it cannot be written, std::bad_alloc where memory is short, which is no fault of
+// a case and costs none that is ready: the cache is then not finished.
 CacheReport build_cache(
     const Dataset& dataset, const PreprocessConfig& config, const std::filesystem::path& folder,
     const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
@@ -52,7 +53,7 @@ Dataset cached_dataset(const std::filesystem::path& folder,
 bool is_cache(const std::filesystem::path& folder);
 // What the cases in it take; 0 where there is none.
 std::uint64_t cache_bytes(const std::filesystem::path& folder);
-// Removes the files of a cache from a folder, and nothing else.
+// Removes the files of a cache from a folder, and nothing else. Throws as remove_file() does.
 void remove_cache(const std::filesystem::path& folder);
 
 class Cache {
