@@ -420,7 +420,7 @@ TEST_F(InferenceInLimits, IsWithinWhatItsContainerHas) {
 
 // By the headers of its files, before anything is taken.
 TEST_F(ShortMemory, ImagesBeyondTheLimitAreNotRead) {
-  ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "zeros", "--cases", "1", "--size", "16"})
+  ASSERT_EQ(run({"segmamba-data", "phantom", "--output", "zeros", "--cases", "1", "--size", "32"})
                 .exit_code,
             0);
   constexpr std::int64_t kSize = 320;
