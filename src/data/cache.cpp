@@ -496,7 +496,9 @@ class CacheBuild {
     } catch (const WriteError&) {
       throw;  // no fault of the case
     } catch (const std::bad_alloc&) {
-      throw;  // nor is this
+      // Nor is this, but the largest cases show it first.
+      log_warning(concat("case ", item.name, ": not enough memory to prepare it"));
+      throw;
     } catch (const std::exception& error) {
       failure = error.what();
     }

@@ -49,11 +49,13 @@ void widen(std::string_view values, bool is_signed, std::span<char> output) {
 }
 
 // Throws std::bad_alloc where there is not even the memory that every decoder takes for a frame.
-// Those in C fail for want of it without a word, as they do at a damaged stream.
+// Those in C fail for want of it without a word, as they do at a damaged stream, whose sizes are
+// not to be believed: of a large frame, so much as one of 2048x2048 takes is asked for.
 void refuse_short_memory_for(const FrameShape& shape) {
   constexpr std::size_t kBuffer = std::size_t{1} << 20;  // of OpenJPEG's streams
-  ::operator delete(
-      ::operator new(kBuffer + shape.pixels() * sizeof(std::int32_t) + shape.bytes()));
+  constexpr std::size_t kMost = std::size_t{24} << 20;
+  const auto frame = shape.pixels() * sizeof(std::int32_t) + shape.bytes();
+  ::operator delete(::operator new(kBuffer + std::min(frame, kMost)));
 }
 
 // GDCM takes a header for damaged that allocates more bytes for a value than its stream needs, so
