@@ -57,7 +57,11 @@ TEST(RandomAccessFile, FailuresNameTheFileAndTheReason) {
             "cannot read " + missing.string() + ": No such file or directory");
   EXPECT_EQ(read_error_of([&] { const RandomAccessFile file(folder.path()); }),
             "cannot read " + folder.path().string() + ": is a folder");
-  // The system refuses to read into memory that is none.
+}
+
+// The system refuses to read into memory that is none.
+TEST(RandomAccessFile, ARefusedReadIsToldFromTheEnd) {
+  const test::TemporaryFolder folder;
   const auto path = folder.path() / "file";
   write_file_atomically(path, std::string("0123456789"));
   const RandomAccessFile file(path);
