@@ -19,6 +19,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/file_lock.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/folder.h"
 #include "segmamba/core/hash.h"
 #include "segmamba/core/json.h"
 #include "segmamba/core/log.h"
@@ -109,7 +110,6 @@ std::vector<fs::path> sources_of(const Case& item) {
       for (const auto& entry : entries_of(file.path)) {
         if (entry.is_regular_file()) paths.push_back(entry.path());
       }
-      std::sort(paths.begin(), paths.end());
     }
     for (const auto& path : paths) {
       if (std::find(sources.begin(), sources.end(), path) == sources.end()) sources.push_back(path);
@@ -401,17 +401,11 @@ class CacheBuild {
     remove_stale_temporaries(folder_);
     claim_folder();
     files_.resize(dataset_.cases.size());
-    std::vector<std::int64_t> busy;
-    const auto total = static_cast<std::int64_t>(dataset_.cases.size());
-    parallel_for(total, [&](std::int64_t i) {
-      if (!make(i, /*wait=*/false)) {
-        const std::lock_guard lock(mutex_);
-        busy.push_back(i);
-      }
-    });
-    // Cases that another process was at work on.
-    parallel_for(static_cast<std::int64_t>(busy.size()),
-                 [&](std::int64_t i) { make(busy[static_cast<std::size_t>(i)], /*wait=*/true); });
+    std::vector<std::int64_t> all(dataset_.cases.size());
+    std::iota(all.begin(), all.end(), 0);
+    make_beside_others(all, /*wait=*/false);
+    make_beside_others(std::exchange(busy_, {}), /*wait=*/true);
+    std::for_each(large_.begin(), large_.end(), [&](std::int64_t i) { make_alone(i); });
     std::sort(report_.failed.begin(), report_.failed.end());
     remove_stale_locks();
     write_manifest();
@@ -467,8 +461,27 @@ class CacheBuild {
     }
   }
 
-  // False where another process is at work on the case.
-  bool make(std::int64_t index, bool wait) {
+  void make_beside_others(const std::vector<std::int64_t>& cases, bool wait) {
+    parallel_for(std::ssize(cases), [&](std::int64_t i) {
+      const auto index = cases[static_cast<std::size_t>(i)];
+      const auto outcome = make(index, wait);
+      const std::lock_guard lock(mutex_);
+      if (outcome == Outcome::kBusy) busy_.push_back(index);
+      if (outcome == Outcome::kShortMemory) large_.push_back(index);
+    });
+  }
+
+  void make_alone(std::int64_t index) {
+    if (make(index, /*wait=*/true) != Outcome::kShortMemory) return;
+    throw Error(concat("case ", dataset_.cases[static_cast<std::size_t>(index)].name,
+                       ": not enough memory to prepare it, even by itself; take a machine with "
+                       "more, or leave the case out"));
+  }
+
+  enum class Outcome { kTold, kBusy, kShortMemory };
+
+  // Prepared, failed, or not done: another process is at work on the case, or memory is short.
+  Outcome make(std::int64_t index, bool wait) {
     const Case& item = dataset_.cases[static_cast<std::size_t>(index)];
     std::string failure;
     bool made = false;
@@ -477,7 +490,7 @@ class CacheBuild {
       file = ready(item);
       if (!file) {
         FileLock lock(lock_path(item.name));
-        if (!lock.acquire(wait)) return false;
+        if (!lock.acquire(wait)) return Outcome::kBusy;
         file = ready(item);
         if (!file) {
           const auto path = case_path(folder_, item.name);
@@ -496,9 +509,7 @@ class CacheBuild {
     } catch (const WriteError&) {
       throw;  // no fault of the case
     } catch (const std::bad_alloc&) {
-      // Nor is this, but the largest cases show it first.
-      log_warning(concat("case ", item.name, ": not enough memory to prepare it"));
-      throw;
+      return Outcome::kShortMemory;  // nor is this
     } catch (const std::exception& error) {
       failure = error.what();
     }
@@ -519,7 +530,7 @@ class CacheBuild {
       entry["hash"] = file->hash();
     }
     if (progress_) progress_(++done_, static_cast<std::int64_t>(dataset_.cases.size()));
-    return true;
+    return Outcome::kTold;
   }
 
   void write_manifest() const {
@@ -540,6 +551,7 @@ class CacheBuild {
   const std::function<void(std::int64_t, std::int64_t)>& progress_;
   std::mutex mutex_;
   std::int64_t done_ = 0;
+  std::vector<std::int64_t> busy_, large_;  // cases that wait for another process, or for memory
   std::vector<Json> files_;
   CacheReport report_;
 };
@@ -552,7 +564,8 @@ std::uint64_t largest_cache_bytes(const Dataset& dataset, const PreprocessConfig
     const auto index = static_cast<std::size_t>(i);
     const Case& item = dataset.cases[index];
     try {
-      const auto geometry = io::read_geometry(item.images.front().path);
+      const auto& first = item.images.front();
+      const auto geometry = io::read_geometry(first.path, first.volume);
       double voxels = static_cast<double>(geometry.voxel_count());
       for (std::size_t axis = 0; axis < config.spacing.size(); ++axis) {
         voxels *= geometry.spacing[2 - axis] / config.spacing[axis];
@@ -629,6 +642,8 @@ bool is_cache(const fs::path& folder) {
   try {
     const Json settings = read_json(path);
     return settings.contains("segmamba") && settings.contains("settings");
+  } catch (const ReadError&) {
+    throw;
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception&) {
@@ -639,7 +654,7 @@ bool is_cache(const fs::path& folder) {
 std::uint64_t cache_bytes(const fs::path& folder) {
   std::uint64_t bytes = 0;
   if (!is_cache(folder)) return bytes;
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  for (const auto& entry : entries_of(folder)) {
     if (entry.path().extension() == kCaseSuffix) bytes += entry.file_size();
   }
   return bytes;
@@ -648,7 +663,7 @@ std::uint64_t cache_bytes(const fs::path& folder) {
 void remove_cache(const fs::path& folder) {
   if (!is_cache(folder)) return;
   // Last what makes it a cache, so that a killed removal can be repeated.
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  for (const auto& entry : entries_of(folder)) {
     const std::string name = entry.path().filename().string();
     const bool is_lock = starts_with(name, ".") && ends_with(name, kLockSuffix);
     if (ends_with(name, kCaseSuffix) || is_lock || name == kManifestName) {

@@ -9,7 +9,7 @@
 #include "names.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
-#include "segmamba/core/memory.h"
+#include "segmamba/core/folder.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::data {
@@ -241,15 +241,6 @@ void check_case_name(const std::string& name, const std::string& origin) {
                      name.size() > kLongestCaseName ? too_long : ""));
 }
 
-fs::directory_iterator entries_of(const fs::path& folder) {
-  std::error_code error;
-  fs::directory_iterator entries(folder, error);
-  refuse_short_memory(error.value());
-  // To pass over it would train on less than the whole data set without a word.
-  if (error) throw Error(concat("cannot read the folder ", folder.string(), ": ", error.message()));
-  return entries;
-}
-
 std::vector<std::string> visible_names(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
@@ -258,7 +249,6 @@ std::vector<std::string> visible_names(const fs::path& folder) {
     std::string name = entry.path().filename().string();
     if (!starts_with(name, ".")) names.push_back(std::move(name));
   }
-  std::sort(names.begin(), names.end());
   return names;
 }
 

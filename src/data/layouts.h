@@ -79,10 +79,9 @@ bool is_decathlon(const JsonDataset& dataset);
 void list_nnunet(const LayoutJob& job, const JsonDataset& dataset);
 void list_decathlon(const LayoutJob& job, const JsonDataset& dataset);
 
-// What lies in a folder. Throws Error where it cannot be read.
-std::filesystem::directory_iterator entries_of(const std::filesystem::path& folder);
 // The names in a folder, sorted, without hidden ones (macOS leaves "._NAME" beside NAME). Empty
-// where there is no such folder. Throws Error where it cannot be read.
+// where there is no such folder. Throws ReadError where it cannot be read: to pass over it would
+// train on less than the whole data set without a word.
 std::vector<std::string> visible_names(const std::filesystem::path& folder);
 bool is_file(const std::filesystem::path& path);
 bool is_file_or_folder(const std::filesystem::path& path);

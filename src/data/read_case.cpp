@@ -22,6 +22,8 @@ class CaseReader {
   auto named(Read read) const {
     try {
       return read();
+    } catch (const ReadError& error) {
+      throw ReadError(concat("case ", item_.name, ": ", error.what()));
     } catch (const Error& error) {
       throw Error(concat("case ", item_.name, ": ", error.what()));
     }

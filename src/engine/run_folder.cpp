@@ -8,6 +8,7 @@
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/folder.h"
 #include "segmamba/core/text.h"
 
 namespace segmamba::engine {
@@ -18,10 +19,10 @@ namespace {
 // Apart from hidden files, such as the lock of the caller.
 bool holds_anything(const fs::path& folder) {
   if (!fs::is_directory(folder)) return false;
-  return std::any_of(fs::directory_iterator(folder), fs::directory_iterator(),
-                     [](const fs::directory_entry& entry) {
-                       return !starts_with(entry.path().filename().string(), ".");
-                     });
+  const auto entries = entries_of(folder);
+  return std::any_of(entries.begin(), entries.end(), [](const fs::directory_entry& entry) {
+    return !starts_with(entry.path().filename().string(), ".");
+  });
 }
 
 }  // namespace
@@ -60,7 +61,7 @@ std::vector<fs::path> RunFolder::all_checkpoints() const {
   std::vector<std::pair<std::int64_t, fs::path>> best;
   // Where the folder cannot be read, that is an error: a run with checkpoints must not start anew.
   if (!fs::exists(checkpoints())) return {};
-  for (const auto& entry : fs::directory_iterator(checkpoints())) {
+  for (const auto& entry : entries_of(checkpoints())) {
     const auto name = entry.path().filename().string();
     std::int64_t iteration = 0;
     const char* end = name.data() + name.size();

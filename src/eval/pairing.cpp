@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "segmamba/core/error.h"
+#include "segmamba/core/folder.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/case_table.h"
 
@@ -49,7 +50,7 @@ bool is_listed(const fs::directory_entry& entry) {
 
 // The files that a case's own folder may hold.
 void add_case_folder(const fs::path& folder, const std::string& name, LabelFiles& files) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+  for (const fs::directory_entry& entry : entries_of(folder)) {
     if (!is_listed(entry) || !entry.is_regular_file()) continue;
     const bool is_own = case_of_label_file(entry.path()) == name ||
                         contains(kLabelWords, to_lower(stem_of(entry.path())));
@@ -93,7 +94,7 @@ LabelFiles find_label_files(const fs::path& root) {
   // A trailing slash would leave the name empty.
   add_case_folder(root, fs::canonical(root).filename().string(), files);
   if (!files.empty()) return files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
+  for (const fs::directory_entry& entry : entries_of(root)) {
     if (!is_listed(entry)) continue;
     if (entry.is_directory()) {
       add_case_folder(entry.path(), entry.path().filename().string(), files);

@@ -14,7 +14,7 @@
 #include "dicom_pixels.h"
 #include "dicom_series.h"
 #include "segmamba/core/error.h"
-#include "segmamba/core/memory.h"
+#include "segmamba/core/folder.h"
 #include "segmamba/core/parallel.h"
 #include "segmamba/core/text.h"
 
@@ -46,16 +46,11 @@ std::optional<Place> place_of(const fs::path& series) {
 // Neither hidden files nor DICOMDIR, which lists a medium's files.
 std::vector<fs::path> files_in(const fs::path& folder) {
   std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
+  for (const auto& entry : entries_of(folder)) {
+    const std::string name = entry.path().filename().string();
     if (starts_with(name, ".") || to_lower(name) == "dicomdir") continue;
-    if (entry->is_regular_file()) files.push_back(entry->path());
+    if (entry.is_regular_file()) files.push_back(entry.path());
   }
-  refuse_short_memory(error.value());
-  if (error) fail(folder, concat("cannot be listed: ", error.message()));
-  std::sort(files.begin(), files.end());
   return files;
 }
 
@@ -99,7 +94,7 @@ std::string list(const SeriesByUid& all) {
 
 [[noreturn]] void fail_without_series(const fs::path& folder) {
   std::set<std::string> series;
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  for (const auto& entry : entries_of(folder)) {
     if (entry.is_directory() && is_dicom_series(entry.path())) {
       series.insert(entry.path().filename().string());
     }

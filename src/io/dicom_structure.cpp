@@ -317,7 +317,7 @@ bool has_dicom_mark(const fs::path& path) {
   const bool is_long_enough = file.seekg(kPreamble) && file.read(bytes.data(), bytes.size());
   if (!file.is_open() || file.bad()) {
     refuse_short_memory(errno);
-    throw Error(concat(path.string(), ": cannot be read: ", std::strerror(errno)));
+    throw ReadError(concat(path.string(), ": cannot be read: ", std::strerror(errno)));
   }
   return is_long_enough && std::string_view(bytes.data(), bytes.size()) == kMark;
 }

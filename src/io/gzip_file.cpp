@@ -96,7 +96,7 @@ InputFile::InputFile(const fs::path& path) : path_(path) {
   file_ = gzopen(path.c_str(), "rb");
   if (file_ == nullptr && (errno == 0 || errno == ENOMEM)) throw std::bad_alloc();
   if (file_ == nullptr) {
-    throw Error(concat(path.string(), ": cannot be read: ", std::strerror(errno)));
+    throw ReadError(concat(path.string(), ": cannot be read: ", std::strerror(errno)));
   }
   gzbuffer(file_, 1 << 18);
 }
@@ -109,7 +109,7 @@ std::size_t InputFile::read(char* target, std::size_t size) {
     if (code == Z_MEM_ERROR) throw std::bad_alloc();  // no damage of the file
     if (code == Z_ERRNO) {
       refuse_short_memory(errno);
-      throw Error(concat(path_.string(), ": cannot be read: ", std::strerror(errno)));
+      throw ReadError(concat(path_.string(), ": cannot be read: ", std::strerror(errno)));
     }
     throw DamagedFileError(
         code == Z_BUF_ERROR

@@ -98,25 +98,46 @@ void write_styled(const fs::path& path, const Volume<T>& volume, const NiftiStyl
   });
 }
 
-}  // namespace
-
-Geometry read_geometry(const fs::path& path) {
-  if (names_dicom_series(path)) return read_dicom_geometry(path);
-  return geometry_of(open_nifti(path));
-}
-
-Image read_image(const fs::path& path, std::int64_t volume) {
+// A file that has the volume. Throws Error.
+NiftiFile open_with_volume(const fs::path& path, std::int64_t volume) {
   const bool is_only = volume == kOnlyVolume;
-  if (names_dicom_series(path)) {
-    if (is_only || volume == 0) return read_dicom(path);
-    throw Error(concat(path.string(), ": has no volume ", volume, "; a DICOM series is volume 0"));
-  }
-  const NiftiFile file = open_nifti(path, is_only ? Dimensions::kThree : Dimensions::kThreeOrFour);
+  NiftiFile file = open_nifti(path, is_only ? Dimensions::kThree : Dimensions::kThreeOrFour);
   if (!is_only && (volume < 0 || volume >= file.header.volumes())) {
     throw Error(concat(path.string(), ": has no volume ", volume, "; its volumes are 0 to ",
                        file.header.volumes() - 1));
   }
-  Image image{geometry_of(file), {}};
+  return file;
+}
+
+void check_series_has(const fs::path& path, std::int64_t volume) {
+  if (volume == kOnlyVolume || volume == 0) return;
+  throw Error(concat(path.string(), ": has no volume ", volume, "; a DICOM series is volume 0"));
+}
+
+// With what is to be said of it.
+Geometry told_geometry_of(const NiftiFile& file) {
+  Geometry geometry = geometry_of(file);
+  log_repair(file.header_path, direction_repair(geometry));
+  return geometry;
+}
+
+}  // namespace
+
+Geometry read_geometry(const fs::path& path, std::int64_t volume) {
+  if (names_dicom_series(path)) {
+    check_series_has(path, volume);
+    return read_dicom_geometry(path);
+  }
+  return geometry_of(open_with_volume(path, volume));
+}
+
+Image read_image(const fs::path& path, std::int64_t volume) {
+  if (names_dicom_series(path)) {
+    check_series_has(path, volume);
+    return read_dicom(path);
+  }
+  const NiftiFile file = open_with_volume(path, volume);
+  Image image{told_geometry_of(file), {}};
   std::visit(
       [&]<class T>(std::vector<T>&& voxels) {
         if constexpr (std::is_same_v<T, float>) {
@@ -127,7 +148,7 @@ Image read_image(const fs::path& path, std::int64_t volume) {
                          [](T value) { return static_cast<float>(value); });
         }
       },
-      read_voxels(file, is_only ? 0 : volume, 1));
+      read_voxels(file, std::max<std::int64_t>(volume, 0), 1));
   refuse_overflow(path, image.voxels);
   return image;
 }
@@ -139,7 +160,7 @@ std::vector<Image> read_images(const fs::path& path) {
     return only;
   }
   const NiftiFile file = open_nifti(path, Dimensions::kThreeOrFour);
-  const Geometry geometry = geometry_of(file);
+  const Geometry geometry = told_geometry_of(file);
   const auto count = geometry.voxel_count();
   const Voxels stored = read_voxels(file, 0, file.header.volumes());
   std::vector<Image> images;
@@ -167,7 +188,7 @@ std::int64_t count_volumes(const fs::path& path) {
 
 LabelMap read_labels(const fs::path& path) {
   const NiftiFile file = open_nifti(path);
-  LabelMap labels{geometry_of(file), {}};
+  LabelMap labels{told_geometry_of(file), {}};
   Voxels stored = read_voxels(file, 0, 1);
   if (auto* bytes = std::get_if<std::vector<std::uint8_t>>(&stored)) {
     labels.voxels = std::move(*bytes);

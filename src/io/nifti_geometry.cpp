@@ -221,20 +221,22 @@ void set_size(NiftiHeader& header, const std::array<std::int64_t, 3>& size) {
 }  // namespace
 
 Geometry geometry_of(const NiftiFile& file) {
-  const fs::path& path = file.header_path;
-  Frame frame = choose_frame(path, file.header);
-  if (frame.sheared_sform) {
+  Geometry geometry = choose_frame(file.header_path, file.header).geometry;
+  geometry.header = std::make_shared<const NiftiHeader>(file.header);
+  return geometry;
+}
+
+void log_repair(const fs::path& path, const DirectionRepair& repair) {
+  if (repair.sheared_sform) {
     log_warning(concat(path.string(), ": the sform is sheared; the qform is used instead"));
   }
   const std::string note = concat(path.string(), ": direction cosines are orthonormal only to ",
-                                  frame.repair, "; the nearest orthonormal ones are used");
-  if (frame.repair > kRoundingRepair) {
+                                  repair.largest_change, "; the nearest orthonormal ones are used");
+  if (repair.largest_change > kRoundingRepair) {
     log_info(note);
-  } else if (frame.repair > kFloatRepair) {
+  } else if (repair.largest_change > kFloatRepair) {
     log_debug(note);
   }
-  frame.geometry.header = std::make_shared<const NiftiHeader>(file.header);
-  return frame.geometry;
 }
 
 DirectionRepair direction_repair(const Geometry& geometry) {

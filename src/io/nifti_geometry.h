@@ -8,9 +8,10 @@ namespace segmamba::io {
 
 // The grid of a file: by its sform where it is set, else qform, else spacing alone (as nibabel
 // chooses). Direction cosines that are orthonormal only nearly are replaced by the nearest
-// orthonormal ones, and where that turns an axis by more than rounding explains, this is logged.
-// Throws Error where they are sheared.
+// orthonormal ones. Throws Error where they are sheared.
 Geometry geometry_of(const NiftiFile& file);
+// Tells what was done to the directions of `path`, where it is more than rounding explains.
+void log_repair(const std::filesystem::path& path, const DirectionRepair& repair);
 
 // Sizes and place of a 3-D volume in this grid, with nothing about its voxels. That of the header
 // the geometry came with, bit for bit, version and units included, where that still describes it

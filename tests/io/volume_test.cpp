@@ -358,6 +358,9 @@ TEST_F(VolumeTest, ReadsTheVolumesOfA4dFile) {
     EXPECT_THAT(image_error(file(name)), HasSubstr("is 4-D (3 volumes along axis 4)"));
     EXPECT_THAT(error_of([&] { read_labels(file(name)); }), HasSubstr("is 4-D"));
     EXPECT_THAT(error_of([&] { read_geometry(file(name)); }), HasSubstr("is 4-D"));
+    EXPECT_EQ(read_geometry(file(name), 2).size, (std::array<std::int64_t, 3>{3, 4, 5}));
+    EXPECT_THAT(error_of([&] { read_geometry(file(name), 3); }),
+                HasSubstr("has no volume 3; its volumes are 0 to 2"));
   }
   write_image(file("one.nii"), read_image(file("four.nii"), 2));
   EXPECT_EQ(read_image(file("one.nii")).voxels, counting(60, 1, 120));

@@ -265,6 +265,19 @@ ssize_t call_reading(const char* name, int number, const Read& act) {
   return file == nullptr ? act() : call(On::kRead, name, file->path, false, act);
 }
 
+// Null at the end of the folder, and, with errno, for an error.
+template <class Entry>
+Entry* call_listing(DIR* folder, Entry* (*act)(DIR*)) {
+  const OpenFile* const file = file_of(::dirfd(folder));
+  if (file == nullptr) return act(folder);
+  Entry* entry = nullptr;
+  call(On::kRead, "readdir", file->path, false, [&] {
+    entry = act(folder);
+    return 0;
+  });
+  return entry;
+}
+
 }  // namespace
 
 // The names of the C library.
@@ -313,7 +326,19 @@ DIR* opendir(const char* path) {
     folder = act(path);
     return folder == nullptr ? -1 : 0;
   });
-  return result == 0 ? folder : nullptr;
+  if (result != 0) return nullptr;
+  note_open(::dirfd(folder), full, false);
+  return folder;
+}
+
+dirent* readdir(DIR* folder) {
+  static auto* const act = real<dirent*(DIR*)>("readdir");
+  return call_listing(folder, act);
+}
+
+dirent64* readdir64(DIR* folder) {
+  static auto* const act = real<dirent64*(DIR*)>("readdir64");
+  return call_listing(folder, act);
 }
 
 int closedir(DIR* folder) {

@@ -36,8 +36,9 @@ struct CacheReport {
 // (core/parallel.h). May be killed and run again at any time. Cases that cannot be prepared are
 // listed in the result; training treats them as bad cases. `progress` is called after each case,
 // one call at a time. Throws Error where `folder` is a cache with other settings (they are named),
-// WriteError where it cannot be written, std::bad_alloc where memory is short, which is no fault of
-// a case and costs none that is ready: the cache is then not finished.
+// WriteError where it cannot be written. A case for which memory is short beside others is prepared
+// by itself; where that fails, too, an Error names it: it costs no case that is ready, but the
+// cache is not finished.
 CacheReport build_cache(
     const Dataset& dataset, const PreprocessConfig& config, const std::filesystem::path& folder,
     const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});

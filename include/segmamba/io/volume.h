@@ -76,11 +76,13 @@ class NotLabelsError : public Error {
 // A volume to read is a NIfTI file or a DICOM series (dicom.h: FOLDER or FOLDER#SERIES_UID), which
 // is 3-D. Label maps are NIfTI files.
 
-// Size, spacing etc. without the voxels. Throws Error naming the file.
-Geometry read_geometry(const std::filesystem::path& path);
-
 // The volume of a file that must be 3-D (a fourth axis of length 1 is taken).
 inline constexpr std::int64_t kOnlyVolume = -1;
+
+// Size, spacing etc. of what read_image gives, without the voxels; what is to be said of the header
+// (direction_repair) is left to that. Throws Error naming the file.
+Geometry read_geometry(const std::filesystem::path& path, std::int64_t volume = kOnlyVolume);
+
 // A scalar image, scaled by the header's slope and intercept: that of a 3-D file, or volume
 // `volume` >= 0 (along the fourth axis) of a 4-D one; a 3-D file is its own volume 0. Throws Error
 // naming the file where it is missing, damaged, truncated, not 3-D, without such a volume, complex
