@@ -4,6 +4,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <utility>
@@ -39,15 +40,21 @@ std::vector<io::Image> images_of(data::RawCase raw) {
   return images;
 }
 
-// Of the voxels as they are read, by the headers of the files; 0 of a DICOM series, whose headers
-// are as many as its slices.
-std::int64_t image_bytes(const data::Case& item) {
-  std::int64_t voxels = 0;
+// The least that `copies` of the images of a case take, by the headers of their files; 0 of a DICOM
+// series, whose headers are as many as its slices. What is brought into the grid of one channel is
+// held as it was read for a moment only.
+std::int64_t least_image_bytes(const data::Case& item, std::int64_t copies, bool resamples) {
+  std::vector<std::int64_t> voxels;
   for (const auto& image : item.images) {
     if (!fs::is_regular_file(image.path)) return 0;
-    voxels += io::read_geometry(image.path).voxel_count();
+    voxels.push_back(io::read_geometry(image.path, image.volume).voxel_count());
   }
-  return voxels * static_cast<std::int64_t>(sizeof(float));
+  if (voxels.empty()) return 0;
+  const auto [smallest, largest] = std::minmax_element(voxels.begin(), voxels.end());
+  const std::int64_t least =
+      resamples ? std::max(*largest, copies * std::ssize(voxels) * *smallest)
+                : copies * std::accumulate(voxels.begin(), voxels.end(), std::int64_t{0});
+  return least * static_cast<std::int64_t>(sizeof(float));
 }
 
 struct ReadCase {
@@ -109,7 +116,8 @@ class Run {
   io::ViewerOptions viewer_options() const;
   Volumes volumes_of(const io::LabelMap& labels) const;
 
-  data::RawCase read_raw(const data::Case& item) const;
+  // Throws Error where `copies` of the images would not keep the limit of memory.
+  data::RawCase read_raw(const data::Case& item, std::int64_t copies) const;
   ReadCase read(const data::Case& item) const;
   CaseOutcome write(Prediction prediction, ReadCase read, double computing);
 
@@ -204,7 +212,10 @@ Volumes Run::volumes_of(const io::LabelMap& labels) const {
   return volumes;
 }
 
-data::RawCase Run::read_raw(const data::Case& item) const {
+data::RawCase Run::read_raw(const data::Case& item, std::int64_t copies) const {
+  if (const auto& limits = predictor_.limits(); limits.host > 0) {
+    check_images_fit(limits, least_image_bytes(item, copies, !options_.resample_to.empty()));
+  }
   auto unlabelled = item;  // labels may be there, and damaged: they are not needed
   unlabelled.labels.clear();
   return data::read_case(survey_.dataset, unlabelled, {.resample_to = options_.resample_to});
@@ -213,10 +224,7 @@ data::RawCase Run::read_raw(const data::Case& item) const {
 ReadCase Run::read(const data::Case& item) const {
   const auto start = Clock::now();
   const bool keeps_images = options_.pictures || options_.page;
-  if (const auto& limits = predictor_.limits(); limits.host > 0) {
-    check_images_fit(limits, image_bytes(item) * (keeps_images ? 2 : 1));
-  }
-  auto raw = read_raw(item);
+  auto raw = read_raw(item, keeps_images ? 2 : 1);
   ReadCase result;
   if (keeps_images) result.images = images_of(raw);
   result.prepared = data::prepare_case(std::move(raw), predictor_.config().preprocess);
@@ -294,7 +302,7 @@ std::vector<io::Image> Run::images_of_kept(const data::Case* item, const io::Lab
   std::string why = "the case is not in the input of this run";
   if (item != nullptr) {
     try {
-      auto images = images_of(read_raw(*item));
+      auto images = images_of(read_raw(*item, 1));
       why = io::geometry_difference(labels.geometry, images.front().geometry);
       if (why.empty()) return images;
     } catch (const std::exception& error) {

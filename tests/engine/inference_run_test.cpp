@@ -8,6 +8,7 @@
 #include <map>
 
 #include "inference_report.h"
+#include "io/nifti_bytes.h"
 #include "models.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
@@ -69,7 +70,8 @@ class InferenceRun : public ::testing::Test {
   InferenceSummary run() {
     auto data = config_.data;
     data.root = (folder_.path() / "cases").string();
-    const Predictor predictor({model_}, config_, {.device = "cpu", .precision = "fp32"});
+    const Predictor predictor({model_}, config_,
+                              {.device = "cpu", .precision = "fp32", .limits = limits_});
     InferenceProgress progress = progress_;
     progress.on_case = [&](const CaseOutcome& outcome) {
       outcomes_.push_back(outcome);
@@ -99,6 +101,7 @@ class InferenceRun : public ::testing::Test {
   std::shared_ptr<test::LabelModel> model_ = std::make_shared<test::LabelModel>();
   InferenceRunOptions options_;
   InferenceProgress progress_;
+  MemoryLimits limits_;  // with windows that the model of the config could take, too
   std::vector<CaseOutcome> outcomes_;
 };
 
@@ -404,6 +407,69 @@ TEST_F(InferenceRun, AStoppedRunHasWholeCasesOnly) {
   EXPECT_FALSE(summary.interrupted);
   EXPECT_EQ(states(), (States{{"a", "kept"}, {"b", "done"}, {"c", "done"}}));
 }
+
+// As in the Medical Segmentation Decathlon.
+TEST_F(InferenceRun, AFileOfSeveralVolumesIsReadUnderALimit) {
+  config_.data.patch_size = {32, 32, 32};
+  const auto root = folder_.path() / "cases";
+  make_folders(root);
+  io::write_image(root / "a.nii", image(0));
+  test::NiftiBytes bytes(root / "a.nii");
+  bytes.put<std::int16_t>(40, 4);
+  bytes.put<std::int16_t>(48, 2);
+  for (const float value : image(1).voxels) bytes.append(value);
+  bytes.write(root / "a.nii");
+  io::write_labels(root / "labels.nii",
+                   {image(0).geometry, std::vector<std::uint8_t>(13 * 11 * 9)});
+  write_file_atomically(root / "dataset.json", std::string(R"({
+    "modality": {"0": "T2w", "1": "T1w"}, "training": [{"image": "a.nii", "label": "labels.nii"}],
+    "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor",
+               "3": "enhancing tumour"}})"));
+  limits_.host = std::int64_t{1} << 40;
+  ASSERT_EQ(run().done, 1) << outcomes_.at(0).error;
+  expect_labels_are(image(1), io::read_labels(output("a")));
+  limits_.host = 1;
+  options_.folder = folder_.path() / "refused";
+  ASSERT_EQ(run().failed, 1);
+  EXPECT_THAT(outcomes_.at(0).error, HasSubstr("to read its images takes at least "));
+}
+
+TEST_F(InferenceRun, KeptCasesAreShownWithoutImagesBeyondTheLimit) {
+  config_.data.patch_size = {32, 32, 32};
+  write_cases({"a"});
+  ASSERT_EQ(run().done, 1);
+  options_.existing = Existing::kSkip;
+  options_.page = true;
+  limits_.host = 1;
+  ASSERT_EQ(run().kept, 1);
+  EXPECT_THAT(outcomes_.at(0).notes,
+              ElementsAre(HasSubstr("shown without its images: to read its images takes at ")));
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Of channels that come into the grid of a small one, one at a time is held as the file has it.
+TEST_F(InferenceRun, LargeChannelsInTheGridOfASmallOneFit) {
+  config_.data.patch_size = {32, 32, 32};
+  config_.data.channels = {"t1n", "t1c", "t2w", "t2f"};
+  config_.preprocess.means = {0, 0, 0, 0};
+  config_.preprocess.deviations = {1, 1, 1, 1};
+  options_.resample_to = "t1n";
+  write_cases({"a"});
+  constexpr std::int64_t kSize = 256;
+  const io::LabelMap large{{.size = {kSize, kSize, kSize}, .header = nullptr, .dicom = nullptr},
+                           std::vector<std::uint8_t>(kSize * kSize * kSize)};
+  for (const char* channel : {"t1c", "t2w", "t2f"}) {
+    io::write_labels(input("a").parent_path() / concat("a-", channel, ".nii.gz"), large);
+  }
+  constexpr std::int64_t kLarge = kSize * kSize * kSize * sizeof(float);
+  limits_.host = resident_bytes() + 5 * kLarge / 2;
+  EXPECT_EQ(run().done, 1) << outcomes_.at(0).error;
+  options_.folder = folder_.path() / "refused";
+  limits_.host = resident_bytes() + kLarge / 2;
+  ASSERT_EQ(run().failed, 1);
+  EXPECT_THAT(outcomes_.at(0).error, HasSubstr("to read its images takes at least "));
+}
+#endif
 
 TEST_F(InferenceRun, SharesHaveReportsOfTheirOwn) {
   write_cases({"a"});
