@@ -179,6 +179,23 @@ void print_findings(const std::vector<data::Finding>& findings) {
   }
 }
 
+// What is there by the name of a report is replaced, which must not be an input.
+void refuse_input(const std::string& option, const fs::path& output, const std::string& extension,
+                  const std::vector<fs::path>& inputs) {
+  if (output.empty()) return;
+  if (to_lower(output.extension().string()) != extension) {
+    throw UsageError(concat(option, " must be a file NAME", extension, ", not ", output.string()));
+  }
+  const bool is_input = output.filename() == "dataset.json" ||  // would be read the next time
+                        std::any_of(inputs.begin(), inputs.end(), [&](const fs::path& input) {
+                          std::error_code ignored;
+                          return fs::equivalent(output, input, ignored);
+                        });
+  if (!is_input) return;
+  throw UsageError(
+      concat(option, " ", output.string(), " would replace an input; give another name"));
+}
+
 void check(const CheckOptions& options) {
   if (options.threads < 0 || options.threads > 1024) {
     throw UsageError("--threads must lie from 0 (all processors) to 1024");
@@ -189,6 +206,9 @@ void check(const CheckOptions& options) {
   std::optional<data::Split> split;
   const fs::path split_file = options.split.empty() ? fs::path(config.split) : options.split;
   const auto fold = options.split.empty() ? config.fold : options.fold;
+  const std::vector<fs::path> inputs = {options.source.config, config.root, split_file};
+  refuse_input("--json", options.json, ".json", inputs);
+  refuse_input("--html", options.html, ".html", inputs);
   if (!split_file.empty()) split = data::read_split(split_file, fold);
   std::optional<Progress> progress;
   const auto report =
@@ -212,6 +232,13 @@ void check(const CheckOptions& options) {
 }
 
 void split_cases(const SplitOptions& options) {
+  if (options.folds != 0 && (options.folds < 2 || options.folds > data::kMostFolds)) {
+    throw UsageError(concat("--folds must lie from 2 to ", data::kMostFolds, ", not ",
+                            options.folds, " (0: train, validation and test)"));
+  }
+  if (!(options.test_share >= 0 && options.test_share < 1)) {  // which holds for NaN, too
+    throw UsageError(concat("--test-share must lie from 0 to below 1, not ", options.test_share));
+  }
   if (fs::exists(options.output) && !options.overwrite) {
     throw Error(concat(options.output.string(), " exists; give another file, or --overwrite"));
   }
@@ -220,6 +247,11 @@ void split_cases(const SplitOptions& options) {
       {.root = options.folder.string(), .channels = {}, .classes = {}}, data::Labels::kOptional);
   const auto& cases = survey.dataset.cases;
   if (cases.empty()) throw Error(survey.missing.front().message);
+  for (const auto& [name, message] : survey.missing) {
+    // A split without a case that is there would leave it out for good.
+    const auto is_it = [&name = name](const data::Case& item) { return item.name == name; };
+    if (std::none_of(cases.begin(), cases.end(), is_it)) throw Error(message);
+  }
   if (options.folds > 0) {
     const auto result = data::make_folds(cases, options.folds, options.test_share, options.seed);
     data::write_folds(options.output, result, options.seed);
@@ -297,8 +329,13 @@ void prepare(const PrepareOptions& options) {
 }
 
 void preview(const PreviewOptions& options) {
-  if (options.preview.count < 1 || options.preview.first_sample < 0) {
-    throw UsageError("--count must be at least 1, and --first at least 0");
+  // A run has no more patches, and a page of more could not be looked at.
+  constexpr std::int64_t kMostFirst = 1'000'000'000'000'000, kMostCount = 1000;
+  if (options.preview.first_sample < 0 || options.preview.first_sample > kMostFirst) {
+    throw UsageError(concat("--first must lie from 0 to ", kMostFirst));
+  }
+  if (options.preview.count < 1 || options.preview.count > kMostCount) {
+    throw UsageError(concat("--count must lie from 1 to ", kMostCount));
   }
   for (const char* name : {"preview.html", "preview.png"}) {
     if (fs::exists(options.output / name) && !options.overwrite) {
@@ -404,8 +441,9 @@ int main(int argc, char** argv) {
   check_command.option("--split", checking.split,
                        "Look for patients and images in two parts of this split, too");
   check_command.option("--fold", checking.fold, "With a split of folds: the fold that validates");
-  check_command.option("--json", checking.json, "Write findings and fingerprint to this file, too");
-  check_command.option("--html", checking.html, "Write a page of them to this file");
+  check_command.option("--json", checking.json,
+                       "Write findings and fingerprint to this .json file, too");
+  check_command.option("--html", checking.html, "Write a page of them to this .html file");
   check_command.option("--threads", checking.threads, "Cases at a time; 0: one a processor");
 
   SplitOptions splitting;

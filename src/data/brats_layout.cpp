@@ -60,17 +60,21 @@ std::vector<fs::path> find_case_folders(const fs::path& root) {
   if (is_brats_case(folder)) return {folder};
   std::vector<fs::path> folders;
   for (const auto& name : visible_names(folder)) {
-    if (fs::is_directory(folder / name) && is_brats_case(folder / name)) {
-      folders.push_back(folder / name);
-    }
+    if (is_brats_case(folder / name)) folders.push_back(folder / name);
   }
   return folders;
 }
 
 void list_brats(const LayoutJob& job) {
   job.survey.dataset.class_map = assume_classes(job.config.classes, job.mapped);
-  const auto folders = find_case_folders(job.root);
-  if (folders.empty()) {
+  std::vector<fs::path> folders = {job.root};
+  if (!is_brats_case(job.root)) {
+    folders = job.case_folders(is_brats_case, [](const std::string& name) {
+      return concat("not taken as a case: no files ", name, "-CHANNEL.nii.gz in it");
+    });
+  }
+  if (folders.empty()) job.survey.ignored.clear();  // one message says it
+  if (folders.empty() && job.survey.missing.empty()) {
     job.add_missing("",
                     concat(job.root.string(),
                            ": no cases; a case is a folder NAME with files NAME-CHANNEL.nii.gz, "
@@ -102,15 +106,6 @@ void list_brats(const LayoutJob& job) {
     }
     item.labels = require("seg", job.labels == Labels::kRequired, is_label_part);
     job.survey.dataset.cases.push_back(std::move(item));
-  }
-  if (folders.empty() || folders.front() == job.root) return;
-  for (const auto& name : visible_names(job.root)) {
-    if (!fs::is_directory(job.root / name) ||
-        std::binary_search(folders.begin(), folders.end(), job.root / name)) {
-      continue;
-    }
-    job.survey.ignored.push_back(
-        {name, concat("not taken as a case: no files ", name, "-CHANNEL.nii.gz in it")});
   }
 }
 

@@ -105,10 +105,11 @@ std::vector<fs::path> sources_of(const Case& item) {
   std::vector<fs::path> sources;
   for (const auto& file : item.images) {
     std::vector<fs::path> paths = {file.path};
-    if (fs::is_directory(file.path)) {
+    std::error_code ignored;
+    if (fs::is_directory(file.path, ignored)) {
       paths.clear();
       for (const auto& entry : entries_of(file.path)) {
-        if (entry.is_regular_file()) paths.push_back(entry.path());
+        if (entry.is_regular_file(ignored)) paths.push_back(entry.path());
       }
     }
     for (const auto& path : paths) {

@@ -584,13 +584,16 @@ Json CheckReport::to_json() const {
 
 namespace {
 
-// The parts of the split by case. Cases that the set does not have, and patients in two parts, are
-// findings.
+// The parts of the split by case. Cases that the set does not have, patients in two parts, and that
+// there is nothing to train on, are findings.
 std::map<std::string, std::string> check_split(const Split& split, const Dataset& dataset,
                                                std::vector<Finding>& findings) {
   std::map<std::string, std::string> parts;
   for (const char* part : {"train", "validation", "test"}) {
     for (const auto& name : split_part(split, part)) parts[name] = part;
+  }
+  if (split.train.empty()) {
+    findings.push_back({Severity::kError, "missing", "", "the split has no cases to train on"});
   }
   std::set<std::string> names;
   for (const auto& item : dataset.cases) names.insert(item.name);

@@ -56,25 +56,57 @@ std::string found_layout(const DatasetConfig& config, const fs::path& root) {
     if (is_brats_case(folder)) return "brats";
     return is_dicom_case(folder, config.channels) ? "dicom" : "";
   };
-  std::string layout = layout_of_case(root);
+  // Without channels any series beside the cases would make a case of the root.
+  std::string layout = config.channels.empty() && !is_brats_case(root) ? "" : layout_of_case(root);
   for (const auto& name : visible_names(root)) {
     if (!layout.empty()) break;
-    layout = layout_of_case(root / name);
+    try {
+      layout = layout_of_case(root / name);
+    } catch (const ReadError&) {
+      continue;  // listing the cases tells of it
+    }
   }
+  if (layout.empty()) layout = layout_of_case(root);
   return layout.empty() ? "brats" : layout;
 }
 
-// Sorted by name.
-void sort_cases(const fs::path& root, std::vector<Case>& cases) {
+// "" where a case can be named so.
+std::string refusal_of_name(const std::string& name, const std::string& origin) {
+  if (is_case_name(name)) return "";
+  constexpr std::size_t kMostShown = 100;
+  const auto too_long =
+      concat(", which has ", name.size(), " bytes; ", kLongestCaseName, " are possible");
+  return concat(origin, ": a case cannot be named '", printable(name, kMostShown),
+                "': its outputs are files of that name",
+                name.size() > kLongestCaseName ? too_long : "");
+}
+
+// By name, without those whose names are refused.
+void sort_cases(const LayoutJob& job) {
+  auto& cases = job.survey.dataset.cases;
+  std::erase_if(cases, [&](const Case& item) {
+    const std::string refusal = refusal_of_name(item.name, job.root.string());
+    if (!refusal.empty()) job.add_missing(item.name, refusal);
+    return !refusal.empty();
+  });
   std::sort(cases.begin(), cases.end(),
             [](const Case& a, const Case& b) { return a.name < b.name; });
-  for (std::size_t i = 0; i < cases.size(); ++i) {
-    const std::string& name = cases[i].name;
-    if (i > 0 && cases[i - 1].name == name) {
-      throw Error(concat(root.string(), ": there are two cases '", name, "'"));
-    }
-    check_case_name(name, root.string());
+  const auto twice = std::adjacent_find(
+      cases.begin(), cases.end(), [](const Case& a, const Case& b) { return a.name == b.name; });
+  if (twice == cases.end()) return;
+  throw Error(concat(job.root.string(), ": there are two cases '", twice->name, "'"));
+}
+
+// By case. Names of folders may hold anything, and problems are told on terminals.
+void sort_problems(std::vector<DatasetProblem>& problems) {
+  for (auto& [name, message] : problems) {
+    name = printable(std::move(name), kLongestCaseName);
+    const std::size_t bytes = message.size();
+    message = printable(std::move(message), bytes);
   }
+  std::stable_sort(
+      problems.begin(), problems.end(),
+      [](const DatasetProblem& a, const DatasetProblem& b) { return a.case_name < b.case_name; });
 }
 
 }  // namespace
@@ -145,12 +177,9 @@ DatasetSurvey survey_dataset(const DatasetConfig& config, Labels labels) {
   } else {
     list_json(job, dataset.layout);
   }
-  sort_cases(job.root, dataset.cases);
-  const auto by_case = [](const DatasetProblem& a, const DatasetProblem& b) {
-    return a.case_name < b.case_name;
-  };
-  std::stable_sort(survey.missing.begin(), survey.missing.end(), by_case);
-  std::stable_sort(survey.ignored.begin(), survey.ignored.end(), by_case);
+  sort_cases(job);
+  sort_problems(survey.missing);
+  sort_problems(survey.ignored);
   return survey;
 }
 
@@ -190,6 +219,30 @@ void LayoutJob::add_missing(const std::string& case_name, const std::string& mes
   } else if (!ends_with(notes.back().message, kMore)) {
     notes.back().message += kMore;
   }
+}
+
+std::vector<fs::path> LayoutJob::case_folders(
+    const std::function<bool(const fs::path&)>& is_case,
+    const std::function<std::string(const std::string& name)>& why) const {
+  std::vector<fs::path> folders;
+  for (const auto& name : visible_names(root)) {
+    std::error_code error;
+    const auto type = fs::status(root / name, error).type();
+    if (type == fs::file_type::none) {  // what links in a circle may have been a case
+      add_missing(name, concat("cannot read ", (root / name).string(), ": ", error.message()));
+    }
+    if (type != fs::file_type::directory) continue;
+    try {
+      if (is_case(root / name)) {
+        folders.push_back(root / name);
+      } else {
+        survey.ignored.push_back({name, why(name)});
+      }
+    } catch (const ReadError& problem) {
+      add_missing(name, problem.what());
+    }
+  }
+  return folders;
 }
 
 void LayoutJob::require_files(Case& item) const {
@@ -232,13 +285,8 @@ bool is_case_name(const std::string& name) {
 }
 
 void check_case_name(const std::string& name, const std::string& origin) {
-  if (is_case_name(name)) return;
-  constexpr std::size_t kMostShown = 100;
-  const auto too_long =
-      concat(", which has ", name.size(), " bytes; ", kLongestCaseName, " are possible");
-  throw Error(concat(origin, ": a case cannot be named '", printable(name, kMostShown),
-                     "': its outputs are files of that name",
-                     name.size() > kLongestCaseName ? too_long : ""));
+  const std::string refusal = refusal_of_name(name, origin);
+  if (!refusal.empty()) throw Error(refusal);
 }
 
 std::vector<std::string> visible_names(const fs::path& folder) {

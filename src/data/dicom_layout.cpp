@@ -1,8 +1,11 @@
-// A folder a case, in it a folder of DICOM files a channel. Only names are looked at here.
+// A folder a case, in it a folder of DICOM files a channel. Names decide; files are looked into
+// only where no channels are named.
 #include <algorithm>
 
 #include "layouts.h"
+#include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "segmamba/io/dicom.h"
 
 namespace segmamba::data {
 namespace {
@@ -35,29 +38,27 @@ bool is_dicom_case(const fs::path& folder, const std::vector<std::string>& chann
     const bool is_named = std::any_of(channels.begin(), channels.end(), [&](const auto& channel) {
       return canonical_channel(name) == canonical_channel(channel);
     });
-    return (is_named || channels.empty()) && is_series(folder / name);
+    if (!channels.empty()) return is_named && is_series(folder / name);
+    return is_series(folder / name) && io::is_dicom_series(folder / name);
   });
 }
 
 void list_dicom(const LayoutJob& job) {
   const auto& channels = job.config.channels;
   job.survey.dataset.class_map = assume_classes(job.config.classes, job.mapped);
+  const auto is_case = [&](const fs::path& folder) { return is_dicom_case(folder, channels); };
   std::vector<fs::path> folders;
-  if (is_dicom_case(job.root, channels)) {
+  // Without channels any series beside the cases would make a case of the root.
+  if (!channels.empty() && is_case(job.root)) {
     folders.push_back(job.root);
   } else {
-    for (const auto& name : visible_names(job.root)) {
-      const fs::path folder = job.root / name;
-      if (is_dicom_case(folder, channels)) {
-        folders.push_back(folder);
-      } else if (fs::is_directory(folder)) {
-        job.survey.ignored.push_back(
-            {name, concat("not taken as a case: no folder in it is named as a channel (",
-                          join(channels, ", "), ") and holds DICOM files")});
-      }
-    }
+    folders = job.case_folders(is_case, [&](const std::string&) {
+      return concat("not taken as a case: no folder in it is named as a channel (",
+                    join(channels, ", "), ") and holds DICOM files");
+    });
+    if (folders.empty() && channels.empty() && is_case(job.root)) folders.push_back(job.root);
   }
-  if (folders.empty()) {
+  if (folders.empty() && job.survey.missing.empty()) {
     job.add_missing("", concat(job.root.string(),
                                ": no cases; a case is a folder NAME with a "
                                "folder of DICOM files a channel, as in NAME/",
@@ -68,8 +69,14 @@ void list_dicom(const LayoutJob& job) {
     item.name = folder.filename().string();
     item.patient = patient_of(item.name);
     for (const auto& channel : channels) {
-      const auto found = series_of(folder, channel);
       item.images.emplace_back();
+      std::vector<std::string> found;
+      try {
+        found = series_of(folder, channel);
+      } catch (const ReadError& problem) {
+        job.add_missing(item.name, problem.what());
+        continue;
+      }
       if (found.size() == 1) {
         item.images.back().path = folder / found.front();
       } else if (found.empty()) {

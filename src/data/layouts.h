@@ -2,6 +2,7 @@
 // The layouts of dataset.h, each in a function that lists its cases.
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,11 @@ struct LayoutJob {
   // Notes what is missing of a case. Beyond 10,000 notes, the first of a case is the only one, and
   // says that there are more.
   void add_missing(const std::string& case_name, const std::string& message) const;
+  // The folders in the root that `is_case` takes. Those that it does not are noted as ignored, with
+  // what `why` says of the name; those that cannot be read as missing.
+  std::vector<std::filesystem::path> case_folders(
+      const std::function<bool(const std::filesystem::path&)>& is_case,
+      const std::function<std::string(const std::string& name)>& why) const;
   // Notes a missing file, and empties its path; labels that may be missing go without a note. The
   // file of a channel may be a folder of DICOM files.
   void require_files(Case& item) const;
@@ -34,7 +40,8 @@ void list_nnunet_files(const LayoutJob& job);
 void list_dicom(const LayoutJob& job);
 
 // Whether a folder is a case by what lies in it: files NAME-*.nii.gz; or folders named as one of
-// the channels (any name, where there are none) that have files, and no NIfTI files.
+// the channels that have files, and no NIfTI files (where there are no channels: folders of any
+// name, one of whose files is DICOM). Throws ReadError where what lies in it cannot be read.
 bool is_brats_case(const std::filesystem::path& folder);
 bool is_dicom_case(const std::filesystem::path& folder, const std::vector<std::string>& channels);
 // Whether a file NAME_0000.nii.gz or .nii lies in it.

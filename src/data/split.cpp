@@ -1,6 +1,7 @@
 #include "segmamba/data/split.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <iterator>
 #include <map>
@@ -59,8 +60,6 @@ struct PartsFile {
   }
 };
 
-constexpr std::size_t kMostFolds = 1000;
-
 std::string fold_key(std::size_t fold) { return concat("fold_", fold); }
 
 // The keys of a file of folds, as many as `folds` has room for.
@@ -91,7 +90,7 @@ Split read_parts(const std::filesystem::path& path, std::int64_t fold) {
   FoldsFile file;
   while (document.has(fold_key(file.folds.size()))) {
     file.folds.emplace_back();
-    if (file.folds.size() > kMostFolds) {
+    if (std::ssize(file.folds) > kMostFolds) {
       throw Error(concat(path.string(), ": has more than ", kMostFolds, " folds"));
     }
   }
@@ -114,11 +113,16 @@ Split read_parts(const std::filesystem::path& path, std::int64_t fold) {
   return split;
 }
 
+// Whether YAML, of whatever version, takes it as it is for that text: for no number, date, truth or
+// nothing.
 bool is_plain(const std::string& name) {
   static const std::string kPlain =
       "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-.";
-  return !name.empty() && name.front() != '-' &&
-         name.find_first_not_of(kPlain) == std::string::npos;
+  static const std::set<std::string> kWords = {"null", "true", "false", "yes", "no",
+                                               "on",   "off",  "y",     "n"};
+  return !name.empty() && name.find_first_not_of(kPlain) == std::string::npos &&
+         std::isalpha(static_cast<unsigned char>(name.front())) != 0 &&
+         !kWords.contains(to_lower(name));
 }
 
 // A JSON string is a YAML string.

@@ -35,9 +35,12 @@ struct Place {
 std::optional<Place> place_of(const fs::path& series) {
   std::error_code ignored;
   if (fs::is_directory(series, ignored)) return Place{series, ""};
+  // What is there by that name is meant, even where it cannot be read.
+  if (fs::exists(fs::symlink_status(series, ignored))) return std::nullopt;
   const std::string text = series.string();
   const std::size_t mark = text.rfind('#');
-  if (mark == std::string::npos) return std::nullopt;
+  // Names of folders may hold the mark, UIDs no slash.
+  if (mark == std::string::npos || text.find('/', mark) != std::string::npos) return std::nullopt;
   Place place{text.substr(0, mark), text.substr(mark + 1)};
   if (!fs::is_directory(place.folder, ignored)) return std::nullopt;
   return place;
@@ -49,7 +52,12 @@ std::vector<fs::path> files_in(const fs::path& folder) {
   for (const auto& entry : entries_of(folder)) {
     const std::string name = entry.path().filename().string();
     if (starts_with(name, ".") || to_lower(name) == "dicomdir") continue;
-    if (entry.is_regular_file()) files.push_back(entry.path());
+    std::error_code error;
+    const auto type = entry.status(error).type();
+    if (type == fs::file_type::none) {  // links in a circle: a slice may be behind them
+      throw ReadError(concat(entry.path().string(), ": cannot be read: ", error.message()));
+    }
+    if (type == fs::file_type::regular) files.push_back(entry.path());
   }
   return files;
 }
@@ -95,7 +103,8 @@ std::string list(const SeriesByUid& all) {
 [[noreturn]] void fail_without_series(const fs::path& folder) {
   std::set<std::string> series;
   for (const auto& entry : entries_of(folder)) {
-    if (entry.is_directory() && is_dicom_series(entry.path())) {
+    std::error_code ignored;
+    if (entry.is_directory(ignored) && is_dicom_series(entry.path())) {
       series.insert(entry.path().filename().string());
     }
   }

@@ -268,6 +268,13 @@ TEST_F(CheckTest, DuplicatePatient) {
               "has the same images as case BraTS-GLI-00001-000, which counts as another patient");
 }
 
+TEST_F(CheckTest, ASplitMustHaveCasesToTrainOn) {
+  for (const Split& split : {Split{}, Split{{}, {"BraTS-GLI-00001-000"}, {}}}) {
+    expect_only(check_dataset(config(), {.split = &split}), Severity::kError, "missing",
+                "the split has no cases to train on", "");
+  }
+}
+
 TEST_F(CheckTest, LeaksOfASplit) {
   const auto findings = [&](const Split& split) {
     DatasetConfig config;

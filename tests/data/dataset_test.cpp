@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -36,6 +37,16 @@ class DatasetTest : public ::testing::Test {
   void write(const fs::path& path, const std::string& text) const {
     fs::create_directories((root() / path).parent_path());
     write_file_atomically(root() / path, text);
+  }
+  // A file with the mark of DICOM.
+  void touch_dicom(const fs::path& path) const { write(path, std::string(128, '\0') + "DICM"); }
+  DatasetConfig names_only() const {
+    return {.root = root().string(), .channels = {}, .classes = {}};
+  }
+  static std::vector<std::string> names_of(const DatasetSurvey& survey) {
+    std::vector<std::string> names;
+    for (const auto& item : survey.dataset.cases) names.push_back(item.name);
+    return names;
   }
   DatasetConfig config(const std::string& path = "") const {
     DatasetConfig result;
@@ -648,20 +659,77 @@ TEST_F(DatasetTest, DicomFolders) {
   EXPECT_THAT(messages(survey.ignored),
               ElementsAre("papers: not taken as a case: no folder in it is named as a channel "
                           "(t2f, t1c) and holds DICOM files"));
-  // A case by itself, and names without channels.
+  // A case by itself.
   EXPECT_EQ(open_dataset({.root = (root() / "p1").string(), .channels = {"t1c"}}, Labels::kOptional)
                 .cases.at(0)
                 .name,
             "p1");
-  EXPECT_EQ(
-      survey_dataset({.root = config().root, .channels = {}, .classes = {}}, Labels::kOptional)
-          .dataset.cases.size(),
-      5);
   EXPECT_THAT(messages(survey_dataset(two, Labels::kRequired).missing).front(),
               HasSubstr("p1: this layout has no labels"));
   two.layout = "dicom";
   two.root = (root() / "p1/T1ce").string();
   EXPECT_THAT(error_of(two), HasSubstr("a folder of DICOM files a channel, as in NAME/t2f"));
+}
+
+// Which folders are series, files must say then.
+TEST_F(DatasetTest, DicomFoldersWithoutChannels) {
+  for (const char* path : {"p1/T1ce/README", "p1/FLAIR/.DS_Store", "papers/pdf/x"}) touch(path);
+  for (const char* path : {"p1/T1ce/a", "p1/FLAIR/a", "p2/CT/a", "p2/CT/b"}) touch_dicom(path);
+  const DatasetSurvey survey = survey_dataset(names_only(), Labels::kOptional);
+  EXPECT_EQ(survey.dataset.layout, "dicom");
+  EXPECT_THAT(names_of(survey), ElementsAre("p1", "p2"));
+  EXPECT_THAT(survey.missing, IsEmpty());
+  // A series beside the cases; one case alone.
+  touch_dicom("localiser/a");
+  EXPECT_THAT(names_of(survey_dataset(names_only(), Labels::kOptional)), ElementsAre("p1", "p2"));
+  DatasetConfig one = names_only();
+  one.root = (root() / "p1").string();
+  EXPECT_THAT(names_of(survey_dataset(one, Labels::kOptional)), ElementsAre("p1"));
+}
+
+TEST_F(DatasetTest, OtherFoldersBesideBratsCasesAreNoSeries) {
+  write_case(root(), kName);
+  for (const char* path : {"cache/a.case", "docs/readme.txt", "A/run/log.txt"}) touch(path);
+  touch_dicom("raw/a");
+  const DatasetSurvey survey = survey_dataset(names_only(), Labels::kOptional);
+  EXPECT_EQ(survey.dataset.layout, "brats");
+  EXPECT_THAT(names_of(survey), ElementsAre(kName));
+}
+
+TEST_F(DatasetTest, OneFolderThatCannotBeACaseIsMissing) {
+  write_case(root(), kName);
+  touch("a\n\x1b[31m/a\n\x1b[31m-t1n.nii.gz");
+  fs::create_directory(root() / "b\nc");
+  fs::create_symlink("loop", root() / "loop");
+  const std::string base = fs::canonical(root()).string();
+  const DatasetSurvey survey = survey_dataset(config(), Labels::kOptional);
+  EXPECT_THAT(names_of(survey), ElementsAre(kName));
+  EXPECT_THAT(messages(survey.missing),
+              ::testing::IsSupersetOf({concat("a??[31m: ", base,
+                                              ": a case cannot be named 'a??[31m': its "
+                                              "outputs are files of that name"),
+                                       concat("loop: cannot read ", base,
+                                              "/loop: Too many levels of symbolic links")}));
+  EXPECT_THAT(messages(survey.ignored),
+              ElementsAre("b?c: not taken as a case: no files b?c-CHANNEL.nii.gz in it"));
+  EXPECT_THAT(error_of(config()), HasSubstr("case a??[31m: "));
+  DatasetConfig dicom = config();
+  dicom.layout = "dicom";
+  EXPECT_THAT(messages(survey_dataset(dicom, Labels::kOptional).missing),
+              ElementsAre(HasSubstr("/loop: Too many levels of symbolic links")));
+}
+
+TEST_F(DatasetTest, OneFolderThatCannotBeReadIsMissing) {
+  if (geteuid() == 0) GTEST_SKIP() << "root may read everything";
+  write_case(root(), kName);
+  const auto locked = root() / "BraTS-GLI-00002-000";
+  fs::create_directory(locked);
+  fs::permissions(locked, fs::perms::none);
+  EXPECT_THAT(messages(survey_dataset(config(), Labels::kOptional).missing),
+              ElementsAre(concat("BraTS-GLI-00002-000: cannot read ",
+                                 fs::canonical(locked).string(), ": Permission denied")));
+  EXPECT_THAT(error_of(config()), HasSubstr("Permission denied"));
+  fs::permissions(locked, fs::perms::owner_all);
 }
 
 // The first case says what a folder is.

@@ -93,7 +93,12 @@ TEST_F(DataProgram, UsageErrorsExitWithTwo) {
   for (const char* arguments :
        {"check", "check cases --layout dicon", "check cases --set data.root=x",
         "check cases --threads -1", "check cases --no-such-option", "preview --output x",
-        "preview -c x.yaml -o x --count 0", "preview -c x.yaml -o x --first -1"}) {
+        "preview -c x.yaml -o x --count 0", "preview -c x.yaml -o x --first -1",
+        "preview -c x.yaml -o x --count 1001", "preview -c x.yaml -o x --first 9223372036854775807",
+        "split cases -o s.yaml --folds -1", "split cases -o s.yaml --folds 1",
+        "split cases -o s.yaml --folds 1001", "split cases -o s.yaml --folds 2 --test-share nan",
+        "split cases -o s.yaml --folds 2 --test-share 1",
+        "split cases -o s.yaml --test-share -0.1"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments;
     EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
@@ -151,6 +156,55 @@ TEST_F(DataProgram, SplitsIntoFoldsAndChecksThem) {
   write_file_atomically(folder_.path() / "leak.yaml",
                         std::string("train: [BraTS-GLI-00001-000]\ntest: [BraTS-GLI-00001-001]\n"));
   EXPECT_EQ(run("check cases --split leak.yaml").exit_code, 1);
+  write_file_atomically(folder_.path() / "empty.yaml", std::string("{}\n"));
+  const Outcome empty = run("check cases --split empty.yaml");
+  EXPECT_EQ(empty.exit_code, 1);
+  EXPECT_THAT(empty.out, HasSubstr("the split has no cases to train on\n"));
+  EXPECT_THAT(run("split cases --folds -1 -o s.yaml").err,
+              HasSubstr("--folds must lie from 2 to 1000, not -1"));
+  EXPECT_THAT(run("split cases --folds 2 --test-share nan -o s.yaml").err,
+              HasSubstr("--test-share must lie from 0 to below 1, not nan"));
+}
+
+TEST_F(DataProgram, CheckReplacesNoInput) {
+  write_file_atomically(folder_.path() / "c.json", std::string("{data: {root: cases}}\n"));
+  write_file_atomically(folder_.path() / "list.csv", std::string("case,t1c\na,x\n"));
+  write_file_atomically(folder_.path() / "s.json",
+                        std::string("{\"train\": [\"BraTS-GLI-00001-000\"]}\n"));
+  fs::create_symlink("list.csv", folder_.path() / "link.json");
+  const auto image = test::case_file("cases", "BraTS-GLI-00001-000", "t1c").string();
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"check -c c.json --json ./c.json", "--json ./c.json would replace an input; give another "},
+      {"check list.csv --json list.csv", "--json must be a file NAME.json, not list.csv"},
+      {"check list.csv --json link.json", "--json link.json would replace an input"},
+      {"check cases --split s.json --json s.json", "--json s.json would replace an input"},
+      {"check cases --json cases/dataset.json", "would replace an input"},
+      {"check cases --html " + image, "--html must be a file NAME.html, not " + image}};
+  for (const auto& [arguments, message] : cases) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments;
+    EXPECT_EQ(outcome.out, "") << arguments;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+  }
+  EXPECT_EQ(read_file(folder_.path() / "list.csv"), "case,t1c\na,x\n");
+  EXPECT_EQ(run("check cases --json out.json").exit_code, 0);
+  EXPECT_EQ(run("check cases --json out.json").exit_code, 0);  // its own report
+}
+
+TEST_F(DataProgram, SplitTakesNoFolderForACaseAndLeavesNoneOut) {
+  fs::create_directories(folder_.path() / "cases/docs");
+  write_file_atomically(folder_.path() / "cases/docs/readme.txt", std::string("x"));
+  const Outcome outcome = run("split cases --output split.yaml");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("1 cases to train, 1 to validate, 1 to test in split.yaml"));
+  fs::create_symlink("loop", folder_.path() / "cases/loop");
+  const Outcome loop = run("split cases --output other.yaml");
+  EXPECT_EQ(loop.exit_code, 1);
+  EXPECT_THAT(loop.err, HasSubstr("cases/loop: Too many levels of symbolic links"));
+  EXPECT_FALSE(fs::exists(folder_.path() / "other.yaml"));
+  const Outcome check = run("check cases");
+  EXPECT_EQ(check.exit_code, 1);
+  EXPECT_THAT(check.out, HasSubstr("3 cases of 3 patients: 1 errors, 1 warnings"));
 }
 
 TEST_F(DataProgram, SplitsEveryLayout) {

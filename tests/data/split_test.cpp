@@ -170,6 +170,20 @@ TEST_F(SplitFileTest, ReadsBackWhatItWrote) {
   EXPECT_THAT(read_file(path()), HasSubstr("seed 5"));
 }
 
+TEST_F(SplitFileTest, NamesThatYamlTakesForSomethingElseAreQuoted) {
+  const std::vector<std::string> names = {
+      "null", "Null", "NULL", "~",  "true", "False",      "yes", "NO",  "on",
+      "OFF",  "y",    "N",    "1",  "007",  "2024-01-31", "-1",  "1e5", "0x1f",
+      "_1",   ".inf", ".nan", "-",  "?",    "=",          "<<",  "---", "a: b",
+      "a #",  "*a",   "&a",   "!a", "[a]",  "{a}",        "'a'", " a",  "a "};
+  write_split(path(), {names, {"name"}, {}}, "by hand");
+  EXPECT_EQ(read_split(path()).train, names);
+  for (const auto& name : names) {
+    EXPECT_THAT(read_file(path()), HasSubstr("  - \"" + name + "\"\n"));
+  }
+  EXPECT_THAT(read_file(path()), HasSubstr("  - name\n"));
+}
+
 TEST_F(SplitFileTest, AFoldValidatesAndTheOthersTrain) {
   const auto folds = make_folds(make_cases(12), 3, 0.25, 5);
   write_folds(path(), folds, 5);

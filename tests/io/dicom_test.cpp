@@ -247,6 +247,34 @@ TEST_F(DicomTest, OneOfSeveralSeries) {
               HasSubstr("holds no DICOM series 1.2.3, but 1.2.3.2 (MR"));
 }
 
+TEST_F(DicomTest, AFileOfANameWithTheMarkIsThatFile) {
+  write_series();
+  const Image image = read_image(series_);
+  const fs::path folder = folder_.path() / "#7" / "case";
+  fs::create_directories(folder);
+  for (const char* name : {"x-t1n.nii.gz", "#x-t1n.nii.gz"}) {
+    write_image(folder / name, image);
+    EXPECT_EQ(read_image(folder / name).voxels, image.voxels) << name;
+    EXPECT_EQ(read_geometry(folder / name).size, image.geometry.size) << name;
+  }
+  EXPECT_FALSE(is_dicom_series(folder / "#x-t1n.nii.gz"));
+  EXPECT_THAT(error_of([&] { read_image(folder / "absent.nii.gz"); }),
+              Not(HasSubstr("DICOM series")));
+  const fs::path series = folder_.path() / "#7" / "#1";
+  fs::rename(series_, series);
+  EXPECT_EQ(read_image(series).voxels, image.voxels);
+  EXPECT_EQ(read_image(series.string() + "#1.2.3.2").voxels, image.voxels);
+}
+
+TEST_F(DicomTest, LinksInACircleAreNamed) {
+  write_series();
+  fs::create_symlink("loop", series_ / "loop");
+  EXPECT_THAT(error(), HasSubstr("loop: cannot be read: Too many levels of symbolic links"));
+  fs::create_symlink("a#1", folder_.path() / "a#1");
+  fs::create_directory(folder_.path() / "a");
+  EXPECT_THAT(error_of([&] { read_image(folder_.path() / "a#1"); }), HasSubstr("a#1"));
+}
+
 TEST_F(DicomTest, OtherFilesAreSkipped) {
   write_series();
   write_bytes(series_ / "README", "text");

@@ -30,7 +30,7 @@ struct Finding {
 
 // kind              severity  what it is
 //
-// missing           error     a file, or every case
+// missing           error     a file, a case, every case, or with a split those to train on
 // unreadable        error     not a NIfTI file, a damaged header, not 3-D, ...
 // damaged           error     truncated, or gzip's check sum or stream does not fit
 // not-finite        error     NaN or infinite voxels

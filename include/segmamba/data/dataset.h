@@ -103,8 +103,10 @@ struct DatasetProblem {
 
 // A data set with all that is wrong with its files, for those who list rather than stop.
 struct DatasetSurvey {
-  Dataset dataset;                      // with empty paths for the files that are missing
-  std::vector<DatasetProblem> missing;  // files, or cases at all; by case
+  Dataset dataset;  // with empty paths for the files that are missing
+  // Files, or cases at all, folders that cannot be read or have a name that no case can have; by
+  // case.
+  std::vector<DatasetProblem> missing;
   std::vector<DatasetProblem> ignored;  // what lies there and is not taken; by case
 };
 

@@ -14,6 +14,9 @@ struct Split {
   std::vector<std::string> train, validation, test;  // case names, sorted
 };
 
+// Of a file.
+inline constexpr std::int64_t kMostFolds = 1000;
+
 // For cross-validation: with fold i, fold i validates and the others train.
 struct Folds {
   std::vector<std::vector<std::string>> folds;  // case names, sorted
