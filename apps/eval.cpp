@@ -14,6 +14,7 @@
 
 #include "app_main.h"
 #include "segmamba/core/error.h"
+#include "segmamba/core/file_lock.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/log.h"
 #include "segmamba/core/parallel.h"
@@ -104,17 +105,28 @@ void check_writable(const std::string& option, const std::filesystem::path& fold
   }
 }
 
+void refuse_unasked(const Options& options) {
+  if (options.overwrite || !eval::holds_reports(options.output)) return;
+  throw Error(concat("--output ", options.output.string(),
+                     " already holds scores; pass --overwrite to replace them"));
+}
+
 // Before the work, so that it is not lost.
 void check_output(const Options& options) {
   if (options.output.empty()) return;
   if (std::filesystem::exists(options.output) && !std::filesystem::is_directory(options.output)) {
     throw Error(concat("--output ", options.output.string(), ": is a file, not a folder"));
   }
-  if (!options.overwrite && eval::holds_reports(options.output)) {
-    throw Error(concat("--output ", options.output.string(),
-                       " already holds scores; pass --overwrite to replace them"));
-  }
+  refuse_unasked(options);
   check_writable(concat("--output ", options.output.string()), options.output);
+}
+
+// The output folder, which is made, as long as this lasts. Another evaluation may have ended in it
+// since it was looked at.
+std::unique_ptr<FolderLock> take_output(const Options& options) {
+  auto lock = std::make_unique<FolderLock>(options.output);
+  refuse_unasked(options);
+  return lock;
 }
 
 void check_tuning(const Options& options, const eval::EvaluateOptions& to_do) {
@@ -162,6 +174,9 @@ void run(const Options& options) {
   if (options.worst < 0) throw UsageError("--worst must not be negative");
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   check_output(options);
+  // A new folder is not made before it is known that something can be scored.
+  std::unique_ptr<FolderLock> lock;
+  if (std::filesystem::is_directory(options.output)) lock = take_output(options);
   std::vector<eval::PublishedScores> published;
   for (const auto& path : options.published) published.push_back(eval::read_published(path));
 
@@ -180,6 +195,7 @@ void run(const Options& options) {
     if (!plan.problems.empty()) apps::CommandLine::set_exit_code(kScoredWithProblems);
     return;
   }
+  if (!lock && !options.output.empty()) lock = take_output(options);
   eval::Evaluation evaluation = eval::evaluate(to_do, plan, late_progress("scoring"));
   evaluation.published = published;
   print_problems({evaluation.problems.begin() + static_cast<std::ptrdiff_t>(plan.problems.size()),

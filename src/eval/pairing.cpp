@@ -48,10 +48,16 @@ bool is_listed(const fs::directory_entry& entry) {
   return !starts_with(entry.path().filename().string(), ".");
 }
 
+// Also what cannot be looked at, as a link to itself: reading it tells why, of its case alone.
+bool may_be_file(const fs::directory_entry& entry) {
+  std::error_code error;
+  return entry.is_regular_file(error) || entry.status(error).type() == fs::file_type::none;
+}
+
 // The files that a case's own folder may hold.
 void add_case_folder(const fs::path& folder, const std::string& name, LabelFiles& files) {
   for (const fs::directory_entry& entry : entries_of(folder)) {
-    if (!is_listed(entry) || !entry.is_regular_file()) continue;
+    if (!is_listed(entry) || !may_be_file(entry)) continue;
     const bool is_own = case_of_label_file(entry.path()) == name ||
                         contains(kLabelWords, to_lower(stem_of(entry.path())));
     if (is_own) files[name].push_back(entry.path());
@@ -88,15 +94,16 @@ LabelFiles find_label_files(const fs::path& root) {
     files[name.empty() ? root.filename().string() : name].push_back(root);
     return files;
   }
+  std::error_code ignored;
   for (const std::string_view labels : kLabelFolders) {
-    if (fs::is_directory(root / labels)) return find_label_files(root / labels);
+    if (fs::is_directory(root / labels, ignored)) return find_label_files(root / labels);
   }
   // A trailing slash would leave the name empty.
   add_case_folder(root, fs::canonical(root).filename().string(), files);
   if (!files.empty()) return files;
   for (const fs::directory_entry& entry : entries_of(root)) {
     if (!is_listed(entry)) continue;
-    if (entry.is_directory()) {
+    if (entry.is_directory(ignored)) {
       add_case_folder(entry.path(), entry.path().filename().string(), files);
     } else if (const std::string name = case_of_label_file(entry.path()); !name.empty()) {
       files[name].push_back(entry.path());

@@ -4,6 +4,9 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "segmamba/core/csv.h"
 #include "segmamba/core/files.h"
@@ -17,6 +20,8 @@ namespace {
 
 constexpr std::array kReportFiles = {"cases.csv", "summary.json", "table.md",
                                      "table.tex", "report.html",  "problems.csv"};
+// Beside them while they are replaced.
+constexpr const char* kUnfinishedName = ".segmamba-eval-unfinished";
 
 std::string csv_number(double value) {
   if (!std::isfinite(value)) return format_double(value);
@@ -201,26 +206,26 @@ std::string table_latex(const Evaluation& evaluation, const Analysis& analysis) 
 
 void write_reports(const Evaluation& evaluation, const Analysis& analysis, const fs::path& folder,
                    bool html) {
+  // All is made before the old ones go.
+  std::vector<std::pair<const char*, std::string>> texts = {
+      {"cases.csv", cases_csv(evaluation)},
+      {"table.md", table_markdown(evaluation, analysis)},
+      {"table.tex", table_latex(evaluation, analysis)}};
+  if (html) texts.emplace_back("report.html", report_html(evaluation, analysis));
+  if (!evaluation.problems.empty()) texts.emplace_back("problems.csv", problems_csv(evaluation));
+  const Json summary = summary_json(evaluation, analysis);
   make_folders(folder);
   remove_stale_temporaries(folder);
-  write_file_atomically(folder / "cases.csv", cases_csv(evaluation));
-  write_json(folder / "summary.json", summary_json(evaluation, analysis));
-  write_file_atomically(folder / "table.md", table_markdown(evaluation, analysis));
-  write_file_atomically(folder / "table.tex", table_latex(evaluation, analysis));
-  // What an earlier evaluation left would not belong to these scores.
-  if (html) {
-    write_file_atomically(folder / "report.html", report_html(evaluation, analysis));
-  } else {
-    remove_file(folder / "report.html");
-  }
-  if (!evaluation.problems.empty()) {
-    write_file_atomically(folder / "problems.csv", problems_csv(evaluation));
-  } else {
-    remove_file(folder / "problems.csv");
-  }
+  // What is cut off in between leaves files of one evaluation, never of two.
+  write_file_atomically(folder / kUnfinishedName, "");
+  for (const char* name : kReportFiles) remove_file(folder / name);
+  for (const auto& [name, text] : texts) write_file_atomically(folder / name, text);
+  write_json(folder / "summary.json", summary);
+  remove_file(folder / kUnfinishedName);
 }
 
 bool holds_reports(const fs::path& folder) {
+  if (fs::exists(folder / kUnfinishedName)) return false;
   return std::any_of(kReportFiles.begin(), kReportFiles.end(),
                      [&](const char* name) { return fs::exists(folder / name); });
 }

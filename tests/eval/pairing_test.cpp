@@ -104,6 +104,18 @@ TEST(LabelFiles, OfADoubledCaseAreBothThere) {
               ElementsAre("a a-seg.nii.gz", "a a.nii.gz", "b b.nii.gz", "b b_pred.nii"));
 }
 
+// Reading it tells what is wrong, of that case alone.
+TEST(LabelFiles, ALinkToItselfIsOne) {
+  const test::TemporaryFolder folder;
+  write_text(folder.path() / "a.nii.gz", "");
+  fs::create_directory(folder.path() / "c");
+  fs::create_symlink("b.nii.gz", folder.path() / "b.nii.gz");
+  fs::create_symlink("c-seg.nii.gz", folder.path() / "c/c-seg.nii.gz");
+  fs::create_symlink("notes", folder.path() / "c/notes");
+  fs::create_symlink("labelsTr", folder.path() / "labelsTr");
+  EXPECT_THAT(names_of(folder.path()), ElementsAre("a a.nii.gz", "b b.nii.gz", "c c-seg.nii.gz"));
+}
+
 TEST(LabelFiles, OfOneFile) {
   const test::TemporaryFolder folder;
   write_text(folder.path() / "case-seg.nii.gz", "");

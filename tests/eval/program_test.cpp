@@ -1,13 +1,16 @@
 // segmamba-eval as a process.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
 
 #include "scene.h"
+#include "segmamba/core/file_lock.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/text.h"
 #include "segmamba/core/version.h"
@@ -33,10 +36,11 @@ class Program : public ::testing::Test {
  protected:
   Program() { write_data_set(folder_.path()); }
 
-  // Runs it inside the test's folder.
-  Outcome run(const std::string& arguments) {
-    const std::string command = concat("cd '", folder_.path().string(), "' && '", SEGMAMBA_BIN_DIR,
-                                       "/segmamba-eval' ", arguments, " > out.txt 2> err.txt");
+  // Runs it inside the test's folder, after a command of the shell.
+  Outcome run(const std::string& arguments, const std::string& before = "true") {
+    const std::string command =
+        concat("cd '", folder_.path().string(), "' && ", before, " && '", SEGMAMBA_BIN_DIR,
+               "/segmamba-eval' ", arguments, " > out.txt 2> err.txt");
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_.path() / "out.txt"),
             read_file(folder_.path() / "err.txt")};
@@ -197,6 +201,42 @@ TEST_F(Program, ScoresAreNotOverwrittenUnasked) {
   EXPECT_FALSE(fs::exists(folder_.path() / "s/report.html"));
 }
 
+// report.html is beyond the limit, which is 4 or 8 KiB. The old scores are gone then, so that those
+// of two evaluations never lie beside each other.
+TEST_F(Program, AFileTooLargeIsToldAndTheSameCommandGoesOn) {
+  ASSERT_EQ(run("-p prediction -r reference -o s").exit_code, 0);
+  ASSERT_EQ(run("-p reference -r reference -o expected").exit_code, 0);
+  const Outcome outcome = run("-p reference -r reference -o s --overwrite", "ulimit -f 8");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(lines(outcome.err), 1) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              AllOf(HasSubstr("segmamba-eval: cannot write s/"), HasSubstr(": File too large\n")));
+  for (const auto& entry : fs::directory_iterator(folder_.path() / "s")) {
+    const std::string name = entry.path().filename().string();
+    if (name == ".segmamba-eval-unfinished") continue;
+    EXPECT_EQ(read_file(entry.path()), read_file(folder_.path() / "expected" / name)) << name;
+  }
+  const Outcome again = run("-p reference -r reference -o s");
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(read_file(folder_.path() / "s/report.html"),
+            read_file(folder_.path() / "expected/report.html"));
+  EXPECT_FALSE(fs::exists(folder_.path() / "s/.segmamba-eval-unfinished"));
+}
+
+TEST_F(Program, TwoDoNotShareAFolder) {
+  {
+    const FolderLock lock(folder_.path() / "s");
+    const Outcome refused = run("-p prediction -r reference -o s");
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_EQ(lines(refused.err), 1) << refused.err;
+    EXPECT_THAT(refused.err,
+                HasSubstr(concat("segmamba-eval: s is in use by process ", ::getpid(), " on ")));
+    EXPECT_FALSE(fs::exists(folder_.path() / "s/cases.csv"));
+  }
+  EXPECT_EQ(run("-p prediction -r reference -o s").exit_code, 0);
+  EXPECT_FALSE(fs::exists(folder_.path() / "s/.segmamba-lock"));
+}
+
 TEST_F(Program, ComparesMethods) {
   const Outcome outcome =
       run("-p A=prediction -p B=reference -r reference --metrics dice,nsd_2mm -o s");
@@ -264,6 +304,17 @@ std::vector<Defect> defects() {
        [](const fs::path& folder) { fs::resize_file(folder / kBad, 0); }},
       {"text", "unreadable: prediction", false,
        [](const fs::path& folder) { testing::write_text(folder / kBad, "not NIfTI"); }},
+      {"pipe", "BraTS-GLI-00001-000.nii.gz: is a pipe, not a NIfTI file", false,
+       [](const fs::path& folder) {
+         fs::remove(folder / kBad);
+         ASSERT_EQ(::mkfifo((folder / kBad).c_str(), 0600), 0);
+       }},
+      {"loop", "BraTS-GLI-00001-000.nii.gz: cannot be read: Too many levels of symbolic links",
+       false,
+       [](const fs::path& folder) {
+         fs::remove(folder / kBad);
+         fs::create_symlink(fs::path(kBad).filename(), folder / kBad);
+       }},
       {"fractions", "not-integers: prediction", false,
        [](const fs::path& folder) { io::write_image(folder / kBad, fractions()); }},
       {"size", "size: prediction", false,

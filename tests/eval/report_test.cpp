@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/version.h"
 #include "support/temporary_folder.h"
@@ -274,6 +275,24 @@ TEST(Reports, AreWritten) {
   write_reports(two_cases(), analysis_of(two_cases()), scores, false);
   EXPECT_FALSE(std::filesystem::exists(scores / "problems.csv"));
   EXPECT_FALSE(std::filesystem::exists(scores / "report.html"));
+}
+
+// A folder in the way of one file stands for a disk that fails there.
+TEST(Reports, AreOfOneEvaluationWhereTheyAreCutOff) {
+  const test::TemporaryFolder folder;
+  const Evaluation before = with_problem(), after = two_cases();
+  write_reports(before, analysis_of(before), folder.path());
+  std::filesystem::remove(folder.path() / "table.tex");
+  std::filesystem::create_directory(folder.path() / "table.tex");
+  EXPECT_THROW(write_reports(after, analysis_of(after), folder.path()), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "cases.csv"));
+  EXPECT_FALSE(holds_reports(folder.path()));
+  std::filesystem::remove(folder.path() / "table.tex");
+  write_reports(after, analysis_of(after), folder.path());
+  EXPECT_TRUE(holds_reports(folder.path()));
+  EXPECT_EQ(read_file(folder.path() / "cases.csv"), cases_csv(after));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "problems.csv"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 5);
 }
 
 }  // namespace

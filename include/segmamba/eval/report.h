@@ -32,12 +32,13 @@ std::string table_latex(const Evaluation& evaluation, const Analysis& analysis);
 std::string report_html(const Evaluation& evaluation, const Analysis& analysis);
 
 // cases.csv, summary.json, table.md and table.tex in `folder`, problems.csv where there are any and
-// report.html where `html` is set, each written atomically; files of these names that an earlier
-// evaluation left there and this one does not write are removed.
+// report.html where `html` is set, each written atomically. All files of these names that an
+// earlier evaluation left there are removed first: whatever happens, the folder holds files of one
+// alone.
 void write_reports(const Evaluation& evaluation, const Analysis& analysis,
                    const std::filesystem::path& folder, bool html = true);
 
-// True where `folder` holds a file that write_reports writes.
+// True where `folder` holds a file that write_reports writes, unless it was cut off there.
 bool holds_reports(const std::filesystem::path& folder);
 
 }  // namespace segmamba::eval
