@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -65,6 +66,13 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   const bool may_be_unknown =
       kind == CLI::ExitCodes::RequiredError || kind == CLI::ExitCodes::ExtrasError;
   return may_be_unknown ? explain_unknown(app, first_line(error.what())) : first_line(error.what());
+}
+
+// What went wrong, in one line.
+std::string explain(const std::exception& error) {
+  const auto line = first_line(error.what());
+  // LibTorch's exception has no type of its own, and tells of its source.
+  return line.find("DefaultCPUAllocator: ") == std::string::npos ? line : "out of memory";
 }
 
 // The lines of a program's examples that run this command.
@@ -192,6 +200,7 @@ CommandLine& CommandLine::command(const std::string& name, const std::string& he
 
 int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
   explain_ends(impl_->name);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file beyond `ulimit -f` is one that cannot be written
   const auto complain = [&](const std::string& message) {
     std::fprintf(stderr, "%s: %s\n", impl_->name.c_str(), message.c_str());
   };
@@ -224,7 +233,7 @@ int CommandLine::run(int argc, char** argv, const std::function<void()>& body) {
                  : concat(printable(error.path1().string()), ": ", error.code().message()));
     return kFailure;
   } catch (const std::exception& error) {
-    complain(log_level() == LogLevel::kDebug ? error.what() : first_line(error.what()));
+    complain(log_level() == LogLevel::kDebug ? error.what() : explain(error));
     return kFailure;
   }
 }

@@ -25,6 +25,7 @@
 #include "segmamba/core/memory.h"
 #include "segmamba/core/output_file.h"
 #include "segmamba/core/text.h"
+#include "special_file.h"
 
 namespace segmamba {
 namespace {
@@ -167,6 +168,18 @@ void fail_reading(const fs::path& path, int code) {
   refuse_short_memory(code);
   if (code == EISDIR) throw ReadError(concat("cannot read ", path.string(), ": is a folder"));
   throw ReadError(message("cannot read", path, code));
+}
+
+void refuse_special_file(const fs::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return;
+  const char* const kind = S_ISFIFO(status.st_mode)                             ? "a pipe"
+                           : S_ISSOCK(status.st_mode)                           ? "a socket"
+                           : S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode) ? "a device"
+                                                                                : nullptr;
+  if (kind != nullptr) {
+    throw ReadError(concat("cannot read ", path.string(), ": is ", kind, ", not a file"));
+  }
 }
 
 void fail_writing(const fs::path& path, int code, const char* what) {

@@ -10,6 +10,7 @@
 #include "fail_reading.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
+#include "special_file.h"
 
 namespace segmamba {
 
@@ -17,6 +18,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const auto fail = [&](const char* why) {
     return Error(concat("cannot read ", path.string(), ": ", why));
   };
+  refuse_special_file(path);
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) fail_reading(path, errno);
   struct stat status {};

@@ -9,12 +9,15 @@
 
 #include "fail_reading.h"
 #include "retry.h"
+#include "special_file.h"
 
 namespace segmamba {
 
 RandomAccessFile::RandomAccessFile(std::filesystem::path path)
-    : path_(std::move(path)),
-      descriptor_(retry_interrupted([&] { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC); })) {
+    : path_(std::move(path)), descriptor_(retry_interrupted([&] {
+        refuse_special_file(path_);
+        return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+      })) {
   if (descriptor_ < 0) fail_reading(path_, errno);
   struct stat status {};
   int code = ::fstat(descriptor_, &status) == 0 ? 0 : errno;

@@ -85,12 +85,30 @@ class GzipMember {
   std::uint32_t size_ = 0;
 };
 
+// Null of a file, and of what is not there.
+const char* kind_of_no_file(fs::file_type type) {
+  switch (type) {
+    case fs::file_type::directory:
+      return "a folder";
+    case fs::file_type::fifo:
+      return "a pipe";
+    case fs::file_type::socket:
+      return "a socket";
+    case fs::file_type::block:
+    case fs::file_type::character:
+      return "a device";
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace
 
 InputFile::InputFile(const fs::path& path) : path_(path) {
   std::error_code error;
-  if (fs::is_directory(path, error)) {
-    throw Error(concat(path.string(), ": is a folder, not a NIfTI file"));
+  // To open a pipe may wait for ever.
+  if (const char* kind = kind_of_no_file(fs::status(path, error).type())) {
+    throw Error(concat(path.string(), ": is ", kind, ", not a NIfTI file"));
   }
   errno = 0;
   file_ = gzopen(path.c_str(), "rb");

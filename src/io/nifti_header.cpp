@@ -242,7 +242,9 @@ NiftiFile open_nifti(const fs::path& path, Dimensions dimensions) {
   std::tie(file.header_path, file.data_path) = header_and_data(path);
   std::error_code error;
   for (const auto& part : {file.header_path, file.data_path}) {
-    if (!fs::exists(part, error)) fail(part, "does not exist");
+    const bool exists = fs::exists(part, error);
+    if (error) throw ReadError(concat(part.string(), ": cannot be read: ", error.message()));
+    if (!exists) fail(part, "does not exist");
   }
   std::array<char, kNifti2HeaderBytes> bytes{};
   InputFile input(file.header_path);

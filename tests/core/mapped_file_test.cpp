@@ -1,6 +1,7 @@
 #include "segmamba/core/mapped_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdint>
 #include <new>
@@ -37,6 +38,9 @@ TEST(MappedFile, ErrorsNameTheFile) {
   write_file_atomically(empty, "");
   EXPECT_EQ(error(empty), "cannot read " + empty.string() + ": is empty");
   EXPECT_EQ(error(folder.path()), "cannot read " + folder.path().string() + ": is no regular file");
+  const auto pipe = folder.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(error(pipe), "cannot read " + pipe.string() + ": is a pipe, not a file");
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -1,6 +1,7 @@
 #include "segmamba/core/random_access_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
@@ -57,6 +58,17 @@ TEST(RandomAccessFile, FailuresNameTheFileAndTheReason) {
             "cannot read " + missing.string() + ": No such file or directory");
   EXPECT_EQ(read_error_of([&] { const RandomAccessFile file(folder.path()); }),
             "cannot read " + folder.path().string() + ": is a folder");
+}
+
+// To open one would wait for ever.
+TEST(RandomAccessFile, IsNoPipeOrDevice) {
+  const test::TemporaryFolder folder;
+  const auto pipe = folder.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(read_error_of([&] { const RandomAccessFile file(pipe); }),
+            "cannot read " + pipe.string() + ": is a pipe, not a file");
+  EXPECT_EQ(read_error_of([&] { const RandomAccessFile file("/dev/null"); }),
+            "cannot read /dev/null: is a device, not a file");
 }
 
 // The system refuses to read into memory that is none.

@@ -1,6 +1,7 @@
 #include "gzip_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <string>
@@ -9,6 +10,7 @@
 #include "segmamba/core/error.h"
 #include "segmamba/core/files.h"
 #include "segmamba/core/parallel.h"
+#include "support/error_of.h"
 #include "support/temporary_folder.h"
 
 namespace segmamba::io {
@@ -96,6 +98,19 @@ TEST_F(WriteBlocksTest, NoiseGrowsLittle) {
                       static_cast<std::size_t>(std::min<std::int64_t>(1 << 20, kSize - offset))));
   }
   EXPECT_EQ(unpack_one_member(written, kSize), expected);
+}
+
+// To open a pipe would wait for ever.
+TEST(InputFile, IsNoFolderPipeOrDevice) {
+  const test::TemporaryFolder folder;
+  const auto pipe = folder.path() / "pipe.nii";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const auto error = [](const std::filesystem::path& path) {
+    return test::error_of([&] { const InputFile file(path); });
+  };
+  EXPECT_EQ(error(pipe), pipe.string() + ": is a pipe, not a NIfTI file");
+  EXPECT_EQ(error("/dev/null"), "/dev/null: is a device, not a NIfTI file");
+  EXPECT_EQ(error(folder.path()), folder.path().string() + ": is a folder, not a NIfTI file");
 }
 
 TEST_F(WriteBlocksTest, PassesOnWhatFillThrows) {

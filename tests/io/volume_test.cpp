@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <cstring>
@@ -215,6 +216,12 @@ TEST_F(VolumeTest, RefusesWhatItCannotReadWithTheReason) {
               HasSubstr("more than 2^40 voxels"));
   EXPECT_THAT(image_error(file("absent.nii.gz")), HasSubstr("does not exist"));
   EXPECT_THAT(image_error(folder_.path()), HasSubstr("is a folder without DICOM images"));
+  fs::create_symlink("loop.nii.gz", file("loop.nii.gz"));
+  EXPECT_EQ(image_error(file("loop.nii.gz")),
+            file("loop.nii.gz").string() + ": cannot be read: Too many levels of symbolic links");
+  ASSERT_EQ(::mkfifo(file("pipe.nii.gz").c_str(), 0600), 0);
+  EXPECT_EQ(image_error(file("pipe.nii.gz")),
+            file("pipe.nii.gz").string() + ": is a pipe, not a NIfTI file");
   fs::create_directory(file("folder.nii"));
   EXPECT_THAT(image_error(file("folder.nii")), HasSubstr("is a folder"));
   test::write_bytes(file("empty.nii"), "");
