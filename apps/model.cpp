@@ -134,6 +134,8 @@ torch::Tensor read_input(const std::filesystem::path& path) {
 }
 
 void forward(const Options& options) {
+  check_output_is_no_input(options.output, options.input, "the file of --input");
+  check_output_is_no_input(options.output, options.weights, "the file of --weights");
   const auto dtype = parse_dtype(options.dtype);
   const auto input = read_input(options.input).to(dtype);
   const auto file = nn::read_state_dict(options.weights);
@@ -174,6 +176,7 @@ void print_deviations(const std::string& what, const std::vector<nn::Deviation>&
 }
 
 void verify(const Options& options) {
+  check_output_is_no_input(options.output, options.golden, "the golden file");
   const auto path = options.golden.string();
   const auto result =
       nn::verify(nn::read_safetensors(options.golden), path, parse_dtype(options.verify_dtype));

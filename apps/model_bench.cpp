@@ -184,8 +184,10 @@ std::uint64_t peak_memory(const torch::Device& device) {
 
 // The initial weights serve as well as trained ones: the time does not depend on them.
 void bench(const BenchOptions& options) {
-  if (options.batch < 1) {
-    throw UsageError(concat("--batch must be at least 1, got ", options.batch));
+  constexpr std::int64_t kLargestBatch = 65536;
+  if (options.batch < 1 || options.batch > kLargestBatch) {
+    throw UsageError(
+        concat("--batch must lie between 1 and ", kLargestBatch, ", got ", options.batch));
   }
   keep_freed_memory();
   const auto device = engine::select_device(options.device);

@@ -1,5 +1,6 @@
 #include "model_options.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "segmamba/core/error.h"
@@ -28,6 +29,12 @@ std::vector<std::int64_t> parse_size(const std::string& text) {
   }
   if (sizes.size() == 1) sizes.resize(3, sizes[0]);
   if (sizes.size() != 3) throw UsageError("--size: expected N or DxHxW, got \"" + text + "\"");
+  // Far beyond it LibTorch cannot count the bytes of what a network makes of it.
+  constexpr std::int64_t kLargest = 4096;
+  if (*std::max_element(sizes.begin(), sizes.end()) > kLargest) {
+    throw UsageError(
+        concat("--size: a side has at most ", kLargest, " voxels, got \"", text, "\""));
+  }
   return sizes;
 }
 
@@ -65,6 +72,14 @@ ConfigDocument config_inside(const nn::StateDictFile& file, const std::filesyste
     throw UsageError(concat(path.string(), " does not say which network it is of: give ", options));
   }
   return ConfigDocument::from_text(file.config, path.string() + " (config inside)");
+}
+
+void check_output_is_no_input(const std::filesystem::path& output,
+                              const std::filesystem::path& input, const std::string& input_name) {
+  std::error_code ignored;  // of what does not exist
+  if (!std::filesystem::equivalent(output, input, ignored)) return;
+  throw Error(concat("--output ", output.string(), " is ", input_name,
+                     ", which it would replace; give another name"));
 }
 
 }  // namespace segmamba::apps

@@ -15,7 +15,7 @@
 
 namespace segmamba::apps {
 
-// "96" or "128x128x96" (DxHxW).
+// "96" or "128x128x96" (DxHxW); a side has at most 4096 voxels.
 std::vector<std::int64_t> parse_size(const std::string& text);
 // fp32, bf16 or fp16.
 torch::ScalarType parse_precision(const std::string& name);
@@ -28,5 +28,10 @@ nn::ModelConfig read_model_config(const ConfigDocument& document);
 // What a weights file says of its network; where it says nothing, an error that asks for `options`.
 ConfigDocument config_inside(const nn::StateDictFile& file, const std::filesystem::path& path,
                              const std::string& options);
+
+// Throws where the file to write is one that is read, which it would replace; `input_name` is "the
+// file of --from".
+void check_output_is_no_input(const std::filesystem::path& output,
+                              const std::filesystem::path& input, const std::string& input_name);
 
 }  // namespace segmamba::apps

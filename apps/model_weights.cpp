@@ -189,6 +189,7 @@ void import_weights(const Options& options) {
   const auto dtype = stored_dtype(options.dtype);
   const bool to_archive = is_archive(options.output);
   // Complain before the work is done.
+  check_output_is_no_input(options.output, options.from, "the file of --from");
   if (parse_first_layer(options.first_layer) != nn::FirstLayer::kRandom && options.strict) {
     throw UsageError("--first-layer " + options.first_layer +
                      " changes weights that do not fit, --strict takes none of them: give one");
@@ -234,6 +235,7 @@ std::string place_of(const Options& options, const std::string& network) {
 void export_weights(const Options& options) {
   const bool to_archive = is_archive(options.output);
   // Complain before the work is done.
+  check_output_is_no_input(options.output, options.from, "the file of --from");
   if (const auto asked = place_of(options, ""); !to_archive && !asked.empty()) {
     throw UsageError("--layout " + options.layout + " puts the weights under \"" + asked +
                      "\", which a .safetensors file has no place for: name a .pt or .pth file");

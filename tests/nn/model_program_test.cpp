@@ -84,9 +84,37 @@ TEST_F(ModelProgramTest, TellsWhereAPassAndATrainingStepGo) {
   EXPECT_THAT(step.out, AllOf(HasSubstr("training step of [2, 1, 16, 16, 16] in fp32 on cpu"),
                               HasSubstr("  norms "), HasSubstr("  optimizer "),
                               ContainsRegex("aten::convolution_backward .* decoder1, backward")));
-  const auto none = run("bench --config small.yaml --device cpu --size 16 --batch 0");
-  EXPECT_EQ(none.exit_code, 2);
-  EXPECT_EQ(none.err, "segmamba-model: --batch must be at least 1, got 0\n");
+  for (const auto* batch : {"0", "100000000"}) {
+    const auto none =
+        run(concat("bench --config small.yaml --device cpu --size 16 --batch ", batch));
+    EXPECT_EQ(none.exit_code, 2);
+    EXPECT_EQ(none.err,
+              concat("segmamba-model: --batch must lie between 1 and 65536, got ", batch, "\n"));
+  }
+  const auto large = run("info --config small.yaml --size 16x99999999x16");
+  EXPECT_EQ(large.exit_code, 2);
+  EXPECT_EQ(large.err,
+            "segmamba-model: --size: a side has at most 4096 voxels, got \"16x99999999x16\"\n");
+}
+
+TEST_F(ModelProgramTest, NoFileReplacesItself) {
+  write("own.pt", "weights");
+  write("own.safetensors", "numbers");
+  std::filesystem::create_symlink("own.pt", folder_.path() / "link.pt");
+  const auto expect_refused = [&](const std::string& arguments, const std::string& words) {
+    const auto outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, 1) << arguments;
+    EXPECT_EQ(outcome.err, concat("segmamba-model: --output ", words,
+                                  ", which it would replace; give another name\n"));
+  };
+  expect_refused("export --from own.pt --output own.pt", "own.pt is the file of --from");
+  expect_refused("import --from link.pt --output ./own.pt", "./own.pt is the file of --from");
+  expect_refused("verify own.safetensors --output own.safetensors",
+                 "own.safetensors is the golden file");
+  expect_refused("forward --weights own.pt --input own.safetensors --output own.safetensors",
+                 "own.safetensors is the file of --input");
+  EXPECT_EQ(read_file(folder_.path() / "own.pt"), "weights");
+  EXPECT_EQ(read_file(folder_.path() / "own.safetensors"), "numbers");
 }
 
 TEST_F(ModelProgramTest, HoldsNetworksToGoldenFiles) {
