@@ -1,9 +1,11 @@
 // segmamba-infer: segments cases with trained models.
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <map>
 #include <set>
+#include <system_error>
 
 #include "app_main.h"
 #include "segmamba/core/error.h"
@@ -58,12 +60,30 @@ Shard shard_of(const std::string& text) {
   return {*place, *count, 0};
 }
 
+// A pipe, a device or a loop of links is there, and yet can be no channel. What is wrong else is
+// said by dataset_of_files().
+void check_are_files(const std::vector<std::string>& channels) {
+  for (const auto& channel : channels) {
+    const auto equals = channel.find('=');
+    if (equals == std::string::npos) continue;
+    const auto path = channel.substr(equals + 1);
+    std::error_code error;
+    const auto status = fs::status(path, error);
+    const bool is_loop = error == std::errc::too_many_symbolic_link_levels;
+    if (!is_loop && !fs::is_other(status)) continue;
+    throw Error(concat("channel ", channel.substr(0, equals), ": ", path, " is no file but ",
+                       is_loop ? "a loop of symbolic links" : "a pipe, a socket or a device",
+                       ": give a file of an image or a folder of DICOM slices"));
+  }
+}
+
 // The cases of --input: a data set, or one case of named files.
 data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig config) {
   const bool named = options.input.size() > 1 || (options.input[0].find('=') != std::string::npos &&
                                                   !fs::exists(options.input[0]));
   data::DatasetSurvey survey;
   if (named) {
+    check_are_files(options.input);
     survey.dataset = data::dataset_of_files(config, options.name, options.input);
   } else {
     config.root = options.input[0];
@@ -86,6 +106,9 @@ data::DatasetSurvey find_cases(const Options& options, data::DatasetConfig confi
   if (!options.split.empty()) {
     const auto split = data::read_split(options.split, options.fold);
     const auto chosen = data::split_part(split, options.part);
+    if (chosen.empty()) {
+      throw Error(concat(options.split.string(), ": part ", options.part, " has no cases"));
+    }
     std::erase_if(survey.missing, [&](const data::DatasetProblem& problem) {
       return std::find(chosen.begin(), chosen.end(), problem.case_name) == chosen.end();
     });
@@ -163,7 +186,6 @@ Json about(const Options& options, const engine::Predictor& predictor,
   const auto& inference = predictor.config().inference;
   return {{"program", concat("segmamba-infer ", version(), " ", commit())},
           {"command", options.command_line},
-          {"checkpoints", options.checkpoints},
           {"device", predictor.device()},
           {"precision", predictor.precision()},
           {"window", predictor.config().patch_size()},
@@ -178,7 +200,9 @@ void infer(const Options& options) {
     throw UsageError("--overwrite replaces and --skip-existing keeps: take one of them");
   }
   if (options.threads < 0) throw UsageError("--threads must not be negative");
-  if (options.overlap >= 0.95) throw UsageError("--overlap must be below 0.95");
+  if (!std::isfinite(options.overlap) || options.overlap >= 0.95) {
+    throw UsageError("--overlap must be a number below 0.95");
+  }
   const auto shard = shard_of(options.shard);
   const auto limit = host_limit(options);
   if (limit == 0) keep_freed_memory();
@@ -206,6 +230,7 @@ void infer(const Options& options) {
   run.resample_to = options.resample_to;
   // A limit is kept by one case at a time.
   run.overlap_files = limit == 0;
+  run.weights = engine::weights_record(options.checkpoints, options.weights);
   run.about = about(options, predictor, run.rules);
   if (shard.count > 1) run.part = concat(shard.place, "-of-", shard.count);
 
@@ -301,6 +326,7 @@ int main(int argc, char** argv) {
   line.option("--shard", options.shard,
               "Segment part i of n, as 2/4; torchrun and srun do without");
   line.flag("--overwrite", options.overwrite, "Replace files in the output folder");
-  line.flag("--skip-existing", options.skip_existing, "Leave out cases that have their file");
+  line.flag("--skip-existing", options.skip_existing,
+            "Leave out cases that have a label map, of the same weights");
   return line.run(argc, argv, [&] { infer(options); });
 }

@@ -22,6 +22,25 @@ fs::path CaseFiles::path(const fs::path& kind, const std::string& name, const ch
 
 fs::path CaseFiles::labels_path(const std::string& name) const { return path("", name); }
 
+// A DICOM SEG is not asked for: it comes with the label map.
+fs::path CaseFiles::missing_file(const std::string& name) const {
+  std::vector<fs::path> files;
+  if (options_.probabilities) files.push_back(path("probabilities", name));
+  if (options_.uncertainty) {
+    files.push_back(path("entropy", name));
+    files.push_back(path("disagreement", name));
+  }
+  if (options_.region_masks) {
+    for (const auto& region : regions_) {
+      files.push_back(path(fs::path("regions") / region.name, name));
+    }
+  }
+  if (options_.pictures) files.push_back(path("pictures", name, ".png"));
+  const auto missing = std::find_if(
+      files.begin(), files.end(), [](const fs::path& file) { return !fs::is_regular_file(file); });
+  return missing == files.end() ? fs::path() : *missing;
+}
+
 void CaseFiles::make_folders() const {
   std::vector<fs::path> folders = {options_.folder};
   const auto add = [&](bool wanted, const fs::path& name) {

@@ -18,6 +18,8 @@ class CaseFiles {
       : options_(options), regions_(regions), classes_(classes) {}
 
   std::filesystem::path labels_path(const std::string& name) const;
+  // One of the files asked for beside the label map that is not there; "" where all are.
+  std::filesystem::path missing_file(const std::string& name) const;
   // Throws Error.
   void make_folders() const;
   // `images`: the channels, where there are to be pictures. Throws Error naming the file that

@@ -77,16 +77,62 @@ Json known_part(Json& entry) {
   return known;
 }
 
-// The entries of a report by case; nothing where it is no report. Throws ReadError: where the disk
-// fails, what an earlier run has reported must not be forgotten.
-std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
+// Nothing where it is something else.
+std::vector<std::string> texts_at(const Json& report, const char* key) {
+  const auto found = report.find(key);
+  if (found == report.end() || !found->is_array()) return {};
+  std::vector<std::string> texts;
+  for (const auto& item : *found) {
+    if (!item.is_string()) return {};
+    texts.push_back(item.get<std::string>());
+  }
+  return texts;
+}
+
+WeightsRecord weights_of(const Json& report) {
+  const auto choice = report.find("weights");
+  return {
+      .checkpoints = texts_at(report, "checkpoints"),
+      .hashes = texts_at(report, "checkpoint_hashes"),
+      .choice = choice != report.end() && choice->is_string() ? choice->get<std::string>() : ""};
+}
+
+// An ensemble is the same in any order.
+std::vector<std::string> sorted(std::vector<std::string> texts) {
+  std::sort(texts.begin(), texts.end());
+  return texts;
+}
+
+// One text for each file, as a report holds it.
+std::vector<std::string> comparable_paths(const std::vector<std::string>& paths) {
+  std::vector<std::string> texts;
+  for (const auto& path : paths) {
+    std::error_code ignored;  // of "", which a report may hold
+    texts.push_back(utf8_text(fs::absolute(path, ignored).lexically_normal().string()));
+  }
+  return sorted(texts);
+}
+
+// "a.pt, b.pt", with what tells them from others of these paths.
+std::string described(const WeightsRecord& weights, bool with_hashes, bool with_choice) {
+  std::vector<std::string> texts = weights.checkpoints;
+  for (std::size_t i = 0; with_hashes && i < std::min(texts.size(), weights.hashes.size()); ++i) {
+    texts[i] += concat(" (hash ", weights.hashes[i].substr(0, 8), ")");
+  }
+  return printable(join(texts, ", ") + (with_choice ? concat(" (", weights.choice, ")") : ""));
+}
+
+// What an earlier run has reported; nothing where it is no report. Throws ReadError: where the disk
+// fails, that must not be forgotten.
+std::optional<EarlierReport> read_earlier(const fs::path& path) {
   if (!fs::exists(path)) return std::nullopt;
-  std::map<std::string, Json> entries;
+  EarlierReport earlier;
   try {
     Json report = read_json(path);
     for (auto& entry : report.at("cases")) {
-      entries.emplace(entry.at("case").get<std::string>(), known_part(entry));
+      earlier.entries.emplace(entry.at("case").get<std::string>(), known_part(entry));
     }
+    earlier.weights = weights_of(report);
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const ReadError&) {
@@ -94,7 +140,7 @@ std::optional<std::map<std::string, Json>> read_entries(const fs::path& path) {
   } catch (const std::exception&) {
     return std::nullopt;
   }
-  return entries;
+  return earlier;
 }
 
 }  // namespace
@@ -105,7 +151,7 @@ bool would_be_replaced(const fs::path& path) {
 
 InferenceReport::InferenceReport(const InferenceRunOptions& options) : options_(options) {
   if (options.existing == Existing::kOverwrite) return;  // whatever it is
-  earlier_ = read_entries(path("report.json"));
+  earlier_ = read_earlier(path("report.json"));
 }
 
 void InferenceReport::open_page(io::ViewerOptions viewer) { page_.emplace(std::move(viewer)); }
@@ -124,16 +170,35 @@ std::vector<fs::path> InferenceReport::files() const {
   return all;
 }
 
+std::string InferenceReport::difference_of_weights() const {
+  if (!earlier_) return "";
+  const auto& own = options_.weights;
+  const auto& other = earlier_->weights;
+  if (own.checkpoints.empty() || other.checkpoints.empty()) return "";
+  const bool same_paths = comparable_paths(own.checkpoints) == comparable_paths(other.checkpoints);
+  const bool has_hashes = !own.hashes.empty() && !other.hashes.empty();
+  const bool same_files = has_hashes ? sorted(own.hashes) == sorted(other.hashes) : same_paths;
+  const bool same_choice = own.choice.empty() || other.choice.empty() || own.choice == other.choice;
+  if (same_files && same_choice) return "";
+  const auto text_of = [&](const WeightsRecord& weights) {
+    return described(weights, same_paths && !same_files, !same_choice);
+  };
+  return concat(path("report.json").string(), " is of label maps of ", text_of(other),
+                ", this run would be of ", text_of(own),
+                ": take the same weights, another folder for the results, or --overwrite");
+}
+
 std::vector<std::string> InferenceReport::earlier_cases() const {
   std::vector<std::string> names;
   if (!earlier_) return names;
-  for (const auto& [name, entry] : *earlier_) names.push_back(name);
+  for (const auto& [name, entry] : earlier_->entries) names.push_back(name);
   return names;
 }
 
 fs::path InferenceReport::worth_keeping() const {
   const bool has_done_nothing =
-      earlier_ && std::all_of(earlier_->begin(), earlier_->end(), [](const auto& item) {
+      earlier_ &&
+      std::all_of(earlier_->entries.begin(), earlier_->entries.end(), [](const auto& item) {
         return item.second.contains("state") && item.second["state"] == "failed";
       });
   if (has_done_nothing) return {};
@@ -145,9 +210,9 @@ fs::path InferenceReport::worth_keeping() const {
 
 double InferenceReport::earlier_seconds(const std::string& name) const {
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-  if (!earlier_ || !earlier_->contains(name)) return kUnknown;
+  if (!earlier_ || !earlier_->entries.contains(name)) return kUnknown;
   try {
-    return earlier_->at(name).at("seconds").at("computing");
+    return earlier_->entries.at(name).at("seconds").at("computing");
   } catch (const Json::exception&) {
     return kUnknown;
   }
@@ -163,8 +228,8 @@ void InferenceReport::show(const CaseOutcome& outcome, const io::LabelMap& label
 }
 
 Json InferenceReport::kept_entry(const CaseOutcome& outcome) const {
-  const bool is_known = earlier_ && earlier_->contains(outcome.name);
-  Json entry = is_known ? earlier_->at(outcome.name) : Json{{"case", outcome.name}};
+  const bool is_known = earlier_ && earlier_->entries.contains(outcome.name);
+  Json entry = is_known ? earlier_->entries.at(outcome.name) : Json{{"case", outcome.name}};
   entry["state"] = "kept";
   if (!outcome.millilitres.empty()) entry["millilitres"] = millilitres_of(outcome);
   return entry;
@@ -203,6 +268,10 @@ std::string InferenceReport::table() const {
 void InferenceReport::write(const InferenceSummary& summary) {
   const auto start = std::chrono::steady_clock::now();
   Json report = options_.about;
+  const auto& weights = options_.weights;
+  if (!weights.checkpoints.empty()) report["checkpoints"] = weights.checkpoints;
+  if (!weights.hashes.empty()) report["checkpoint_hashes"] = weights.hashes;
+  if (!weights.choice.empty()) report["weights"] = weights.choice;
   report["summary"] = {{"done", summary.done},
                        {"kept", summary.kept},
                        {"failed", summary.failed},

@@ -19,6 +19,11 @@ namespace segmamba::engine {
 // the file cannot be written then, with --overwrite neither, which is an error of its own.
 bool would_be_replaced(const std::filesystem::path& path);
 
+struct EarlierReport {
+  std::map<std::string, Json> entries;  // of cases
+  WeightsRecord weights;
+};
+
 class InferenceReport {
  public:
   // Reads what an earlier run has reported, unless that is to be replaced. Throws ReadError.
@@ -28,6 +33,8 @@ class InferenceReport {
 
   // All of its files; the first is the one to look at.
   std::vector<std::filesystem::path> files() const;
+  // Why results of the earlier run and of this one must not be mixed; "" where they may be.
+  std::string difference_of_weights() const;
   // Cases of the earlier report.
   std::vector<std::string> earlier_cases() const;
   // Seconds that computing a case took in the earlier run; NaN where that is not known.
@@ -53,7 +60,7 @@ class InferenceReport {
   std::string table() const;
 
   const InferenceRunOptions& options_;
-  std::optional<std::map<std::string, Json>> earlier_;  // entries of cases
+  std::optional<EarlierReport> earlier_;
   std::multimap<std::string, Json> entries_;  // by case: in one order, however often it went on
   std::mutex page_mutex_;
   std::optional<io::ViewerReport> page_;

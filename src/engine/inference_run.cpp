@@ -13,7 +13,9 @@
 #include "inference_report.h"
 #include "segmamba/core/error.h"
 #include "segmamba/core/file_lock.h"
+#include "segmamba/core/hash.h"
 #include "segmamba/core/log.h"
+#include "segmamba/core/mapped_file.h"
 #include "segmamba/core/text.h"
 #include "segmamba/data/dataset.h"
 #include "segmamba/data/preprocess.h"
@@ -113,6 +115,7 @@ class Run {
   // Into todo_ and kept_.
   void choose_cases();
   void check_replacing() const;
+  void check_going_on() const;
   io::ViewerOptions viewer_options() const;
   Volumes volumes_of(const io::LabelMap& labels) const;
 
@@ -176,6 +179,7 @@ void Run::check_replacing() const {
                          " is a file of the case itself: choose another folder for the results"));
     }
   }
+  if (options_.existing == Existing::kSkip) check_going_on();
   if (options_.existing != Existing::kRefuse) return;
   const auto refuse = [](const fs::path& path) {
     throw Error(concat(path.string(),
@@ -186,6 +190,21 @@ void Run::check_replacing() const {
     if (would_be_replaced(path)) refuse(path);
   }
   if (const auto report = report_.worth_keeping(); !report.empty()) refuse(report);
+}
+
+// What is kept must be of the same weights, and all that is asked for.
+void Run::check_going_on() const {
+  if (kept_.empty()) return;
+  if (const auto difference = report_.difference_of_weights(); !difference.empty()) {
+    throw Error(difference);
+  }
+  for (const KeptCase& kept : kept_) {
+    const auto missing = kept.item == nullptr ? fs::path() : files_.missing_file(kept.name);
+    if (missing.empty()) continue;
+    throw Error(concat(files_.labels_path(kept.name).string(), " exists without ", missing.string(),
+                       ", and is kept by --skip-existing: do without those "
+                       "files, add --overwrite, or choose another folder for the results"));
+  }
 }
 
 io::ViewerOptions Run::viewer_options() const {
@@ -415,6 +434,16 @@ InferenceSummary Run::run() {
 }
 
 }  // namespace
+
+WeightsRecord weights_record(const std::vector<std::string>& checkpoints,
+                             const std::string& choice) {
+  WeightsRecord record{.checkpoints = checkpoints, .choice = choice};
+  for (const auto& path : checkpoints) {
+    const MappedFile file(path);
+    record.hashes.push_back(hash_bytes(file.bytes().data(), file.bytes().size()).to_string());
+  }
+  return record;
+}
 
 InferenceSummary run_inference(const Predictor& predictor, const data::DatasetSurvey& survey,
                                const InferenceRunOptions& options,

@@ -1,5 +1,6 @@
 // segmamba-infer as a process: its files, faults and shares.
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <chrono>
@@ -227,6 +228,26 @@ TEST_F(Infer, AStoppedRunGoesOn) {
   }
 }
 
+TEST_F(Infer, ModelsAreNotMixedInAFolder) {
+  const auto input = cases() / names().front();
+  ASSERT_EQ(run(command(input, "out", {"--no-tta"})).exit_code, 0);
+  const auto path = folder_.path() / "out/report.json";
+  const auto report = read_file(path);
+  auto other = command(input, "out", {"--no-tta", "--skip-existing", "-q"});
+  other[2] = checkpoint("2");
+  const Outcome outcome = run(other);
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(line_count(outcome.err), 1) << outcome.err;
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr(concat("of label maps of ", checkpoint("1"), ", ")),
+                                 HasSubstr(concat("would be of ", checkpoint("2"), ": "))));
+  EXPECT_EQ(read_file(path), report);
+  // The same content elsewhere.
+  fs::copy(checkpoint("1"), folder_.path() / "copy.pt");
+  other[2] = "copy.pt";
+  EXPECT_EQ(run(other).exit_code, 0);
+  EXPECT_EQ(read_json(path)["summary"]["kept"], 1);
+}
+
 TEST_F(Infer, KeptCasesAreReportedAsTheirFilesStand) {
   const auto data = copy_of_cases("data");
   const auto all = names();
@@ -338,6 +359,8 @@ TEST_F(Infer, MistakesGetOneClearLine) {
            {{"--max-memory", "much"}, 2},
            {{"--checkpoint", "."}, 1},
            {{"--overlap", "0.99"}, 2},
+           {{"--overlap", "nan"}, 2},
+           {{"--overlap=-inf"}, 2},
            {{"--set", "inference.modus=constant"}, 1},
            {{"--weights", "best"}, 1},
            {{"--precision", "fp8"}, 1},
@@ -352,10 +375,20 @@ TEST_F(Infer, MistakesGetOneClearLine) {
 
 TEST_F(Infer, SaysWhatItNeedsInstead) {
   write_file_atomically(folder_.path() / "scan.nii.gz", std::string("x"));
+  write_file_atomically(folder_.path() / "empty.yaml",
+                        concat("train: [", names().front(), "]\nvalidation: []\ntest: []\n"));
+  ASSERT_EQ(::mkfifo((folder_.path() / "pipe").c_str(), 0600), 0);
+  fs::create_symlink("loop", folder_.path() / "loop");
   for (const auto& [words, code, message] :
        std::vector<std::tuple<std::vector<std::string>, int, std::string>>{
            {{"-i", "scan.nii.gz"}, 2, "t1n=FILE t1c=FILE t2w=FILE t2f=FILE"},
            {{"-i", "nowhere"}, 1, "nowhere: No such file"},
+           {{"-i", "t1n=nowhere", "t1c=pipe"}, 1, "channel t1c: pipe is no file but a pipe, "},
+           {{"-i", "t1n=loop"}, 1, "channel t1n: loop is no file but a loop of symbolic links: "},
+           {{"-i", "t1n=nowhere"}, 1, "channel t1n: nowhere does not exist"},
+           {{"-i", cases().string(), "--split", "empty.yaml"},
+            1,
+            "empty.yaml: part test has no cases"},
            {{"-i", cases().string(), "--threads", "-1"}, 2, "--threads"}}) {
     std::vector<std::string> line = {"segmamba-infer", "-m", checkpoint(), "-o", "out"};
     line.insert(line.end(), words.begin(), words.end());

@@ -11,6 +11,7 @@
 #include "io/nifti_bytes.h"
 #include "models.h"
 #include "segmamba/core/files.h"
+#include "segmamba/core/hash.h"
 #include "segmamba/core/text.h"
 #include "segmamba/io/resample.h"
 #include "support/error_of.h"
@@ -313,6 +314,98 @@ TEST_F(InferenceRun, SkippingKeepsCasesAndWhatIsReportedOfThem) {
   EXPECT_EQ(run().failed, 1);
 }
 
+TEST_F(InferenceRun, SkippingKeepsNothingOfOtherWeights) {
+  write_cases({"a", "b"});
+  options_.weights = {{"a.pt", "b.pt"}, {"0123456789", "12"}, "average"};
+  ASSERT_EQ(run().done, 2);
+  fs::remove(output("b"));
+  options_.existing = Existing::kSkip;
+  const auto path = options_.folder / "report.json";
+  const auto report = read_file(path);
+  const auto calls = model_->calls.load();
+  const auto refusal = [&](const WeightsRecord& weights) {
+    options_.weights = weights;
+    return error_of([&] { run(); });
+  };
+  const auto message = [&](const std::string& earlier, const std::string& now) {
+    return concat(path.string(), " is of label maps of ", earlier, ", this run would be of ", now,
+                  ": take the same weights, another folder for the results, or --overwrite");
+  };
+  EXPECT_EQ(refusal({{"c.pt"}, {"34"}, "average"}), message("a.pt, b.pt", "c.pt"));
+  EXPECT_EQ(refusal({{"a.pt"}, {"0123456789"}, "average"}), message("a.pt, b.pt", "a.pt"));
+  EXPECT_EQ(
+      refusal({{"a.pt", "b.pt"}, {"9876543210", "12"}, "average"}),
+      message("a.pt (hash 01234567), b.pt (hash 12)", "a.pt (hash 98765432), b.pt (hash 12)"));
+  EXPECT_EQ(refusal({{"a.pt", "b.pt"}, {"0123456789", "12"}, "both"}),
+            message("a.pt, b.pt (average)", "a.pt, b.pt (both)"));
+  // Incomplete cases are not replaced by other weights either.
+  options_.uncertainty = true;
+  EXPECT_EQ(refusal({{"c.pt"}, {"34"}, "average"}), message("a.pt, b.pt", "c.pt"));
+  options_.uncertainty = false;
+  EXPECT_EQ(model_->calls, calls);
+  EXPECT_EQ(read_file(path), report);
+  EXPECT_FALSE(fs::exists(output("b")));
+  EXPECT_FALSE(fs::exists(options_.folder / "entropy"));
+  // The same, moved and in another order.
+  options_.weights = {{"moved.pt", "a.pt"}, {"12", "0123456789"}, "average"};
+  const auto summary = run();
+  EXPECT_EQ(summary.kept, 1);
+  EXPECT_EQ(summary.done, 1);
+  EXPECT_EQ(read_json(path)["checkpoint_hashes"], (Json{"12", "0123456789"}));
+  // Where nothing is kept, and where no report says anything.
+  options_.weights = {{"c.pt"}, {"34"}, "average"};
+  for (const char* name : {"a", "b"}) fs::remove(output(name));
+  EXPECT_EQ(run().done, 2);
+  fs::remove(path);
+  options_.weights = {{"d.pt"}, {"56"}, "average"};
+  EXPECT_EQ(run().kept, 2);
+}
+
+TEST_F(InferenceRun, WeightsOfOlderReportsAreComparedByPath) {
+  write_cases({"a"});
+  options_.weights = {{"runs/a.pt"}};
+  ASSERT_EQ(run().done, 1);
+  options_.existing = Existing::kSkip;
+  options_.weights = {{"b.pt"}, {"12"}, "average"};
+  EXPECT_THAT(error_of([&] { run(); }),
+              HasSubstr(" of label maps of runs/a.pt, this run would be of b.pt: take "));
+  options_.weights.checkpoints = {(fs::current_path() / "runs/../runs/a.pt").string()};
+  EXPECT_EQ(run().kept, 1);
+  EXPECT_EQ(read_json(options_.folder / "report.json")["checkpoint_hashes"], Json::array({"12"}));
+}
+
+TEST_F(InferenceRun, WeightsAreRecordedByTheirContent) {
+  const auto path = (folder_.path() / "a.pt").string();
+  write_file_atomically(path, std::string("weights"));
+  const auto record = weights_record({path, path}, "both");
+  const auto hash = hash_bytes("weights", 7).to_string();
+  EXPECT_THAT(record.checkpoints, ElementsAre(path, path));
+  EXPECT_THAT(record.hashes, ElementsAre(hash, hash));
+  EXPECT_EQ(record.choice, "both");
+}
+
+TEST_F(InferenceRun, KeptCasesHaveEveryFileThatIsAskedFor) {
+  write_cases({"a", "b"});
+  options_.probabilities = options_.uncertainty = options_.region_masks = options_.pictures = true;
+  ASSERT_EQ(run().done, 2);
+  options_.existing = Existing::kSkip;
+  EXPECT_EQ(run().kept, 2);
+  const auto report = read_file(options_.folder / "report.json");
+  for (const char* file : {"probabilities/b.nii.gz", "entropy/b.nii.gz", "disagreement/b.nii.gz",
+                           "regions/TC/b.nii.gz", "pictures/b.png"}) {
+    const auto content = read_file(options_.folder / file);
+    fs::remove(options_.folder / file);
+    EXPECT_EQ(error_of([&] { run(); }),
+              concat(output("b").string(), " exists without ", (options_.folder / file).string(),
+                     ", and is kept by --skip-existing: do without those files, add --overwrite, "
+                     "or choose another folder for the results"));
+    EXPECT_EQ(read_file(options_.folder / "report.json"), report);
+    write_file_atomically(options_.folder / file, content);
+  }
+  options_.probabilities = options_.uncertainty = options_.region_masks = options_.pictures = false;
+  EXPECT_EQ(run().kept, 2);
+}
+
 // A report may be of another program or version, or be made to take much memory.
 TEST_F(InferenceRun, OfAnEarlierReportIsKeptWhatIsKnown) {
   const auto path = options_.folder / "report.json";
@@ -379,6 +472,11 @@ TEST_F(InferenceRun, InputsAreNeverReplaced) {
     options_.existing = existing;
     EXPECT_THAT(error_of([&] { run(); }), HasSubstr("is a file of the case itself"));
   }
+  // With a report, and the label map alone not all that is asked for.
+  write_file_atomically(options_.folder / "report.json", std::string("{\"cases\": []}"));
+  options_.existing = Existing::kSkip;
+  options_.probabilities = true;
+  EXPECT_THAT(error_of([&] { run(); }), HasSubstr("is a file of the case itself"));
   expect_labels_are(image(0), io::read_labels(output("a")));
 }
 

@@ -20,6 +20,16 @@ namespace segmamba::engine {
 // what the reports say of them.
 enum class Existing { kRefuse, kOverwrite, kSkip };
 
+// Which weights the results are of, for report.json and for what kSkip may keep.
+struct WeightsRecord {
+  std::vector<std::string> checkpoints;  // paths; none: not known, and not compared
+  std::vector<std::string> hashes = {};  // of their content; none in reports of older versions
+  std::string choice = {};  // PredictorOptions::weights; "" in reports of older versions
+};
+// Throws Error where a file cannot be read.
+WeightsRecord weights_record(const std::vector<std::string>& checkpoints,
+                             const std::string& choice);
+
 // Files in `folder`:
 //   CASE.nii.gz                              the label map
 //   probabilities/CASE.nii.gz                4-D, a volume an output of the model
@@ -28,9 +38,9 @@ enum class Existing { kRefuse, kOverwrite, kSkip };
 //   dicom/CASE.dcm                           DICOM SEG, where the images were DICOM
 //   pictures/CASE.png                        three planes with outlines
 //   report.json, volumes.csv, report.html    of all cases; the page has a viewer of slices
-// A case's label map is written last: where it is there, all of the case's files are. Cases that
-// are kept are in the reports as their label maps stand; one whose label map cannot be read has
-// failed.
+// A case's label map is written last: where it is there, all are that this run was asked for. Cases
+// that are kept are in the reports as their label maps stand; one whose label map cannot be read
+// has failed.
 struct InferenceRunOptions {
   std::filesystem::path folder;
   Existing existing = Existing::kRefuse;
@@ -40,7 +50,8 @@ struct InferenceRunOptions {
   std::string resample_to;        // a channel whose grid the others are brought to
   // Read and write beside computing; takes the memory of a case more.
   bool overlap_files = true;
-  Json about = Json::object();  // what report.json says of the run
+  WeightsRecord weights = {};   // of the Predictor
+  Json about = Json::object();  // what else report.json says of the run
   std::string part;             // of several processes that share a data set: report.PART.json ...
 };
 
@@ -72,9 +83,10 @@ struct InferenceProgress {
 
 // `missing`, of a survey, are reported as cases that failed. Throws Error where a label map or a
 // report exists and must not be replaced or a label map would replace an input, before anything is
-// computed, and where another process writes into the folder, for the same part. Throws WriteError
-// where a file cannot be written; the reports are tried first. The cases before stay, and kSkip
-// goes on with them.
+// computed, where kSkip would go on with results of other weights or keep a case without a file
+// that is asked for, and where another process writes into the folder, for the same part. Throws
+// WriteError where a file cannot be written; the reports are tried first. The cases before stay,
+// and kSkip goes on with them.
 InferenceSummary run_inference(const Predictor& predictor, const data::DatasetSurvey& survey,
                                const InferenceRunOptions& options,
                                const InferenceProgress& progress = {});
