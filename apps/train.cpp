@@ -124,8 +124,16 @@ void train(const Options& options) {
   const bool is_first = ranks->is_first();
   if (!is_first) set_log_level(std::max(log_level(), LogLevel::kWarning));
   const engine::RunFolder run{options.output};
-  // What is wrong is found before an earlier run is removed.
-  if (mode != engine::StartMode::kResume) engine::check_start(config, device, ranks->size());
+  // What is wrong is found before an earlier run is removed, or a new folder made.
+  if (mode != engine::StartMode::kResume || run.all_checkpoints().empty()) {
+    engine::check_start(config, device, ranks->size());
+  }
+  if (mode == engine::StartMode::kOverwrite) {
+    run.check_is_no_file_of_it("data.root", config.data.root);
+    run.check_is_no_file_of_it("data.split", config.data.split);
+    run.check_is_no_file_of_it("data.cache", config.data.cache);
+    run.check_is_no_file_of_it("model.init_from", config.model.init_from);
+  }
   std::optional<FolderLock> lock;
   if (is_first) {
     lock.emplace(options.output);

@@ -2,6 +2,8 @@
 
 #include <fnmatch.h>
 
+#include <algorithm>
+
 #include "segmamba/core/error.h"
 #include "segmamba/core/text.h"
 #include "segmamba/nn/network_difference.h"
@@ -54,6 +56,10 @@ std::size_t freeze(nn::SegmentationModel& model, const std::vector<std::string>&
                          guess.empty() ? "" : concat("; did you mean ", guess, "?"),
                          guess.empty() ? ";" : "", " segmamba-model info --state lists them"));
     }
+  }
+  const auto is_trained = [](const auto& item) { return item.value().requires_grad(); };
+  if (std::none_of(parameters.begin(), parameters.end(), is_trained)) {
+    throw Error("model.freeze leaves no parameter to train");
   }
   return frozen;
 }

@@ -35,12 +35,7 @@ RunFolder RunFolder::prepare(const fs::path& path, StartMode mode) {
                        "--overwrite to start anew, or take another folder"));
   }
   if (mode == StartMode::kOverwrite) {
-    auto files = run.all_checkpoints();
-    for (const auto& file : {run.config(), run.split(), run.log(), run.environment(), run.metrics(),
-                             run.events(), run.report(), run.tensorboard(), run.best_weights()}) {
-      files.push_back(file);
-    }
-    for (const auto& file : files) {
+    for (const auto& file : run.files()) {
       std::error_code error;
       fs::remove_all(file, error);
       if (error) throw Error(concat("cannot remove ", file.string(), ": ", error.message()));
@@ -51,6 +46,28 @@ RunFolder RunFolder::prepare(const fs::path& path, StartMode mode) {
   remove_stale_temporaries(run.checkpoints());
   remove_file(run.next_checkpoint());  // a killed process may have left it
   return run;
+}
+
+std::vector<fs::path> RunFolder::files() const {
+  auto files = all_checkpoints();
+  for (const auto& file : {config(), split(), log(), environment(), metrics(), events(), report(),
+                           tensorboard(), best_weights()}) {
+    files.push_back(file);
+  }
+  return files;
+}
+
+void RunFolder::check_is_no_file_of_it(const std::string& key, const fs::path& input) const {
+  if (input.empty()) return;
+  const auto place = fs::weakly_canonical(input);
+  for (const auto& file : files()) {
+    const auto removed = fs::weakly_canonical(file);
+    const auto [end, ignored] =
+        std::mismatch(removed.begin(), removed.end(), place.begin(), place.end());
+    if (end != removed.end()) continue;
+    throw Error(concat(key, " is ", input.string(), ", which --overwrite removes with the run in ",
+                       path.string(), ": take another output folder, or a copy of it"));
+  }
 }
 
 fs::path RunFolder::best_checkpoint(std::int64_t iteration) const {

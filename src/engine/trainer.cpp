@@ -27,6 +27,7 @@
 #include "segmamba/engine/memory_plan.h"
 #include "segmamba/engine/out_of_memory.h"
 #include "segmamba/engine/predictor.h"
+#include "segmamba/engine/run_history.h"
 #include "segmamba/engine/schedule.h"
 #include "segmamba/engine/training_data.h"
 #include "segmamba/engine/training_step.h"
@@ -96,6 +97,7 @@ struct Trainer::Impl {
        const TrainerOptions& options);
 
   void resume(bool allow_config_change);
+  void check_nothing_is_lost() const;
   std::string choose_checkpoint(std::vector<std::string>& damages);
   void load(const Checkpoint& checkpoint, const fs::path& path, bool allow_config_change);
   void undo_validation();
@@ -202,12 +204,22 @@ std::string Trainer::Impl::choose_checkpoint(std::vector<std::string>& damages) 
   return chosen;
 }
 
+// A run that has come so far that a checkpoint was written does not begin anew without one: its
+// metrics would be lost.
+void Trainer::Impl::check_nothing_is_lost() const {
+  const auto done = read_history(folder.metrics()).iterations();
+  if (done <= config.training.checkpoint_every + config.training.max_skipped_steps) return;
+  throw Error(concat("cannot resume ", folder.path.string(), ": metrics.csv tells of ", done,
+                     " iterations, but there is no checkpoint of them; bring ",
+                     folder.checkpoints().string(), " back, or start anew by --overwrite"));
+}
+
 void Trainer::Impl::resume(bool allow_config_change) {
   std::vector<std::string> damages;
   const auto own = ranks.is_first() ? choose_checkpoint(damages) : "";
   const auto chosen = ranks.gather(own)[0];
   resumed = !chosen.empty();
-  if (!resumed) return;
+  if (!resumed) return check_nothing_is_lost();
   const auto path = folder.checkpoints() / chosen;
   load(load_checkpoint(path), path, allow_config_change);
   for (const auto& damage : damages) early_notices.push_back("not used: " + damage);
@@ -578,15 +590,21 @@ void check_start(const TrainConfig& config, const torch::Device& device, std::in
   check_metric(config);
   parse_precision(config.training.precision, device);
   patches_per_rank(config.training, ranks);
-  if (!config.loss.deep_supervision_weights.empty()) {
-    const auto model = nn::make_meta_model(config.model);
-    deep_supervision_weights(config.loss, model->deep_output_count(),
-                             model->trains_coarsest_output());
+  check_recording(config.training, device, ranks);
+  const auto model = nn::make_meta_model(config.model);
+  check_window(*model, config.patch_size(), "data.patch_size");
+  model->set_recomputed(config.training.recompute);
+  freeze(*model, config.model.freeze);
+  deep_supervision_weights(config.loss, model->deep_output_count(),
+                           model->trains_coarsest_output());
+  if (!config.model.init_from.empty()) {
+    start_from_weights(*nn::make_model(config.model), config.model);
   }
   const auto dataset = data::find_dataset(config.data, data::Labels::kRequired);
-  if (data::find_split(config.data, dataset.cases).split.train.empty()) {
-    throw Error("the split has no cases to train on");
-  }
+  const auto split = data::find_split(config.data, dataset.cases).split;
+  if (split.train.empty()) throw Error("the split has no cases to train on");
+  cases_named(config, dataset, split.train, 1);
+  cases_named(config, dataset, split.validation, 1);
 }
 
 namespace {

@@ -34,6 +34,19 @@ std::string first_bad_gradient(const torch::nn::Module& module) {
 
 }  // namespace
 
+void check_recording(const TrainingConfig& config, const torch::Device& device,
+                     std::int64_t ranks) {
+  if (!config.graph) return;
+  if (ranks > 1 || !device.is_cuda()) {
+    throw Error("training.graph is for runs on one GPU: set it to false");
+  }
+  if (!config.recompute.empty()) {
+    throw Error(
+        "training.graph cannot record parts that are computed again: set it to false, or "
+        "training.recompute to []");
+  }
+}
+
 TrainingStep::TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const TrainConfig& config,
                            Ranks& ranks)
     : model_(std::move(model)),
@@ -49,19 +62,7 @@ TrainingStep::TrainingStep(std::shared_ptr<nn::SegmentationModel> model, const T
       scaler_(config.training.precision == "fp16", device_of(*model_)),
       averager_(ranks, *model_),
       records_(config.training.graph) {
-  const auto parameters = model_->parameters();
-  if (std::none_of(parameters.begin(), parameters.end(),
-                   [](const auto& parameter) { return parameter.requires_grad(); })) {
-    throw Error("model.freeze leaves no parameter to train");
-  }
-  if (records_ && (ranks.size() > 1 || !device_of(*model_).is_cuda())) {
-    throw Error("training.graph is for runs on one GPU: set it to false");
-  }
-  if (records_ && !config.training.recompute.empty()) {
-    throw Error(
-        "training.graph cannot record parts that are computed again: set it to false, or "
-        "training.recompute to []");
-  }
+  check_recording(config.training, device_of(*model_), ranks.size());
   if (config.training.ema_decay > 0) average_.emplace(*model_, config.training.ema_decay);
 }
 

@@ -389,7 +389,10 @@ TEST_F(Pipeline, MistakesGetOneClearLine) {
 TEST_F(Pipeline, AMistakeRemovesNoEarlierRun) {
   ASSERT_EQ(run(train_command({"--output", "run", "--set", "training.iterations=2"})).exit_code, 0);
   for (const char* mistake :
-       {"data.root=nowhere", "validation.best_metric=dice_foo", "training.precision=tf32"}) {
+       {"data.root=nowhere", "data.split=nowhere.yaml", "data.cache=nowhere",
+        "data.patch_size=[33,33,33]", "model.init_from=nowhere.pt", "model.freeze=[nothing]",
+        "training.recompute=[nothing]", "training.graph=true", "training.precision=tf32",
+        "validation.best_metric=dice_foo"}) {
     const Outcome outcome =
         run(train_command({"--output", "run", "--overwrite", "--set", mistake}));
     EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
@@ -397,6 +400,40 @@ TEST_F(Pipeline, AMistakeRemovesNoEarlierRun) {
     EXPECT_EQ(run(train_command({"--output", "new", "--set", mistake})).exit_code, 1);
     EXPECT_FALSE(fs::exists(folder_.path() / "new")) << mistake;
   }
+}
+
+TEST_F(Pipeline, WhatOverwritingWouldRemoveIsNoInput) {
+  ASSERT_EQ(run(train_command({"--output", "run", "--set", "training.iterations=2"})).exit_code, 0);
+  const auto is_refused = [&](const std::vector<std::string>& words, const std::string& key) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr("segmamba-train: " + key + " is "),
+                                   HasSubstr("which --overwrite removes with the run in run")));
+    EXPECT_EQ(line_count(outcome.err), 1) << outcome.err;
+    EXPECT_TRUE(fs::exists(folder_.path() / "run/checkpoints/last.pt"));
+  };
+  is_refused(
+      {"segmamba-train", "--config", "run", "--output", "run", "--overwrite", "--device", "cpu"},
+      "data.split");
+  is_refused(train_command({"--output", "run", "--overwrite", "--set",
+                            "model.init_from=run/checkpoints/last.pt"}),
+             "model.init_from");
+}
+
+TEST_F(Pipeline, ARunWithoutItsCheckpointsDoesNotBeginAnew) {
+  const std::vector<std::string> set = {"--output",
+                                        "run",
+                                        "--set",
+                                        "training.iterations=9",
+                                        "training.checkpoint_every=2",
+                                        "training.max_skipped_steps=1"};
+  ASSERT_EQ(run(train_command(set)).exit_code, 0);
+  const auto metrics = read_file(folder_.path() / "run/metrics.csv");
+  fs::remove_all(folder_.path() / "run/checkpoints");
+  const Outcome lost = run({"segmamba-train", "--resume", "--output", "run", "--device", "cpu"});
+  EXPECT_EQ(lost.exit_code, 1);
+  EXPECT_THAT(lost.err, HasSubstr("metrics.csv tells of 9 iterations, but there is no checkpoint"));
+  EXPECT_EQ(read_file(folder_.path() / "run/metrics.csv"), metrics);
 }
 
 TEST_F(Pipeline, UsageErrorsExitWithTwo) {

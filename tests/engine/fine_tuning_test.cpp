@@ -239,13 +239,7 @@ TEST(Freeze, PatternsThatMatchNothingAreErrors) {
 
 TEST(Freeze, OfEverythingLeavesNothingToTrain) {
   const auto model = nn::make_model(small_config().model);
-  freeze(*model, {"*"});
-  const auto ranks = single_rank();
-  EXPECT_THAT(error_of([&] {
-                TrainingStep step(model, small_config(), *ranks);
-                step.run(torch::randn({1, 2, 8, 8, 8}), torch::randint(0, 3, {1, 8, 8, 8}), 0.1);
-              }),
-              HasSubstr("model.freeze leaves no parameter to train"));
+  EXPECT_EQ(error_of([&] { freeze(*model, {"*"}); }), "model.freeze leaves no parameter to train");
 }
 
 }  // namespace

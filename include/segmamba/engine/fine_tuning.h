@@ -16,7 +16,8 @@ std::vector<std::string> start_from_weights(nn::SegmentationModel& model,
                                             const nn::ModelConfig& config);
 
 // Parameters whose names match a pattern (* is any text, ? any letter, [ab] one of these) are no
-// longer trained; returns how many. Throws Error naming a pattern that matches none.
+// longer trained; returns how many. Throws Error naming a pattern that matches none,
+// and where none is left to train.
 std::size_t freeze(nn::SegmentationModel& model, const std::vector<std::string>& patterns);
 
 }  // namespace segmamba::engine

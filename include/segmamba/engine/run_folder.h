@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 namespace segmamba::engine {
@@ -39,6 +40,12 @@ struct RunFolder {
   std::filesystem::path best_weights() const { return checkpoints() / "best.safetensors"; }
   // One of several that validation.keep_best keeps beside best.pt.
   std::filesystem::path best_checkpoint(std::int64_t iteration) const;
+
+  // What a run writes, there or not: what StartMode::kOverwrite removes.
+  std::vector<std::filesystem::path> files() const;
+  // Throws Error naming `key` where `input`, which it names, is one of these or lies in one: what a
+  // new run reads must not go with the earlier one.
+  void check_is_no_file_of_it(const std::string& key, const std::filesystem::path& input) const;
 
   // The checkpoints that are there, the newest first. Throws where the folder cannot be read.
   std::vector<std::filesystem::path> all_checkpoints() const;

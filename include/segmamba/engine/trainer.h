@@ -13,7 +13,8 @@
 namespace segmamba::engine {
 
 // What can be found wrong with a new run before its folder is touched. Throws Error where the
-// config does not fit itself, the device, the number of ranks or the data.
+// config does not fit itself, the device, the number of ranks, the weights to start from, the data,
+// its split or its cache.
 void check_start(const TrainConfig& config, const torch::Device& device, std::int64_t ranks);
 
 struct TrainerOptions {

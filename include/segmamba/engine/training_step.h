@@ -32,6 +32,10 @@ struct StepResult {
   std::string culprit;
 };
 
+// Throws Error where training.graph asks for what the device, the number of ranks or
+// training.recompute does not allow.
+void check_recording(const TrainingConfig& config, const torch::Device& device, std::int64_t ranks);
+
 class TrainingStep {
  public:
   // The model must be on its device. Throws Error where the config asks for what the device or the
