@@ -472,11 +472,6 @@ TEST_F(InferenceRun, InputsAreNeverReplaced) {
     options_.existing = existing;
     EXPECT_THAT(error_of([&] { run(); }), HasSubstr("is a file of the case itself"));
   }
-  // With a report, and the label map alone not all that is asked for.
-  write_file_atomically(options_.folder / "report.json", std::string("{\"cases\": []}"));
-  options_.existing = Existing::kSkip;
-  options_.probabilities = true;
-  EXPECT_THAT(error_of([&] { run(); }), HasSubstr("is a file of the case itself"));
   expect_labels_are(image(0), io::read_labels(output("a")));
 }
 
