@@ -87,7 +87,13 @@ void list_brats(const LayoutJob& job) {
     Case item;
     item.name = folder.filename().string();
     item.patient = patient_of(item.name);
-    const auto files = visible_names(folder);
+    std::vector<std::string> files;
+    try {
+      files = visible_names(folder);
+    } catch (const ReadError& problem) {
+      job.add_missing(item.name, problem.what());
+      continue;
+    }
     const auto require = [&](const std::string& what, bool required, auto fits) {
       std::string problem =
           concat((folder / item.name).string(), "-", what, ".nii.gz (or .nii) is missing");
